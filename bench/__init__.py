@@ -1,0 +1,1 @@
+"""Benchmarks of evenflow against other proxies, on loopback; `python -m bench --help`."""

@@ -1,0 +1,237 @@
+"""`python -m bench.backends`: what many backends, connections and changes cost evenflow.
+
+Prints start-up time, idle memory, memory per idle connection (beside nginx), CPU time per request
+with one and with many backends, and the time of single and full changes over the API. All traffic
+is on loopback; every step is bounded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import resource
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from bench import install, measure
+from bench.measure import Placement
+from bench.profiles import PROFILES
+from bench.proxies import PROXIES, Setting
+
+WORK = Path("bench/.work")
+RESULTS = Path("bench/results")
+API = "/api/v1/admin"
+
+
+def main() -> None:
+    """Measure everything and write `bench/results/backends.json`."""
+    parser = argparse.ArgumentParser(prog="python -m bench.backends", description=__doc__)
+    parser.add_argument("--backends", type=int, default=10_000)
+    parser.add_argument("--seconds", type=float, default=5, help="of each load run")
+    parser.add_argument("--connections", type=int, default=4000, help="idle ones, for memory")
+    options = parser.parse_args()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    WORK.mkdir(parents=True, exist_ok=True)
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    install.ensure_tools()
+    result: dict[str, Any] = {"backends": options.backends, "open_files": [soft, hard]}
+    with _origin() as origin:
+        result["start"] = _show("start", _start(origin))
+        result["idle_connections"] = _show(
+            "idle connections", _idle_connections(origin, options.connections)
+        )
+        result["scale"] = _show("scale", _scale(origin, options.backends, options.seconds))
+    (RESULTS / "backends.json").write_text(json.dumps(result, indent=1) + "\n")
+
+
+def _show(name: str, values: dict[str, Any]) -> dict[str, Any]:
+    print(name)
+    for key, value in values.items():
+        print(f"  {key:34}{value:12.3f}" if isinstance(value, float) else f"  {key:34}{value:>12}")
+    return values
+
+
+@contextmanager
+def _origin() -> Iterator[int]:
+    port = measure.free_ports(1)[0]
+    log = WORK / "origin.log"
+    command = [str(measure.compiled("origin", WORK)), "1", str(port)]
+    with measure.running(command, log=log, cores=Placement.choose(1).others) as process:
+        measure.wait_until_serving(port, process, log)
+        yield port
+
+
+@contextmanager
+def _evenflow(config: str) -> Iterator[tuple[int, subprocess.Popen[bytes], float]]:
+    """A balancer with one worker: its port, its process, and seconds until it served a request."""
+    directory = WORK / "backends"
+    directory.mkdir(exist_ok=True)
+    port = measure.free_ports(1)[0]
+    file = directory / "evenflow.json"
+    document = json.loads(config)
+    document.setdefault("load_balancer", {})["port"] = port
+    document |= {
+        "logging": {"level": "warn", "access": {"enabled": False}},
+        "server": {"workers": 1},
+        "state": {"store": "memory"},
+    }
+    file.write_text(json.dumps(document))
+    program = PROXIES["evenflow"].find()
+    if program is None:
+        raise SystemExit("bench: evenflow is not installed beside this Python")
+    log = directory / "output.log"
+    begin = time.monotonic()
+    command = [program, "serve", "--config", str(file)]
+    with measure.running(command, log=log, cores=Placement.choose(1).proxy) as process:
+        measure.wait_until_serving(port, process, log, limit_s=60)
+        yield port, process, time.monotonic() - begin
+
+
+def _backends(origin: int, count: int) -> str:
+    backends = [
+        {"id": f"b{index}", "url": f"http://127.0.0.1:{origin}", "health_check_path": "/100b"}
+        for index in range(count)
+    ]
+    return json.dumps({"backends": backends})
+
+
+def _start(origin: int) -> dict[str, Any]:
+    took, resident = list[float](), list[int]()
+    for _ in range(5):
+        with _evenflow(_backends(origin, 2)) as (_, process, seconds):
+            took.append(seconds)
+            time.sleep(1)
+            resident.append(measure.resident_bytes(process.pid))
+    return {"first_answer_s": median(took), "idle_resident_mib": median(resident) / 2**20}
+
+
+def _idle_connections(origin: int, count: int) -> dict[str, Any]:
+    result: dict[str, Any] = {"connections": count}
+    with _evenflow(_backends(origin, 2)) as (port, process, _):
+        result["evenflow_bytes_each"] = _memory_of_idle(port, process.pid, count)
+    program = PROXIES["nginx"].find()
+    if program:
+        directory = (WORK / "nginx").resolve()
+        directory.mkdir(exist_ok=True)
+        port = measure.free_ports(1)[0]
+        launch = PROXIES["nginx"].prepare(Setting(port, [origin], 1, directory), program)
+        log = directory / "output.log"
+        with measure.running(launch.command, log=log) as process:
+            measure.wait_until_serving(port, process, log)
+            result["nginx_bytes_each"] = _memory_of_idle(port, process.pid, count)
+    return result
+
+
+def _memory_of_idle(port: int, pid: int, count: int) -> float:
+    """Resident bytes that each connection adds which has made a request and then waits."""
+    with ExitStack() as stack:
+        # What the first connections allocate once is not the price of each.
+        for _ in range(100):
+            _use(stack.enter_context(socket.create_connection(("127.0.0.1", port), 5)))
+        before = measure.resident_bytes(pid)
+        for _ in range(count):
+            _use(stack.enter_context(socket.create_connection(("127.0.0.1", port), 5)))
+        time.sleep(0.5)
+        return (measure.resident_bytes(pid) - before) / count
+
+
+def _use(connection: socket.socket) -> None:
+    connection.sendall(b"GET /100b HTTP/1.1\r\nHost: bench.example.org\r\n\r\n")
+    received = b""
+    while not received.endswith(b"x" * 100):
+        data = connection.recv(4096)
+        if not data:
+            raise RuntimeError("the proxy closed a connection")
+        received += data
+
+
+def _scale(origin: int, count: int, seconds: float) -> dict[str, Any]:
+    result = {"cpu_us_1_backend": _loaded(origin, 1, seconds)}
+    with _evenflow(_backends(origin, count)) as (port, process, took):
+        result["first_answer_s"] = took
+        result["resident_mib"] = measure.resident_bytes(process.pid) / 2**20
+        result["cpu_us_many_backends"] = _cpu_us(port, process.pid, seconds, warm_up_s=5)
+        result["growth"] = result["cpu_us_many_backends"] / result["cpu_us_1_backend"] - 1
+        result |= _changes(port, origin, seconds)
+    return result
+
+
+def _loaded(origin: int, count: int, seconds: float) -> float:
+    with _evenflow(_backends(origin, count)) as (port, process, _):
+        return _cpu_us(port, process.pid, seconds, warm_up_s=1)
+
+
+def _cpu_us(port: int, pid: int, seconds: float, *, warm_up_s: float) -> float:
+    requests = PROFILES["100b"].write(WORK)
+    others = Placement.choose(1).others
+    # Long enough that every backend has a connection kept alive.
+    measure.peak(port, requests, warm_up_s, others)
+    values = list[float]()
+    for _ in range(3):
+        before = measure.cpu_s(pid)
+        run = measure.peak(port, requests, seconds, others)
+        if run["errors"]:
+            raise RuntimeError(f"{run['errors']} requests failed")
+        values.append((measure.cpu_s(pid) - before) * 1e6 / run["requests"])
+    return median(values)
+
+
+def _changes(port: int, origin: int, seconds: float) -> dict[str, Any]:
+    """Changes over the API while requests run: how long each took, and how many requests failed."""
+    requests = PROFILES["100b"].write(WORK)
+    pace = measure.compiled("pace", WORK)
+    load = subprocess.Popen(
+        [str(pace), str(port), "2000", f"{max(seconds, 15):g}", "16", str(requests)],
+        stdout=subprocess.PIPE,
+    )
+    add, patch, remove = list[float](), list[float](), list[float]()
+    for index in range(10):
+        body = {"id": f"new{index}", "url": f"http://127.0.0.1:{origin}"}
+        add.append(_timed(port, "POST", f"{API}/backends", body)[0])
+        patch.append(_timed(port, "PATCH", f"{API}/backends/new{index}", {"weight": 50})[0])
+    for index in range(10):
+        remove.append(_timed(port, "DELETE", f"{API}/backends/new{index}")[0])
+    get_s, config = _timed(port, "GET", f"{API}/config")
+    config["load_balancer"]["strategy"] = "weighted"
+    for backend in config["backends"]:
+        backend["weight"] = 90
+    put_s, _ = _timed(port, "PUT", f"{API}/config", config)
+    output, _ = load.communicate(timeout=120)
+    run = json.loads(output)
+    return {
+        "add_one_ms": median(add) * 1e3,
+        "add_one_worst_ms": max(add) * 1e3,
+        "change_one_ms": median(patch) * 1e3,
+        "remove_one_ms": median(remove) * 1e3,
+        "get_config_s": get_s,
+        "full_apply_s": put_s,
+        "requests_meanwhile": run["requests"],
+        "failed_meanwhile": run["errors"],
+        "p99_us_meanwhile": run["p99_us"],
+    }
+
+
+def _timed(port: int, method: str, path: str, body: object = None) -> tuple[float, Any]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    data = None if body is None else json.dumps(body)
+    begin = time.monotonic()
+    connection.request(method, path, data, {"content-type": "application/json"})
+    response = connection.getresponse()
+    content = response.read()
+    took = time.monotonic() - begin
+    connection.close()
+    if response.status >= 400:
+        raise RuntimeError(f"{method} {path}: {response.status} {content[:500]!r}")
+    return took, json.loads(content) if content else None
+
+
+if __name__ == "__main__":
+    main()

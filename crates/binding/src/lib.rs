@@ -1,0 +1,144 @@
+//! The engine as a Python module: converts, releases the GIL, maps errors. Nothing else.
+#![allow(missing_docs)] // The module's documentation is the stub beside the Python code.
+
+use std::sync::Arc;
+
+use evenflow_engine::engine::{Engine, EngineError};
+use pyo3::create_exception;
+use pyo3::exceptions::PyException;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+create_exception!(_engine, PyEngineError, PyException, "The engine refuses or fails.");
+
+fn raise(py: Python<'_>, error: &EngineError) -> PyErr {
+    let raised = PyEngineError::new_err(error.to_string());
+    let value = raised.value(py);
+    for (name, text) in [
+        ("code", error.code),
+        ("path", error.path.as_str()),
+        ("message", error.message.as_str()),
+    ] {
+        if let Err(failed) = value.setattr(name, text) {
+            return failed;
+        }
+    }
+    raised
+}
+
+#[pyclass(name = "Engine", module = "evenflow._engine", frozen)]
+struct PyEngine {
+    engine: Arc<Engine>,
+}
+
+impl PyEngine {
+    /// Calls the engine without the GIL.
+    fn call<T: Send>(
+        &self,
+        py: Python<'_>,
+        call: impl FnOnce(&Engine) -> Result<T, EngineError> + Send,
+    ) -> PyResult<T> {
+        let engine = &self.engine;
+        py.detach(|| call(engine)).map_err(|error| raise(py, &error))
+    }
+
+    fn bytes<'py>(
+        &self,
+        py: Python<'py>,
+        call: impl FnOnce(&Engine) -> Result<Vec<u8>, EngineError> + Send,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let bytes = self.call(py, call)?;
+        Ok(PyBytes::new(py, &bytes))
+    }
+}
+
+#[pymethods]
+impl PyEngine {
+    #[new]
+    fn new(py: Python<'_>, workers: usize) -> PyResult<Self> {
+        match Engine::new(workers) {
+            Ok(engine) => Ok(Self {
+                engine: Arc::new(engine),
+            }),
+            Err(error) => Err(raise(py, &error)),
+        }
+    }
+
+    fn apply<'py>(&self, py: Python<'py>, plan: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
+        self.bytes(py, |engine| engine.apply(plan))
+    }
+
+    fn update_pool(&self, py: Python<'_>, update: &[u8]) -> PyResult<()> {
+        self.call(py, |engine| engine.update_pool(update))
+    }
+
+    fn set_endpoint(&self, py: Python<'_>, update: &[u8]) -> PyResult<()> {
+        self.call(py, |engine| engine.set_endpoint(update))
+    }
+
+    fn clear_ejection(&self, py: Python<'_>, pool: &str, id: &str) -> PyResult<()> {
+        self.call(py, |engine| engine.clear_ejection(pool, id))
+    }
+
+    fn snapshot<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        self.bytes(py, Engine::snapshot)
+    }
+
+    fn explain<'py>(&self, py: Python<'py>, request: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
+        self.bytes(py, |engine| engine.explain(request))
+    }
+
+    fn submit_probes(&self, py: Python<'_>, probes: &[u8]) -> PyResult<()> {
+        self.call(py, |engine| engine.submit_probes(probes))
+    }
+
+    fn take_events<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        self.bytes(py, Engine::take_events)
+    }
+
+    fn fileno(&self) -> i32 {
+        self.engine.fileno()
+    }
+
+    fn reopen_logs(&self, py: Python<'_>) {
+        py.detach(|| self.engine.reopen_logs());
+    }
+
+    fn stop_accepting(&self, py: Python<'_>) -> PyResult<()> {
+        self.call(py, Engine::stop_accepting)
+    }
+
+    fn drain<'py>(&self, py: Python<'py>, deadline_s: f64) -> PyResult<Bound<'py, PyBytes>> {
+        self.bytes(py, |engine| engine.drain(deadline_s))
+    }
+
+    fn close(&self, py: Python<'_>) {
+        py.detach(|| self.engine.close());
+    }
+}
+
+/// For each slot the index of its winner: see the strategies in Python that call it.
+#[pyfunction]
+#[allow(clippy::needless_pass_by_value)] // Extraction hands over owned vectors.
+fn consistent_table(
+    py: Python<'_>,
+    ids: Vec<String>,
+    weights: Vec<u32>,
+    slots: usize,
+) -> Vec<u32> {
+    py.detach(|| {
+        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        evenflow_engine::consistent::consistent_table(&ids, &weights, slots)
+    })
+}
+
+#[pymodule]
+fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<PyEngine>()?;
+    module.add("EngineError", module.py().get_type::<PyEngineError>())?;
+    module.add_function(wrap_pyfunction!(consistent_table, module)?)?;
+    Ok(())
+}

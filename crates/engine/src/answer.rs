@@ -1,0 +1,155 @@
+//! Answers of the balancer's own, and the lines it adds to answers of endpoints.
+
+use crate::error::Reason;
+use crate::filters::cors::Cors;
+use crate::http1::encode::{self, Delivery};
+use crate::http1::head::RequestHead;
+use crate::table::{Listener, Route};
+use crate::worker::Worker;
+
+/// An answer ready to be written.
+#[derive(Debug)]
+pub struct Answer<'a> {
+    /// The status.
+    pub status: u16,
+    /// Further header lines, each with its CRLF.
+    pub lines: &'a [u8],
+    /// Media type and body.
+    pub content: Option<(&'static str, &'a [u8])>,
+    /// The connection closes afterwards.
+    pub close: bool,
+}
+
+impl<'a> Answer<'a> {
+    /// An answer without a body.
+    pub fn empty(status: u16, lines: &'a [u8]) -> Self {
+        Self {
+            status,
+            lines,
+            content: None,
+            close: false,
+        }
+    }
+
+    /// The bytes to write.
+    pub fn encode(&self, worker: &Worker, delivery: Delivery, head_request: bool) -> Vec<u8> {
+        let mut out = worker.buffers.take_out();
+        let date = worker.date();
+        let content = self.content.map(|(kind, body)| (kind, body.len()));
+        encode::own_head(&mut out, self.status, date.as_bytes(), content, delivery);
+        out.extend_from_slice(self.lines);
+        out.extend_from_slice(b"\r\n");
+        if let Some((_, body)) = self.content
+            && !head_request
+        {
+            out.extend_from_slice(body);
+        }
+        out
+    }
+}
+
+/// The lines that every answer on a listener and a route carries.
+pub fn lines(
+    listener: &Listener,
+    route: Option<(usize, &Route)>,
+    head: &RequestHead,
+    base: &[u8],
+) -> Vec<u8> {
+    let mut lines = Vec::new();
+    let edits = match route {
+        Some((index, _)) => &listener.edits[index],
+        None => &listener.chain.edits,
+    };
+    edits.response.append(&mut lines, |_| false);
+    cross_origin(&mut lines, listener, route.map(|(_, route)| route), head, base);
+    lines
+}
+
+/// The cross-origin rules that hold: the route's own before the listener's.
+pub fn cors<'t>(listener: &'t Listener, route: Option<&'t Route>) -> Option<&'t Cors> {
+    route
+        .and_then(|route| route.chain.cors.as_deref())
+        .or(listener.chain.cors.as_deref())
+}
+
+/// Adds the lines of the cross-origin rules to a response head.
+pub fn cross_origin(
+    out: &mut Vec<u8>,
+    listener: &Listener,
+    route: Option<&Route>,
+    head: &RequestHead,
+    base: &[u8],
+) {
+    if let Some(cors) = cors(listener, route) {
+        cors.response_lines(field(head, base, b"origin"), out);
+    }
+}
+
+/// The lines that answer a cross-origin preflight request, if it is one.
+pub fn preflight(
+    listener: &Listener,
+    route: &Route,
+    head: &RequestHead,
+    base: &[u8],
+) -> Option<Vec<u8>> {
+    let cors = cors(listener, Some(route))?;
+    if head.method.get(base) != b"OPTIONS" {
+        return None;
+    }
+    let origin = field(head, base, b"origin");
+    let method = field(head, base, b"access-control-request-method");
+    if origin.is_empty() || method.is_empty() {
+        return None;
+    }
+    let asked = field(head, base, b"access-control-request-headers");
+    let refused = || b"Vary: Origin\r\n".to_vec();
+    Some(cors.preflight(origin, method, asked).unwrap_or_else(refused))
+}
+
+/// The value of the first field of a name; empty when there is none.
+pub fn field<'a>(head: &RequestHead, base: &'a [u8], name: &[u8]) -> &'a [u8] {
+    head.fields
+        .iter()
+        .find(|field| field.name.get(base).eq_ignore_ascii_case(name))
+        .map_or(b"", |field| field.value.get(base))
+}
+
+/// `Retry-After` in whole seconds, at least one.
+pub fn push_retry_after(out: &mut Vec<u8>, after_ns: u64) {
+    out.extend_from_slice(b"retry-after: ");
+    encode::push_number(out, after_ns.div_ceil(1_000_000_000).max(1));
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The body of an error: JSON for those who ask for it, else a line of text.
+pub fn error_body(
+    head: &RequestHead,
+    base: &[u8],
+    reason: Reason,
+    request_id: &[u8],
+) -> (&'static str, Vec<u8>) {
+    let accept = if head.len == 0 {
+        b""
+    } else {
+        field(head, base, b"accept")
+    };
+    let wants_json = memchr::memmem::find(accept, b"json").is_some();
+    let id = String::from_utf8_lossy(request_id);
+    if wants_json {
+        let body = serde_json::json!({
+            "status": reason.status(),
+            "error": reason.label(),
+            "message": reason.message(),
+            "request_id": id,
+        });
+        ("application/json", format!("{body}\n").into_bytes())
+    } else {
+        let text = format!(
+            "{} {}: {}\nrequest id: {id}\n",
+            reason.status(),
+            crate::error::phrase(reason.status()),
+            reason.message(),
+        );
+        ("text/plain; charset=utf-8", text.into_bytes())
+    }
+}

@@ -1,0 +1,166 @@
+//! Why a request could not be served as asked: who caused it, which status says so, and the short
+//! word that stands for it in metrics, access records and error bodies.
+
+/// A failure with everything a reader of logs or metrics needs, and nothing internal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// The request breaks RFC 9110/9112 framing or syntax; the text says how.
+    BadRequest(&'static str),
+    /// The head is larger, or has more fields, than the listener allows.
+    HeadTooLarge,
+    /// The request target is longer than the listener allows.
+    TargetTooLong,
+    /// The request body is larger than allowed.
+    BodyTooLarge,
+    /// The request head did not arrive in time.
+    HeadTimeout,
+    /// The request body stalled or came too slowly.
+    BodyTimeout,
+    /// A major version of HTTP that is not spoken here.
+    Version,
+    /// A method that a reverse proxy does not serve (CONNECT).
+    Method,
+    /// A filter refused the client's address.
+    Forbidden,
+    /// A rate limit refused the request.
+    Limited,
+    /// No route takes the request.
+    NoRoute,
+    /// No endpoint of the pool is usable.
+    NoBackend,
+    /// Every endpoint is full and so is the queue.
+    QueueFull,
+    /// Every endpoint stayed full for as long as the queue allows.
+    QueueTimeout,
+    /// No connection to the endpoint could be made.
+    ConnectFailed,
+    /// Connecting took too long.
+    ConnectTimeout,
+    /// The endpoint closed or reset the connection before its answer was complete.
+    UpstreamReset,
+    /// The endpoint's answer breaks RFC 9112; the text says how.
+    UpstreamProtocol(&'static str),
+    /// The endpoint did not begin to answer, or went silent, for too long.
+    UpstreamTimeout,
+    /// The route's time for the whole exchange ran out.
+    RouteTimeout,
+    /// The client went away before the answer was complete.
+    ClientGone,
+    /// The client did not take the answer in time.
+    ClientSlow,
+}
+
+impl Reason {
+    /// The status of the answer; 499 where nobody is left to get one.
+    pub fn status(self) -> u16 {
+        match self {
+            Self::BadRequest(_) => 400,
+            Self::Forbidden => 403,
+            Self::NoRoute => 404,
+            Self::HeadTimeout | Self::BodyTimeout => 408,
+            Self::BodyTooLarge => 413,
+            Self::TargetTooLong => 414,
+            Self::Limited => 429,
+            Self::HeadTooLarge => 431,
+            Self::ClientGone | Self::ClientSlow => 499,
+            Self::Method => 501,
+            Self::ConnectFailed | Self::UpstreamReset | Self::UpstreamProtocol(_) => 502,
+            Self::NoBackend | Self::QueueFull | Self::QueueTimeout => 503,
+            Self::ConnectTimeout | Self::UpstreamTimeout | Self::RouteTimeout => 504,
+            Self::Version => 505,
+        }
+    }
+
+    /// The word for it in metrics, logs and the `error` member of error bodies.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::BadRequest(_) => "bad_request",
+            Self::HeadTooLarge => "head_too_large",
+            Self::TargetTooLong => "target_too_long",
+            Self::BodyTooLarge => "body_too_large",
+            Self::HeadTimeout => "head_timeout",
+            Self::BodyTimeout => "body_timeout",
+            Self::Version => "version_not_supported",
+            Self::Method => "method_not_supported",
+            Self::Forbidden => "forbidden",
+            Self::Limited => "limited",
+            Self::NoRoute => "no_route",
+            Self::NoBackend => "no_backend",
+            Self::QueueFull => "queue_full",
+            Self::QueueTimeout => "queue_timeout",
+            Self::ConnectFailed => "connect_failed",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::UpstreamReset => "upstream_reset",
+            Self::UpstreamProtocol(_) => "upstream_protocol",
+            Self::UpstreamTimeout => "upstream_timeout",
+            Self::RouteTimeout => "route_timeout",
+            Self::ClientGone => "client_gone",
+            Self::ClientSlow => "client_slow",
+        }
+    }
+
+    /// One sentence for the client.
+    pub fn message(self) -> &'static str {
+        match self {
+            Self::BadRequest(detail) => detail,
+            Self::HeadTooLarge => "The request head is too large.",
+            Self::TargetTooLong => "The request target is too long.",
+            Self::BodyTooLarge => "The request body is too large.",
+            Self::HeadTimeout => "The request head took too long to arrive.",
+            Self::BodyTimeout => "The request body took too long to arrive.",
+            Self::Version => "This version of HTTP is not supported.",
+            Self::Method => "This method is not supported.",
+            Self::Forbidden => "Access is not allowed from this address.",
+            Self::Limited => "Too many requests.",
+            Self::NoRoute => "No route takes this request.",
+            Self::NoBackend => "No backend is available.",
+            Self::QueueFull | Self::QueueTimeout => "All backends are busy.",
+            Self::ConnectFailed => "The backend could not be reached.",
+            Self::UpstreamReset => "The backend closed the connection.",
+            Self::UpstreamProtocol(_) => "The backend's answer was not valid.",
+            Self::ConnectTimeout | Self::UpstreamTimeout => "The backend did not answer in time.",
+            Self::RouteTimeout => "The request took too long.",
+            Self::ClientGone | Self::ClientSlow => "The client went away.",
+        }
+    }
+
+    /// Whether the connection to the client must close after the answer: its place in the byte
+    /// stream is not known any more, or it is not to be trusted.
+    pub fn closes(self) -> bool {
+        matches!(
+            self,
+            Self::BadRequest(_)
+                | Self::HeadTooLarge
+                | Self::TargetTooLong
+                | Self::BodyTooLarge
+                | Self::HeadTimeout
+                | Self::BodyTimeout
+                | Self::Version
+                | Self::Method
+                | Self::ClientGone
+                | Self::ClientSlow
+        )
+    }
+}
+
+/// The reason phrase of a status the balancer answers with itself.
+pub fn phrase(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        204 => "No Content",
+        400 => "Bad Request",
+        403 => "Forbidden",
+        404 => "Not Found",
+        408 => "Request Timeout",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        505 => "HTTP Version Not Supported",
+        _ => "Error",
+    }
+}

@@ -1,0 +1,89 @@
+//! What the engine tells Python of its own accord: probe results and what passive health did.
+//! A bounded queue, and a descriptor that is readable while it is not empty.
+
+use std::collections::VecDeque;
+use std::io::{Read, Write};
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::sync::{Mutex, PoisonError};
+
+use serde::Serialize;
+
+use crate::probe::ProbeResult;
+
+/// Events kept until Python takes them; beyond it the oldest are dropped.
+const KEPT: usize = 65_536;
+
+/// Something Python wants to know.
+#[derive(Debug, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Event {
+    /// A probe ended.
+    Probe(ProbeResult),
+    /// Passive health set an endpoint aside.
+    Ejected {
+        /// The pool's name.
+        pool: String,
+        /// The endpoint's id.
+        backend: String,
+        /// Why.
+        reason: String,
+        /// For how long, in seconds.
+        for_s: f64,
+    },
+    /// An ejection ended.
+    Returned {
+        /// The pool's name.
+        pool: String,
+        /// The endpoint's id.
+        backend: String,
+    },
+}
+
+/// The queue.
+#[derive(Debug)]
+pub struct Events {
+    queue: Mutex<VecDeque<Event>>,
+    signal: UnixStream,
+    wait: UnixStream,
+}
+
+impl Events {
+    /// An empty queue.
+    pub fn new() -> std::io::Result<Self> {
+        let (signal, wait) = UnixStream::pair()?;
+        signal.set_nonblocking(true)?;
+        wait.set_nonblocking(true)?;
+        Ok(Self {
+            queue: Mutex::new(VecDeque::new()),
+            signal,
+            wait,
+        })
+    }
+
+    /// Readable while events wait.
+    pub fn fd(&self) -> RawFd {
+        self.wait.as_raw_fd()
+    }
+
+    /// Adds an event.
+    pub fn push(&self, event: Event) {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        if queue.len() >= KEPT {
+            queue.pop_front();
+        }
+        queue.push_back(event);
+        if queue.len() == 1 {
+            // A full socket is readable already.
+            let _ = (&self.signal).write(&[1]);
+        }
+    }
+
+    /// Takes all events, oldest first.
+    pub fn take(&self) -> Vec<Event> {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut bytes = [0; 64];
+        while matches!((&self.wait).read(&mut bytes), Ok(count) if count == bytes.len()) {}
+        queue.drain(..).collect()
+    }
+}

@@ -1,0 +1,186 @@
+//! What would become of a request, told without sending anything or leaving a trace.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::filters::Chain;
+use crate::http1::head::RequestHead;
+use crate::picker::{Choice, Picked, Picker, Tried, hash_key, pick};
+use crate::plan::Protocol;
+use crate::table::{Listener, Pool, Table};
+
+/// A request to explain.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    /// The listener's name; `null` is the first.
+    listener: Option<String>,
+    method: String,
+    target: String,
+    headers: Vec<(String, String)>,
+    client: Option<IpAddr>,
+}
+
+/// What would become of it.
+#[derive(Debug, Serialize)]
+pub struct Explanation {
+    listener: String,
+    route: Option<String>,
+    filters: Vec<FilterVerdict>,
+    pool: Option<String>,
+    picker: Option<&'static str>,
+    backend: Option<String>,
+    reason: String,
+    candidates: Vec<Candidate>,
+}
+
+#[derive(Debug, Serialize)]
+struct FilterVerdict {
+    filter: String,
+    verdict: &'static str,
+    status: u16,
+    reason: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+struct Candidate {
+    id: String,
+    usable: bool,
+    reason: &'static str,
+}
+
+/// Explains a request.
+///
+/// # Errors
+/// The member of the description that is wrong, and why.
+pub fn explain(
+    table: &Table,
+    request: &Request,
+    now_ms: u64,
+) -> Result<Explanation, (&'static str, String)> {
+    let listener = match &request.listener {
+        None => table.listeners.first(),
+        Some(name) => table.listeners.iter().find(|l| l.state.name == *name),
+    };
+    let Some(listener) = listener else {
+        return Err(("listener", "there is no such listener".into()));
+    };
+    let mut told = Explanation {
+        listener: listener.state.name.clone(),
+        route: None,
+        filters: Vec::new(),
+        pool: None,
+        picker: None,
+        backend: None,
+        reason: String::new(),
+        candidates: Vec::new(),
+    };
+    if listener.protocol == Protocol::Tcp {
+        told.run_filters(&listener.chain, request.client);
+        if let Some(pool) = listener.pool {
+            told.choose(&table.pools[pool], None, request.client, now_ms);
+        }
+        return Ok(told);
+    }
+    let (head, bytes) = parse(listener, request)?;
+    told.run_filters(&listener.chain, request.client);
+    let found = listener.router.find(head.host.get(&bytes), head.path(&bytes));
+    let Some(route) = found.map(|index| &table.routes[index]) else {
+        told.reason = "no route takes this host and path".into();
+        return Ok(told);
+    };
+    told.route = Some(route.name.to_string());
+    told.run_filters(&route.chain, request.client);
+    told.choose(
+        &table.pools[route.pool],
+        Some((&head, &bytes)),
+        request.client,
+        now_ms,
+    );
+    Ok(told)
+}
+
+/// Writes the request down and parses it as if it had been received, so that the answer is the one
+/// a real request gets.
+fn parse(
+    listener: &Listener,
+    request: &Request,
+) -> Result<(RequestHead, Vec<u8>), (&'static str, String)> {
+    let mut text = format!("{} {} HTTP/1.1\r\n", request.method, request.target);
+    let has_host = request.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host"));
+    if !has_host {
+        text.push_str("host: localhost\r\n");
+    }
+    for (name, value) in &request.headers {
+        text.push_str(name);
+        text.push_str(": ");
+        text.push_str(value);
+        text.push_str("\r\n");
+    }
+    text.push_str("\r\n");
+    let bytes = text.into_bytes();
+    let mut head = RequestHead::default();
+    head.parse(
+        &bytes,
+        listener.limits.headers as usize,
+        listener.limits.target_bytes as usize,
+    )
+    .map_err(|reason| ("target", reason.message().to_owned()))?;
+    Ok((head, bytes))
+}
+
+impl Explanation {
+    fn run_filters(&mut self, chain: &Chain, client: Option<IpAddr>) {
+        for (filter, refused) in chain.explain(client) {
+            self.filters.push(FilterVerdict {
+                filter,
+                verdict: if refused.is_some() { "refused" } else { "pass" },
+                status: refused.map_or(0, crate::error::Reason::status),
+                reason: refused.map_or("", crate::error::Reason::label),
+            });
+        }
+    }
+
+    fn choose(
+        &mut self,
+        pool: &Pool,
+        head: Option<(&RequestHead, &[u8])>,
+        client: Option<IpAddr>,
+        now_ms: u64,
+    ) {
+        self.pool = Some(pool.name.to_string());
+        self.picker = Some(pool.picker.label());
+        for member in pool.members.iter() {
+            let usable = member.endpoint.usable(pool.use_all);
+            self.candidates.push(Candidate {
+                id: member.endpoint.id.clone(),
+                usable: usable.is_ok(),
+                reason: usable.err().map_or("", crate::endpoint::Unusable::label),
+            });
+        }
+        if let Some(refused) = self.filters.iter().find(|verdict| verdict.status != 0) {
+            self.reason = format!("filter {} refuses it", refused.filter);
+            return;
+        }
+        let hash = pool.picker.key().map_or(0, |key| hash_key(key, head, client));
+        let choice = Choice {
+            hash,
+            tried: &Tried::default(),
+            now_ms,
+            dry: true,
+        };
+        match pick(pool, &choice) {
+            Picked::Member(index) => {
+                self.backend = Some(pool.members[index as usize].endpoint.id.clone());
+                self.reason = match &pool.picker {
+                    Picker::Cycle(_) => "next in the cycle".into(),
+                    Picker::Hash { key, .. } => format!("by hash of {key:?}"),
+                    Picker::Least { score, .. } => format!("lowest {score:?}"),
+                };
+            }
+            Picked::Full => self.reason = "all usable endpoints are full: it would queue".into(),
+            Picked::None => self.reason = "no endpoint is usable".into(),
+        }
+    }
+}

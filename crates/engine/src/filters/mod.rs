@@ -1,0 +1,262 @@
+//! Filter primitives, one a file, and the chain that a plan makes of them.
+
+pub mod cors;
+pub mod headers;
+pub mod ip_set;
+pub mod limit;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::error::Reason;
+use crate::http1::head::RequestHead;
+use crate::picker::key_bytes;
+use crate::plan::{self, RequestKey};
+use cors::Cors;
+use headers::Edit;
+use ip_set::IpSet;
+use limit::Limiter;
+
+/// The most keys one limit may remember: 8 bytes each.
+const MAX_KEYS: u32 = 1 << 24;
+
+/// How often a named chain refused, or in a dry run would have refused, a request.
+#[derive(Debug)]
+pub struct Tally {
+    /// The chain's name.
+    pub name: String,
+    /// Refusals.
+    pub limited: AtomicU64,
+}
+
+/// A limiter with the numbers it was made from: an apply that changes neither keeps its state.
+#[derive(Debug, Clone)]
+pub struct NamedLimiter {
+    /// The configuration.
+    pub source: plan::LimitFilter,
+    /// The state, shared by all workers and by successive tables.
+    pub limiter: Arc<Limiter>,
+}
+
+impl NamedLimiter {
+    /// Whether a filter of the new plan may go on with this one's state.
+    pub fn fits(&self, filter: &plan::LimitFilter) -> bool {
+        self.source.name == filter.name
+            && self.source.key == filter.key
+            && self.source.requests_per_second.to_bits() == filter.requests_per_second.to_bits()
+            && self.source.burst == filter.burst
+            && self.source.max_keys == filter.max_keys
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Check {
+    Address(Arc<IpSet>),
+    Rate(NamedLimiter),
+}
+
+/// Filters in the order they run, made for one listener or one route.
+#[derive(Debug, Default, Clone)]
+pub struct Chain {
+    checks: Vec<(Arc<Tally>, Check)>,
+    /// Header edits of these filters alone.
+    pub edits: Edits,
+    /// Cross-origin rules; the last ones win.
+    pub cors: Option<Arc<Cors>>,
+    /// The smallest bound on the request body in bytes, if there is one.
+    pub body_limit: Option<u64>,
+}
+
+/// Header edits, those of several filters made into one each.
+#[derive(Debug, Default, Clone)]
+pub struct Edits {
+    /// Of the request.
+    pub request: Arc<Edit>,
+    /// Of the response.
+    pub response: Arc<Edit>,
+}
+
+impl Edits {
+    /// The edits of filters that run one after the other.
+    ///
+    /// # Errors
+    /// The chain's number, the path below it and what is wrong there.
+    pub fn compile<'a>(
+        chains: impl Iterator<Item = (usize, &'a plan::FilterChain)>,
+    ) -> Result<Self, (usize, String, String)> {
+        let (mut request, mut response) = (Edit::default(), Edit::default());
+        for (number, chain) in chains {
+            for (index, step) in chain.steps.iter().enumerate() {
+                let (kind, edited) = match step {
+                    plan::Filter::RequestHeaders(edit) => ("request_headers", request.extend(edit)),
+                    plan::Filter::ResponseHeaders(edit) => {
+                        ("response_headers", response.extend(edit))
+                    }
+                    _ => continue,
+                };
+                edited.map_err(|(path, message)| {
+                    (number, format!("steps[{index}].{kind}.{path}"), message)
+                })?;
+            }
+        }
+        Ok(Self {
+            request: Arc::new(request),
+            response: Arc::new(response),
+        })
+    }
+
+    /// Whether nothing is edited.
+    pub fn is_empty(&self) -> bool {
+        self.request.is_empty() && self.response.is_empty()
+    }
+}
+
+/// A request as filters see it.
+#[derive(Debug)]
+pub struct Seen<'a> {
+    /// The client's address as far as it is believed.
+    pub client: Option<IpAddr>,
+    /// The head.
+    pub head: &'a RequestHead,
+    /// The bytes that the head was parsed from.
+    pub base: &'a [u8],
+    /// The engine's clock in nanoseconds.
+    pub now_ns: u64,
+}
+
+/// A refusal.
+#[derive(Debug, Clone, Copy)]
+pub struct Refusal {
+    /// Why.
+    pub reason: Reason,
+    /// When it is worth trying again, in nanoseconds; 0 where that means nothing.
+    pub retry_after_ns: u64,
+}
+
+impl Chain {
+    /// Adds one named chain of a plan.
+    ///
+    /// # Errors
+    /// The path below the chain and what is wrong there.
+    pub fn extend(
+        &mut self,
+        chain: &plan::FilterChain,
+        tally: &Arc<Tally>,
+        limiters: &mut Vec<NamedLimiter>,
+    ) -> Result<(), (String, String)> {
+        for (index, step) in chain.steps.iter().enumerate() {
+            let at = |(path, message): (String, String), kind: &str| {
+                let dot = if path.is_empty() { "" } else { "." };
+                (format!("steps[{index}].{kind}{dot}{path}"), message)
+            };
+            match step {
+                plan::Filter::IpSet(filter) => {
+                    let set = IpSet::new(&filter.allow, &filter.deny);
+                    let check = Check::Address(Arc::new(set));
+                    self.checks.push((Arc::clone(tally), check));
+                }
+                plan::Filter::Limit(filter) => {
+                    let limiter = limiter_for(filter, limiters)
+                        .map_err(|error| at(error, "limit"))?;
+                    self.checks
+                        .push((Arc::clone(tally), Check::Rate(limiter)));
+                }
+                plan::Filter::RequestHeaders(_) | plan::Filter::ResponseHeaders(_) => {}
+                plan::Filter::BodyLimit(limit) => {
+                    let bytes = self.body_limit.map_or(limit.bytes, |old| old.min(limit.bytes));
+                    self.body_limit = Some(bytes);
+                }
+                plan::Filter::Cors(cors) => {
+                    let cors = Cors::compile(cors).map_err(|error| at(error, "cors"))?;
+                    self.cors = Some(Arc::new(cors));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs the checks.
+    ///
+    /// # Errors
+    /// The first refusal; it is counted.
+    pub fn check(&self, seen: &Seen<'_>) -> Result<(), Refusal> {
+        for (tally, check) in &self.checks {
+            match check {
+                Check::Address(set) => {
+                    if !seen.client.is_none_or(|ip| set.permits(ip)) {
+                        tally.limited.fetch_add(1, Ordering::Relaxed);
+                        return Err(Refusal {
+                            reason: Reason::Forbidden,
+                            retry_after_ns: 0,
+                        });
+                    }
+                }
+                Check::Rate(limit) => {
+                    let decision = limit.limiter.check(rate_key(&limit.source.key, seen), seen.now_ns);
+                    if !decision.allowed {
+                        tally.limited.fetch_add(1, Ordering::Relaxed);
+                        if !limit.source.dry_run {
+                            return Err(Refusal {
+                                reason: Reason::Limited,
+                                retry_after_ns: decision.retry_after_ns,
+                            });
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What the checks would say, without counting: for explanations. Rate limits are not asked,
+    /// since asking uses them up.
+    pub fn explain(&self, client: Option<IpAddr>) -> Vec<(String, Option<Reason>)> {
+        self.checks
+            .iter()
+            .map(|(tally, check)| {
+                let refused = match check {
+                    Check::Address(set) => !client.is_none_or(|ip| set.permits(ip)),
+                    Check::Rate(_) => false,
+                };
+                (tally.name.clone(), refused.then_some(Reason::Forbidden))
+            })
+            .collect()
+    }
+}
+
+fn limiter_for(
+    filter: &plan::LimitFilter,
+    limiters: &mut Vec<NamedLimiter>,
+) -> Result<NamedLimiter, (String, String)> {
+    let wrong = |key: &str, text: &str| Err((key.to_owned(), text.to_owned()));
+    if !(filter.requests_per_second.is_finite() && filter.requests_per_second > 0.0) {
+        return wrong("requests_per_second", "expected a number above 0");
+    }
+    if filter.burst == 0 {
+        return wrong("burst", "expected at least 1");
+    }
+    if !(1..=MAX_KEYS).contains(&filter.max_keys) {
+        return wrong("max_keys", "expected 1 to 16777216");
+    }
+    if let Some(kept) = limiters.iter_mut().find(|kept| kept.fits(filter)) {
+        kept.source = filter.clone();
+        return Ok(kept.clone());
+    }
+    let limiter = Limiter::new(filter.requests_per_second, filter.burst, filter.max_keys as usize);
+    let named = NamedLimiter {
+        source: filter.clone(),
+        limiter: Arc::new(limiter),
+    };
+    limiters.push(named.clone());
+    Ok(named)
+}
+
+fn rate_key(key: &RequestKey, seen: &Seen<'_>) -> u64 {
+    match key {
+        RequestKey::ClientIp => seen.client.map_or(0, limit::client_key),
+        RequestKey::All => 1,
+        RequestKey::Random => fastrand::u64(..),
+        key => key_bytes(key, seen.head, seen.base).map_or(0, limit::bytes_key),
+    }
+}

@@ -1,0 +1,288 @@
+//! What is written: the request head for an endpoint, the response head for a client, and the
+//! answers that the balancer makes itself. No I/O.
+
+use std::net::IpAddr;
+
+use super::head::{Field, Known, Length, RequestHead, ResponseHead};
+use crate::error::phrase;
+use crate::filters::cors::Cors;
+use crate::filters::headers::Edit;
+
+/// What the balancer knows of a request beyond its head.
+#[derive(Debug, Clone, Copy)]
+pub struct Origin<'a> {
+    /// The socket's other end; `None` for a Unix socket.
+    pub peer: Option<IpAddr>,
+    /// The client as far as trusted proxies tell; the peer where none does.
+    pub client: Option<IpAddr>,
+    /// The peer is a trusted proxy: what it says of the client is kept.
+    pub trusted: bool,
+    /// `http` or `https`, as spoken by the client.
+    pub scheme: &'static str,
+    /// Also send RFC 7239 `Forwarded`.
+    pub forwarded: bool,
+    /// The control plane's own route.
+    pub internal: bool,
+    /// The identifier made for this request, in case it has none of its own.
+    pub request_id: &'a [u8],
+    /// The balancer's name for `Via`.
+    pub server_name: &'a str,
+}
+
+/// The identifier that goes with a request: a trusted proxy's, or the one made here.
+pub fn request_id<'a>(head: &RequestHead, base: &'a [u8], origin: &Origin<'a>) -> &'a [u8] {
+    if origin.trusted {
+        let field = head.fields.iter().find(|f| f.known == Known::XRequestId);
+        if let Some(field) = field.filter(|f| !f.value.is_empty()) {
+            return field.value.get(base);
+        }
+    }
+    origin.request_id
+}
+
+/// The head to send to an endpoint.
+pub fn request_head(
+    out: &mut Vec<u8>,
+    head: &RequestHead,
+    base: &[u8],
+    origin: &Origin<'_>,
+    edit: &Edit,
+) {
+    out.extend_from_slice(head.method.get(base));
+    out.push(b' ');
+    let target = head.target.get(base);
+    // An absolute target without a path asks for the root.
+    out.extend_from_slice(if target.is_empty() { b"/" } else { target });
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    if !edit.removes(b"host") {
+        out.extend_from_slice(b"host: ");
+        out.extend_from_slice(head.host.get(base));
+        out.extend_from_slice(b"\r\n");
+    }
+    let keep_forwarding = origin.trusted || origin.internal;
+    let (mut has_proto, mut has_host, mut has_real_ip, mut has_id) = (false, false, false, false);
+    let mut has_forwarded_for = false;
+    head.copy_fields(base, out, |field| {
+        if field.connection_only || edit.removes(field.name.get(base)) {
+            return false;
+        }
+        match field.known {
+            Known::Other | Known::ContentLength | Known::Via | Known::Date => true,
+            Known::Expect => head.expects_continue,
+            Known::XForwardedFor => {
+                has_forwarded_for = true;
+                origin.internal
+            }
+            Known::XForwardedProto => {
+                has_proto |= keep_forwarding;
+                keep_forwarding
+            }
+            Known::XForwardedHost => {
+                has_host |= keep_forwarding;
+                keep_forwarding
+            }
+            Known::XRealIp => {
+                has_real_ip |= keep_forwarding;
+                keep_forwarding
+            }
+            Known::XRequestId => {
+                let keep = keep_forwarding && !field.value.is_empty() && !has_id;
+                has_id |= keep;
+                keep
+            }
+            Known::Forwarded => keep_forwarding,
+            Known::Host
+            | Known::TransferEncoding
+            | Known::Connection
+            | Known::HopByHop
+            | Known::Own => false,
+        }
+    });
+    if head.length == Length::Chunked {
+        out.extend_from_slice(b"transfer-encoding: chunked\r\n");
+    }
+    if origin.internal {
+        out.extend_from_slice(b"evenflow-client: ");
+        match origin.peer {
+            Some(peer) => push_ip(out, peer),
+            None => out.extend_from_slice(b"unix"),
+        }
+        out.extend_from_slice(b"\r\nevenflow-scheme: ");
+        out.extend_from_slice(origin.scheme.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    } else {
+        if let Some(peer) = origin.peer {
+            out.extend_from_slice(b"x-forwarded-for: ");
+            if has_forwarded_for && origin.trusted {
+                for field in &head.fields {
+                    if field.known == Known::XForwardedFor && !field.value.is_empty() {
+                        out.extend_from_slice(field.value.get(base));
+                        out.extend_from_slice(b", ");
+                    }
+                }
+            }
+            push_ip(out, peer);
+            out.extend_from_slice(b"\r\n");
+        }
+        if !has_real_ip && let Some(client) = origin.client {
+            out.extend_from_slice(b"x-real-ip: ");
+            push_ip(out, client);
+            out.extend_from_slice(b"\r\n");
+        }
+        if !has_proto {
+            out.extend_from_slice(b"x-forwarded-proto: ");
+            out.extend_from_slice(origin.scheme.as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
+        if !has_host && !head.host.is_empty() {
+            out.extend_from_slice(b"x-forwarded-host: ");
+            out.extend_from_slice(head.host.get(base));
+            out.extend_from_slice(b"\r\n");
+        }
+        if !has_id {
+            out.extend_from_slice(b"x-request-id: ");
+            out.extend_from_slice(origin.request_id);
+            out.extend_from_slice(b"\r\n");
+        }
+        if origin.forwarded {
+            push_forwarded(out, head, base, origin);
+        }
+    }
+    if !origin.internal {
+        out.extend_from_slice(if head.version_10 {
+            b"via: 1.0 "
+        } else {
+            b"via: 1.1 "
+        });
+        out.extend_from_slice(origin.server_name.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+    edit.append(out, |name| has_field(&head.fields, base, name));
+    out.extend_from_slice(b"\r\n");
+}
+
+fn has_field(fields: &[Field], base: &[u8], name: &[u8]) -> bool {
+    fields
+        .iter()
+        .any(|field| field.name.get(base).eq_ignore_ascii_case(name))
+}
+
+/// `Forwarded` (RFC 7239), as a line of its own: lines of one name add up to one list.
+fn push_forwarded(out: &mut Vec<u8>, head: &RequestHead, base: &[u8], origin: &Origin<'_>) {
+    out.extend_from_slice(b"forwarded: for=");
+    match origin.peer {
+        Some(IpAddr::V4(ip)) => push_ip(out, IpAddr::V4(ip)),
+        Some(IpAddr::V6(ip)) => {
+            out.extend_from_slice(b"\"[");
+            push_ip(out, IpAddr::V6(ip));
+            out.extend_from_slice(b"]\"");
+        }
+        None => out.extend_from_slice(b"unknown"),
+    }
+    if !head.host.is_empty() {
+        out.extend_from_slice(b";host=\"");
+        out.extend_from_slice(head.host.get(base));
+        out.push(b'"');
+    }
+    out.extend_from_slice(b";proto=");
+    out.extend_from_slice(origin.scheme.as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+/// An address in its usual form. IPv4 is written by hand: it is in every request.
+pub fn push_ip(out: &mut Vec<u8>, ip: IpAddr) {
+    match ip {
+        IpAddr::V4(v4) => {
+            let mut digits = itoa::Buffer::new();
+            for (index, octet) in v4.octets().into_iter().enumerate() {
+                if index > 0 {
+                    out.push(b'.');
+                }
+                out.extend_from_slice(digits.format(octet).as_bytes());
+            }
+        }
+        IpAddr::V6(v6) => out.extend_from_slice(v6.to_string().as_bytes()),
+    }
+}
+
+/// What the connection to the client needs of a response head.
+#[derive(Debug, Clone, Copy)]
+pub struct Delivery {
+    /// The client speaks HTTP/1.0.
+    pub version_10: bool,
+    /// The connection is kept after this answer.
+    pub keep_alive: bool,
+    /// The body is sent in chunks.
+    pub chunked: bool,
+}
+
+/// The head to send to a client.
+pub fn response_head(
+    out: &mut Vec<u8>,
+    head: &ResponseHead,
+    base: &[u8],
+    delivery: Delivery,
+    edit: &Edit,
+    cors: Option<&Cors>,
+) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    push_number(out, u64::from(head.status));
+    out.push(b' ');
+    out.extend_from_slice(head.phrase.get(base));
+    out.extend_from_slice(b"\r\n");
+    head.copy_fields(base, out, |field| {
+        !field.connection_only
+            && match field.known {
+                Known::TransferEncoding | Known::Connection | Known::HopByHop | Known::Own => false,
+                Known::ContentLength => !delivery.chunked,
+                _ => {
+                    let name = field.name.get(base);
+                    !edit.removes(name) && !cors.is_some_and(|cors| cors.replaces(name))
+                }
+            }
+    });
+    if delivery.chunked {
+        out.extend_from_slice(b"transfer-encoding: chunked\r\n");
+    }
+    connection_line(out, delivery);
+    edit.append(out, |name| has_field(&head.fields, base, name));
+}
+
+fn connection_line(out: &mut Vec<u8>, delivery: Delivery) {
+    if !delivery.keep_alive {
+        out.extend_from_slice(b"connection: close\r\n");
+    } else if delivery.version_10 {
+        out.extend_from_slice(b"connection: keep-alive\r\n");
+    }
+}
+
+/// An answer of the balancer's own, without the empty line and body, which follow the caller's
+/// further lines.
+pub fn own_head(
+    out: &mut Vec<u8>,
+    status: u16,
+    date: &[u8],
+    content: Option<(&str, usize)>,
+    delivery: Delivery,
+) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    push_number(out, u64::from(status));
+    out.push(b' ');
+    out.extend_from_slice(phrase(status).as_bytes());
+    out.extend_from_slice(b"\r\ndate: ");
+    out.extend_from_slice(date);
+    out.extend_from_slice(b"\r\n");
+    if let Some((media_type, length)) = content {
+        out.extend_from_slice(b"content-type: ");
+        out.extend_from_slice(media_type.as_bytes());
+        out.extend_from_slice(b"\r\ncontent-length: ");
+        push_number(out, length as u64);
+        out.extend_from_slice(b"\r\n");
+    }
+    connection_line(out, delivery);
+}
+
+/// A number in decimal digits.
+pub fn push_number(out: &mut Vec<u8>, number: u64) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}

@@ -1,0 +1,5 @@
+//! HTTP/1.1 as bytes and rules, without I/O: heads, bodies, and what is written for either side.
+
+pub mod body;
+pub mod encode;
+pub mod head;

@@ -1,0 +1,252 @@
+//! A request's hold on an endpoint: taken when it is chosen, given back when the exchange ends, and
+//! where what happened is told to passive health.
+
+use std::future::poll_fn;
+use std::net::IpAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::Poll;
+
+use crate::endpoint::EJECTED;
+use crate::error::Reason;
+use crate::events::Event;
+use crate::exchange::Connection;
+use crate::http1::head::RequestHead;
+use crate::picker::{Choice, Picked, Tried, hash_key, pick};
+use crate::stats::ErrorKind;
+use crate::stream::Gone;
+use crate::table::{Member, Pool, Table};
+use crate::worker::Worker;
+
+/// A place at an endpoint.
+#[derive(Debug)]
+pub struct Lease {
+    table: Rc<Arc<Table>>,
+    pool: usize,
+    /// The member's number in the pool.
+    pub index: u32,
+}
+
+/// What the pool's picker needs to know of a request.
+pub fn choice_hash(
+    pool: &Pool,
+    head: &RequestHead,
+    connection: &Connection,
+    client: Option<IpAddr>,
+) -> u64 {
+    pool.picker.key().map_or(0, |key| {
+        hash_key(key, Some((head, connection.buffer.bytes())), client)
+    })
+}
+
+/// Takes a place at an endpoint, waiting in the pool's queue when all are full.
+///
+/// # Errors
+/// Why there is none.
+pub async fn acquire(
+    connection: &mut Connection,
+    table: &Rc<Arc<Table>>,
+    pool: usize,
+    hash: u64,
+    tried: &Tried,
+    deadline_ms: u64,
+) -> Result<Lease, Reason> {
+    match try_acquire(&connection.worker, table, pool, hash, tried) {
+        Ok(lease) => Ok(lease),
+        Err(Picked::Full) => {
+            Box::pin(queue(connection, table, pool, hash, tried, deadline_ms)).await
+        }
+        Err(_) => Err(Reason::NoBackend),
+    }
+}
+
+/// Takes a place at an endpoint if there is one now.
+///
+/// # Errors
+/// [`Picked::Full`] or [`Picked::None`].
+pub fn try_acquire(
+    worker: &Worker,
+    table: &Rc<Arc<Table>>,
+    pool: usize,
+    hash: u64,
+    tried: &Tried,
+) -> Result<Lease, Picked> {
+    let choice = Choice {
+        hash,
+        tried,
+        now_ms: worker.coarse_ms.get(),
+        dry: false,
+    };
+    match pick(&table.pools[pool], &choice) {
+        Picked::Member(index) => {
+            let rules = &table.pools[pool];
+            if rules.counts_in_flight {
+                rules.state.in_flight.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok(Lease {
+                table: Rc::clone(table),
+                pool,
+                index,
+            })
+        }
+        none => Err(none),
+    }
+}
+
+/// Gives a place in the queue back, however the wait ends.
+struct Place<'a>(&'a AtomicU32);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+async fn queue(
+    connection: &mut Connection,
+    table: &Rc<Arc<Table>>,
+    pool: usize,
+    hash: u64,
+    tried: &Tried,
+    deadline_ms: u64,
+) -> Result<Lease, Reason> {
+    let rules = &table.pools[pool];
+    let state = &rules.state;
+    let place = Place(&state.waiting);
+    if state.waiting.fetch_add(1, Ordering::AcqRel) >= rules.queue.max {
+        drop(place);
+        state.queue_rejected.fetch_add(1, Ordering::Relaxed);
+        return Err(Reason::QueueFull);
+    }
+    let worker = Rc::clone(&connection.worker);
+    let until = worker.shared.now_ms() + rules.queue.timeout_ms;
+    connection.slot.arm(until.min(deadline_ms));
+    let mut watch_client = true;
+    loop {
+        let mut notified = pin!(state.room.notified());
+        notified.as_mut().enable();
+        match try_acquire(&worker, table, pool, hash, tried) {
+            Ok(lease) => return Ok(lease),
+            Err(Picked::Full) => {}
+            Err(_) => return Err(Reason::NoBackend),
+        }
+        let woken = poll_fn(|cx| {
+            if notified.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Ok(()));
+            }
+            if connection.slot.fired() {
+                return Poll::Ready(Err(Reason::QueueTimeout));
+            }
+            if watch_client && let Poll::Ready(gone) = connection.stream.poll_gone(cx) {
+                watch_client = false;
+                if gone == Gone::Reset {
+                    return Poll::Ready(Err(Reason::ClientGone));
+                }
+            }
+            Poll::Pending
+        });
+        if let Err(reason) = woken.await {
+            if reason == Reason::QueueTimeout {
+                state.queue_timeouts.fetch_add(1, Ordering::Relaxed);
+            }
+            return Err(reason);
+        }
+    }
+}
+
+impl Lease {
+    /// The pool's rules.
+    pub fn pool(&self) -> &Pool {
+        &self.table.pools[self.pool]
+    }
+
+    /// The endpoint and its timeouts.
+    pub fn member(&self) -> &Member {
+        &self.pool().members[self.index as usize]
+    }
+
+    /// The endpoint answered well.
+    pub fn succeeded(&self) {
+        self.member().endpoint.succeeded();
+    }
+
+    /// The endpoint failed; after too many in a row it is ejected.
+    pub fn failed(&self, worker: &Worker, kind: ErrorKind, reason: Reason) {
+        let endpoint = &self.member().endpoint;
+        worker.stats.borrow_mut().endpoint(endpoint.uid).errors[kind as usize] += 1;
+        let Some(outlier) = &self.pool().outlier else {
+            return;
+        };
+        let failures = endpoint.failed();
+        if failures < outlier.consecutive_errors || endpoint.has(EJECTED) {
+            return;
+        }
+        let pool = self.pool();
+        let size = pool.members.len() as f64;
+        let share = (size * outlier.max_ejected).floor() as u32;
+        let max = match pool.members.len() {
+            1 => 0,
+            _ if outlier.max_ejected > 0.0 => share.max(1),
+            _ => 0,
+        };
+        let ejected = &pool.state.ejected;
+        if ejected.fetch_add(1, Ordering::AcqRel) >= max {
+            ejected.fetch_sub(1, Ordering::AcqRel);
+            return;
+        }
+        if endpoint.flag(EJECTED, true) {
+            ejected.fetch_sub(1, Ordering::AcqRel);
+            return;
+        }
+        let now = worker.shared.now_ms();
+        let calm = endpoint.ejected_until_ms.load(Ordering::Acquire) + outlier.max_ejection_ms;
+        if calm < now {
+            endpoint.ejections.store(0, Ordering::Release);
+        }
+        let times = u64::from(endpoint.ejections.fetch_add(1, Ordering::AcqRel)) + 1;
+        let for_ms = (outlier.base_ejection_ms * times).min(outlier.max_ejection_ms);
+        endpoint
+            .ejected_until_ms
+            .store(now + for_ms, Ordering::Release);
+        pool.state.ejections.fetch_add(1, Ordering::Relaxed);
+        let shared = &worker.shared;
+        let entry = (Arc::clone(endpoint), Arc::clone(&pool.state));
+        let mut list = shared.ejected.lock().unwrap_or_else(PoisonError::into_inner);
+        list.push(entry);
+        drop(list);
+        let last = match kind {
+            ErrorKind::Status => "a 5xx status",
+            _ => reason.label(),
+        };
+        shared.events.push(Event::Ejected {
+            pool: endpoint.pool.clone(),
+            backend: endpoint.id.clone(),
+            reason: format!("{failures} consecutive errors, the last: {last}"),
+            for_s: for_ms as f64 / 1000.0,
+        });
+    }
+
+    /// Adds to the endpoint's byte counts.
+    pub fn count_bytes(&self, worker: &Worker, sent: u64, received: u64) {
+        let mut stats = worker.stats.borrow_mut();
+        let endpoint = stats.endpoint(self.member().endpoint.uid);
+        endpoint.bytes_sent += sent;
+        endpoint.bytes_received += received;
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let pool = self.pool();
+        self.member().endpoint.leave();
+        if pool.counts_in_flight {
+            pool.state.in_flight.fetch_sub(1, Ordering::Relaxed);
+        }
+        if pool.state.waiting.load(Ordering::Acquire) > 0 {
+            pool.state.room.notify_one();
+        }
+    }
+}

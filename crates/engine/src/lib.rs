@@ -1,0 +1,36 @@
+//! The data plane of evenflow: what happens once per request or per byte.
+//!
+//! Python decides and sends a [`plan`]; [`table`] compiles it; workers serve by it. [`exchange`]
+//! holds one request's life, its phases in order, and is the place to begin reading.
+
+pub mod access_log;
+mod answer;
+mod attempt;
+mod buffer;
+pub mod consistent;
+mod date;
+pub mod endpoint;
+pub mod engine;
+pub mod error;
+pub mod events;
+mod exchange;
+pub mod explain;
+pub mod filters;
+pub mod histogram;
+pub mod http1;
+mod lease;
+mod listen;
+pub mod picker;
+pub mod plan;
+pub mod probe;
+mod relay;
+mod request_body;
+pub mod route;
+pub mod snapshot;
+mod stats;
+mod stream;
+pub mod table;
+mod tcp;
+mod timer;
+mod upstream;
+mod worker;

@@ -1,0 +1,290 @@
+//! The three ways to choose an endpoint. Strategies, in Python, compile to one of them.
+//!
+//! The cost of a choice does not depend on the size of the pool: tables are indexed, not searched,
+//! and only when dozens of neighbours in a table are all unusable is the pool looked through.
+
+use std::net::IpAddr;
+use std::sync::atomic::Ordering;
+
+use crate::endpoint::Unusable;
+use crate::http1::head::RequestHead;
+use crate::plan::{RequestKey, Score};
+use crate::table::Pool;
+
+/// How far a table is walked past unusable endpoints before the whole pool is looked through.
+const WALK: usize = 64;
+
+/// How one endpoint of a pool is chosen. Indices are into the pool's members.
+#[derive(Debug, Clone)]
+pub enum Picker {
+    /// Walk the table, all workers together.
+    Cycle(Box<[u32]>),
+    /// Index the table by a hash.
+    Hash {
+        /// What is hashed.
+        key: RequestKey,
+        /// Endpoint indices.
+        table: Box<[u32]>,
+        /// At most this many times the average in flight.
+        load_bound: Option<f64>,
+    },
+    /// The lowest score of some endpoints.
+    Least {
+        /// What is compared.
+        score: Score,
+        /// How many are compared; 0 is all.
+        choices: u32,
+    },
+}
+
+impl Picker {
+    /// Its name in explanations.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Cycle(_) => "cycle",
+            Self::Hash { .. } => "hash",
+            Self::Least { .. } => "least",
+        }
+    }
+
+    /// What of the request it looks at.
+    pub fn key(&self) -> Option<&RequestKey> {
+        match self {
+            Self::Hash { key, .. } => Some(key),
+            _ => None,
+        }
+    }
+}
+
+/// The endpoints that a request has failed at.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Tried {
+    indices: [u32; 8],
+    len: usize,
+}
+
+impl Tried {
+    /// Remembers one; beyond eight the oldest is forgotten.
+    pub fn add(&mut self, index: u32) {
+        self.indices[self.len % 8] = index;
+        self.len += 1;
+    }
+
+    /// Whether it is remembered.
+    pub fn contains(&self, index: u32) -> bool {
+        self.indices[..self.len.min(8)].contains(&index)
+    }
+}
+
+/// The outcome of a choice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Picked {
+    /// This member; the request is counted in.
+    Member(u32),
+    /// All that could serve are full.
+    Full,
+    /// None can serve.
+    None,
+}
+
+/// What a choice depends on besides the pool.
+#[derive(Debug)]
+pub struct Choice<'a> {
+    /// The request's key as [`hash_key`] gives it; 0 where the picker needs none.
+    pub hash: u64,
+    /// Not these.
+    pub tried: &'a Tried,
+    /// The engine's clock.
+    pub now_ms: u64,
+    /// Leave no trace: nothing is counted in and no cursor moves.
+    pub dry: bool,
+}
+
+/// Chooses a member and counts the request in.
+pub fn pick(pool: &Pool, choice: &Choice<'_>) -> Picked {
+    if let Some(index) = pass(pool, choice, false) {
+        return Picked::Member(index);
+    }
+    if pool.use_all
+        && !any_full(pool, choice, false)
+        && let Some(index) = pass(pool, choice, true)
+    {
+        return Picked::Member(index);
+    }
+    if any_full(pool, choice, pool.use_all) {
+        Picked::Full
+    } else {
+        Picked::None
+    }
+}
+
+fn any_full(pool: &Pool, choice: &Choice<'_>, desperate: bool) -> bool {
+    (0u32..).zip(pool.members.iter()).any(|(index, member)| {
+        !choice.tried.contains(index) && member.endpoint.usable(desperate) == Err(Unusable::Full)
+    })
+}
+
+fn pass(pool: &Pool, choice: &Choice<'_>, desperate: bool) -> Option<u32> {
+    let take = |index: u32| {
+        let endpoint = &pool.members[index as usize].endpoint;
+        !choice.tried.contains(index)
+            && endpoint.usable(desperate).is_ok()
+            && (choice.dry || endpoint.enter())
+    };
+    match &pool.picker {
+        Picker::Cycle(table) => {
+            let start = if choice.dry {
+                pool.state.cursor.load(Ordering::Relaxed)
+            } else {
+                pool.state.cursor.fetch_add(1, Ordering::Relaxed)
+            };
+            walk(table, start, take).or_else(|| search(pool, start, take))
+        }
+        Picker::Hash {
+            table, load_bound, ..
+        } => {
+            let start = (u128::from(choice.hash) * table.len() as u128 >> 64) as usize;
+            let bound = load_bound.map(|bound| bound_of(pool, bound));
+            walk(table, start, |index| {
+                bound.is_none_or(|max| pool.members[index as usize].endpoint.in_flight() < max)
+                    && take(index)
+            })
+            .or_else(|| search(pool, choice.hash as usize, take))
+        }
+        Picker::Least { score, choices } => {
+            let all = pool.members.len();
+            let start = if choice.dry {
+                pool.state.cursor.load(Ordering::Relaxed)
+            } else {
+                pool.state.cursor.fetch_add(1, Ordering::Relaxed)
+            };
+            let sampled = *choices as usize;
+            let best = if sampled == 0 || sampled >= all {
+                let candidates = (0..all).map(|step| ((start + step) % all) as u32);
+                lowest(pool, choice, *score, desperate, candidates)
+            } else {
+                let candidates = (0..sampled).map(|_| fastrand::u32(0..all as u32));
+                lowest(pool, choice, *score, desperate, candidates)
+            };
+            best.filter(|&index| take(index))
+                .or_else(|| search(pool, start, take))
+        }
+    }
+}
+
+fn walk(table: &[u32], start: usize, mut take: impl FnMut(u32) -> bool) -> Option<u32> {
+    if table.is_empty() {
+        return None;
+    }
+    let mut at = start % table.len();
+    for _ in 0..table.len().min(WALK) {
+        if take(table[at]) {
+            return Some(table[at]);
+        }
+        at += 1;
+        if at == table.len() {
+            at = 0;
+        }
+    }
+    None
+}
+
+fn search(pool: &Pool, start: usize, mut take: impl FnMut(u32) -> bool) -> Option<u32> {
+    let all = pool.members.len();
+    (0..all)
+        .map(|step| (start.wrapping_add(step) % all) as u32)
+        .find(|&index| take(index))
+}
+
+fn bound_of(pool: &Pool, bound: f64) -> u32 {
+    let total = f64::from(pool.state.in_flight.load(Ordering::Relaxed) + 1);
+    (total * bound / pool.members.len() as f64).ceil() as u32
+}
+
+fn lowest(
+    pool: &Pool,
+    choice: &Choice<'_>,
+    score: Score,
+    desperate: bool,
+    candidates: impl Iterator<Item = u32>,
+) -> Option<u32> {
+    let mut best = None;
+    let mut lowest = f32::INFINITY;
+    for index in candidates {
+        let endpoint = &pool.members[index as usize].endpoint;
+        if choice.tried.contains(index) || endpoint.usable(desperate).is_err() {
+            continue;
+        }
+        let in_flight = endpoint.in_flight() as f32;
+        let load = match score {
+            Score::InFlight => in_flight + 1.0,
+            Score::Latency => match endpoint.latency_ms(choice.now_ms) {
+                // Not measured yet: one request may go and see.
+                latency if latency <= 0.0 && in_flight > 0.0 => 1e9 + in_flight,
+                latency => latency * (in_flight + 1.0),
+            },
+        } / endpoint.weight() as f32;
+        if load < lowest {
+            lowest = load;
+            best = Some(index);
+        }
+    }
+    best
+}
+
+/// A hash of the part of a request that `key` names. The same in every process and on every
+/// machine, so that several balancers send one client to one endpoint.
+pub fn hash_key(
+    key: &RequestKey,
+    head: Option<(&RequestHead, &[u8])>,
+    client: Option<IpAddr>,
+) -> u64 {
+    match (key, head) {
+        (RequestKey::Random, _) => fastrand::u64(..),
+        (RequestKey::ClientIp, _) => match client {
+            Some(IpAddr::V4(ip)) => hash(&ip.octets()),
+            Some(IpAddr::V6(ip)) => hash(&ip.octets()[..8]),
+            None => 0,
+        },
+        (_, Some((head, base))) => hash(key_bytes(key, head, base).unwrap_or_default()),
+        _ => 0,
+    }
+}
+
+/// The bytes of a request that `key` names, where it names bytes.
+pub fn key_bytes<'a>(key: &RequestKey, head: &RequestHead, base: &'a [u8]) -> Option<&'a [u8]> {
+    match key {
+        RequestKey::Header(name) => head
+            .fields
+            .iter()
+            .find(|field| field.name.get(base).eq_ignore_ascii_case(name.as_bytes()))
+            .map(|field| field.value.get(base)),
+        RequestKey::Cookie(name) => head
+            .fields
+            .iter()
+            .filter(|field| field.name.get(base).eq_ignore_ascii_case(b"cookie"))
+            .find_map(|field| pair(field.value.get(base), b';', name.as_bytes())),
+        RequestKey::Query(name) => pair(head.query(base), b'&', name.as_bytes()),
+        RequestKey::Path => Some(head.path(base)),
+        RequestKey::ClientIp | RequestKey::Random | RequestKey::All => None,
+    }
+}
+
+fn pair<'a>(text: &'a [u8], separator: u8, name: &[u8]) -> Option<&'a [u8]> {
+    text.split(|&byte| byte == separator).find_map(|part| {
+        let part = part.trim_ascii();
+        let rest = part.strip_prefix(name)?;
+        rest.strip_prefix(b"=")
+    })
+}
+
+/// FNV-1a, finished by the mixer of `SplitMix64` so that neighbouring addresses land far apart.
+fn hash(bytes: &[u8]) -> u64 {
+    let mut sum = 0xcbf2_9ce4_8422_2325_u64;
+    for &byte in bytes {
+        sum = (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    }
+    sum = (sum ^ sum >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    sum = (sum ^ sum >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    sum ^ sum >> 31
+}

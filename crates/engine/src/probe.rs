@@ -1,0 +1,284 @@
+//! Active health checks: the I/O of one, and a bounded number of them at once.
+//!
+//! A probe reports what happened and judges nothing: any well-formed response is `ok`, whatever its
+//! status. Verdicts are the control plane's.
+//!
+//! Thousands of probes must not leave thousands of sockets in `TIME_WAIT`, in this host or in the
+//! connection tracking of those between. So a probe that is over on its own account (TCP only, timed
+//! out, or the server does not close) resets its connection, and one that got a response lets the
+//! server close first, as `Connection: close` asks it to.
+
+mod http;
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use socket2::SockRef;
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::Semaphore;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::plan::Address;
+
+/// Probes that run at once.
+pub const CONCURRENCY: usize = 256;
+/// Probes that may wait for their turn.
+pub const BACKLOG: usize = 65_536;
+
+/// One health check to perform.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Probe {
+    /// Comes back in the result.
+    pub id: u64,
+    /// Where to connect.
+    pub address: Address,
+    /// For the whole probe.
+    pub timeout_ms: u64,
+    /// `null` only connects.
+    pub http: Option<HttpProbe>,
+}
+
+/// A request to make once connected.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpProbe {
+    /// Usually `GET`.
+    pub method: String,
+    /// Path and query.
+    pub path: String,
+    /// The `Host` field.
+    pub host: String,
+    /// Further fields.
+    pub headers: Vec<(String, String)>,
+    /// How much of the response's body to return; 0 does not wait for it.
+    pub body_bytes: u32,
+}
+
+/// What became of a probe.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProbeResult {
+    /// The probe's.
+    pub id: u64,
+    /// What happened.
+    pub outcome: Outcome,
+    /// In words; empty when fine.
+    pub detail: String,
+    /// Of the final response, if there was one.
+    pub status: Option<u16>,
+    /// The beginning of the body, as far as it was asked for; what is not UTF-8 is replaced.
+    pub body: String,
+    /// From the start of connecting until the outcome was known, in seconds.
+    pub elapsed_s: f64,
+}
+
+/// What happened to a probe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Connected, and received a well-formed response where one was asked for.
+    Ok,
+    /// Nobody listens there.
+    Refused,
+    /// No way there, or a local reason not to connect.
+    Unreachable,
+    /// Not over in time.
+    Timeout,
+    /// The server ended the connection before its response was complete.
+    Reset,
+    /// What the server sent is not a response, or the probe is not a request.
+    Protocol,
+}
+
+/// Why a probe failed.
+#[derive(Debug)]
+struct Failure {
+    outcome: Outcome,
+    detail: String,
+}
+
+impl Failure {
+    fn protocol(detail: impl Into<String>) -> Self {
+        Self {
+            outcome: Outcome::Protocol,
+            detail: detail.into(),
+        }
+    }
+
+    fn connecting(error: &io::Error) -> Self {
+        let outcome = match error.kind() {
+            // A Unix socket's file that is missing is a server that is not there.
+            io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => Outcome::Refused,
+            io::ErrorKind::ConnectionReset => Outcome::Reset,
+            io::ErrorKind::TimedOut => Outcome::Timeout,
+            _ => Outcome::Unreachable,
+        };
+        Self {
+            outcome,
+            detail: format!("connect: {error}"),
+        }
+    }
+
+    fn exchanging(error: &io::Error) -> Self {
+        let outcome = match error.kind() {
+            io::ErrorKind::TimedOut => Outcome::Timeout,
+            _ => Outcome::Reset,
+        };
+        Self {
+            outcome,
+            detail: error.to_string(),
+        }
+    }
+}
+
+/// What a successful probe learnt.
+#[derive(Debug, Default)]
+struct Answer {
+    status: Option<u16>,
+    body: Vec<u8>,
+}
+
+/// Performs one probe. Takes no longer than its timeout.
+pub async fn run(probe: Probe) -> ProbeResult {
+    let start = Instant::now();
+    let limit = Duration::from_millis(probe.timeout_ms);
+    let mut elapsed = None;
+    let outcome = timeout(limit, attempt(&probe, start, &mut elapsed)).await;
+    // The time until the answer, not until the server closed after it.
+    let elapsed_s = elapsed.unwrap_or_else(|| start.elapsed()).as_secs_f64();
+    let (outcome, detail, answer) = match outcome {
+        Ok(Ok(answer)) => (Outcome::Ok, String::new(), answer),
+        Ok(Err(failure)) => (failure.outcome, failure.detail, Answer::default()),
+        Err(_) => {
+            let detail = format!("not over within {} ms", probe.timeout_ms);
+            (Outcome::Timeout, detail, Answer::default())
+        }
+    };
+    ProbeResult {
+        id: probe.id,
+        outcome,
+        detail,
+        status: answer.status,
+        body: String::from_utf8_lossy(&answer.body).into_owned(),
+        elapsed_s,
+    }
+}
+
+async fn attempt(
+    probe: &Probe,
+    start: Instant,
+    elapsed: &mut Option<Duration>,
+) -> Result<Answer, Failure> {
+    // Before connecting: a request that cannot be made is not the server's fault.
+    let request = probe.http.as_ref().map(http::request).transpose()?;
+    match &probe.address {
+        Address::Ip(address) => {
+            let mut stream = TcpStream::connect(address)
+                .await
+                .map_err(|error| Failure::connecting(&error))?;
+            // Whatever ends this future early resets the connection.
+            let _ = stream.set_zero_linger();
+            let Some((http, request)) = probe.http.as_ref().zip(request) else {
+                return Ok(Answer::default());
+            };
+            let answer = http::exchange(&mut stream, http, &request).await?;
+            *elapsed = Some(start.elapsed());
+            if http::server_closes(&mut stream, left(probe, start)).await {
+                let _ = SockRef::from(&stream).set_linger(None);
+            }
+            Ok(answer)
+        }
+        Address::Unix(path) => {
+            let mut stream = UnixStream::connect(path)
+                .await
+                .map_err(|error| Failure::connecting(&error))?;
+            let Some((http, request)) = probe.http.as_ref().zip(request) else {
+                return Ok(Answer::default());
+            };
+            http::exchange(&mut stream, http, &request).await
+        }
+    }
+}
+
+/// Half of the time that is left, so that waiting for the server's close never turns an answer into
+/// a timeout.
+fn left(probe: &Probe, start: Instant) -> Duration {
+    Duration::from_millis(probe.timeout_ms).saturating_sub(start.elapsed()) / 2
+}
+
+/// Performs probes, a bounded number at once, in the order they were submitted.
+#[derive(Debug, Clone)]
+pub struct Prober {
+    batches: UnboundedSender<Vec<Probe>>,
+    waiting: Arc<AtomicUsize>,
+}
+
+/// Too many probes wait already, or the prober's runtime has ended; none of the batch was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotTaken;
+
+impl fmt::Display for NotTaken {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            out,
+            "more than {BACKLOG} probes wait, or the engine is closed"
+        )
+    }
+}
+
+impl std::error::Error for NotTaken {}
+
+impl Prober {
+    /// A prober and the future that does its work, to be spawned on a runtime. The future ends when
+    /// the last clone of the prober is gone and every probe it took is done; dropping it abandons
+    /// those. `sink` gets each result, on that runtime, and must not block.
+    pub fn new(
+        sink: impl Fn(ProbeResult) + Send + Sync + 'static,
+    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
+        let (batches, queue) = unbounded_channel();
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let work = work(queue, Arc::clone(&waiting), Arc::new(sink));
+        (Self { batches, waiting }, work)
+    }
+
+    /// Adds a batch to those that wait. May be called from any thread and never blocks.
+    pub fn submit(&self, probes: Vec<Probe>) -> Result<(), NotTaken> {
+        let count = probes.len();
+        let waiting = self.waiting.fetch_add(count, Ordering::Relaxed);
+        if waiting + count > BACKLOG || self.batches.send(probes).is_err() {
+            self.waiting.fetch_sub(count, Ordering::Relaxed);
+            return Err(NotTaken);
+        }
+        Ok(())
+    }
+}
+
+async fn work(
+    mut queue: UnboundedReceiver<Vec<Probe>>,
+    waiting: Arc<AtomicUsize>,
+    sink: Arc<impl Fn(ProbeResult) + Send + Sync + 'static>,
+) {
+    let turns = Arc::new(Semaphore::new(CONCURRENCY));
+    let mut running = JoinSet::new();
+    while let Some(batch) = queue.recv().await {
+        for probe in batch {
+            let Ok(turn) = Arc::clone(&turns).acquire_owned().await else {
+                return;
+            };
+            waiting.fetch_sub(1, Ordering::Relaxed);
+            while running.try_join_next().is_some() {}
+            let sink = Arc::clone(&sink);
+            running.spawn(async move {
+                sink(run(probe).await);
+                drop(turn);
+            });
+        }
+    }
+    while running.join_next().await.is_some() {}
+}

@@ -1,0 +1,288 @@
+//! A request's body on its way to an endpoint. What came with the head, and small bodies of known
+//! length, stay in the connection's buffer, so that they can be sent again; the rest is streamed.
+
+use std::io::IoSlice;
+use std::task::{Context, Poll};
+
+use crate::buffer::Buffer;
+use crate::error::Reason;
+use crate::exchange::Connection;
+use crate::http1::body::{Decoder, encode_size_line};
+use crate::http1::head::{Length, RequestHead};
+use crate::relay::{Broken, Relay, Waiting};
+use crate::stream::Stream;
+
+/// The largest body of known length that is kept to be sent again.
+const REPLAY_BYTES: u64 = 64 * 1024;
+
+/// The body of one request.
+#[derive(Debug)]
+pub struct RequestBody {
+    head_len: usize,
+    /// Data in the buffer, relative to the head's beginning.
+    data: (usize, usize),
+    /// Bytes behind the head that the data stands for.
+    used: usize,
+    chunked: bool,
+    /// Trailer lines of a chunked body that is all here.
+    trailers: Vec<u8>,
+    rest: Rest,
+    /// The receiver takes no more; its answer says why.
+    stopped: bool,
+}
+
+#[derive(Debug)]
+enum Rest {
+    /// All data is in the buffer.
+    Here,
+    /// So many bytes belong into the buffer, and so many of them went to the endpoint.
+    Kept { length: usize, sent: usize },
+    /// More comes than is kept.
+    Stream(Box<Relay>),
+}
+
+impl RequestBody {
+    /// Looks at what came with the head.
+    ///
+    /// # Errors
+    /// What is wrong with the body's framing, or that it is too large.
+    pub fn new(
+        connection: &mut Connection,
+        head: &RequestHead,
+        limit: u64,
+    ) -> Result<Self, Reason> {
+        let head_len = head.len;
+        let mut body = Self {
+            head_len,
+            data: (head_len, head_len),
+            used: 0,
+            chunked: head.length == Length::Chunked,
+            trailers: Vec::new(),
+            rest: Rest::Here,
+            stopped: false,
+        };
+        if head.length == Length::None {
+            return Ok(body);
+        }
+        if let Length::Known(length) = head.length {
+            let room = connection.buffer.size() - connection.buffer.start - head_len;
+            let idempotent = matches!(
+                head.method.get(connection.buffer.bytes()),
+                b"PUT" | b"DELETE" | b"GET" | b"OPTIONS"
+            );
+            if length <= room as u64 || (idempotent && length <= REPLAY_BYTES) {
+                let length = length as usize;
+                let start = connection.buffer.start;
+                connection.buffer.grow(start + head_len + length);
+                body.rest = Rest::Kept { length, sent: 0 };
+                body.take_kept(&connection.buffer, length);
+                return Ok(body);
+            }
+        }
+        let mut decoder = Decoder::new(head.length);
+        let decoded = decoder
+            .decode(&mut connection.buffer.bytes_mut()[head_len..])
+            .map_err(Reason::BadRequest)?;
+        let size = decoded.data.len() as u64;
+        if limit != 0 && size > limit {
+            return Err(Reason::BodyTooLarge);
+        }
+        body.data = (
+            head_len + decoded.data.start,
+            head_len + decoded.data.end,
+        );
+        body.used = decoded.used;
+        body.trailers.extend_from_slice(decoder.trailers());
+        if !decoder.is_done() {
+            let mut buffer = connection.worker.buffers.take(crate::buffer::BODY_BYTES);
+            let bytes = connection.buffer.bytes();
+            buffer.extend(&bytes[head_len + decoded.used..]);
+            body.used = bytes.len() - head_len;
+            let left = if limit == 0 { 0 } else { (limit - size).max(1) };
+            body.rest = Rest::Stream(Box::new(Relay::resume(
+                decoder,
+                body.chunked,
+                Vec::new(),
+                buffer,
+                left,
+            )));
+        }
+        Ok(body)
+    }
+
+    /// Notes how much of a kept body is in the buffer.
+    fn take_kept(&mut self, buffer: &Buffer, length: usize) {
+        let here = (buffer.bytes().len() - self.head_len).min(length);
+        self.data.1 = self.head_len + here;
+        self.used = here;
+    }
+
+    /// The data that is here, framed for the endpoint, is appended to `out` if it must be framed;
+    /// else it is returned to be written from where it is.
+    pub fn first<'a>(&mut self, buffer: &'a Buffer, out: &mut Vec<u8>) -> &'a [u8] {
+        let data = &buffer.bytes()[self.data.0..self.data.1];
+        if let Rest::Kept { sent, .. } = &mut self.rest {
+            *sent = data.len();
+        }
+        if !self.chunked {
+            return data;
+        }
+        if !data.is_empty() {
+            encode_size_line(data.len(), out);
+            out.extend_from_slice(data);
+            out.extend_from_slice(b"\r\n");
+        }
+        if matches!(self.rest, Rest::Here) {
+            out.extend_from_slice(b"0\r\n");
+            out.extend_from_slice(&self.trailers);
+            out.extend_from_slice(b"\r\n");
+        }
+        b""
+    }
+
+    /// Whether all of it was received and sent.
+    pub fn is_done(&self) -> bool {
+        match &self.rest {
+            Rest::Here => true,
+            Rest::Kept { length, sent } => sent == length,
+            Rest::Stream(relay) => relay.is_done(),
+        }
+    }
+
+    /// Whether what was received so far can be sent again.
+    pub fn is_replayable(&self) -> bool {
+        match &self.rest {
+            Rest::Here | Rest::Kept { .. } => true,
+            Rest::Stream(relay) => relay.received == 0 && relay.sent == 0,
+        }
+    }
+
+    /// What is waited for while the body is under way.
+    pub fn waiting(&self) -> Waiting {
+        match &self.rest {
+            Rest::Stream(relay) => relay.waiting,
+            Rest::Kept { sent, .. } if self.head_len + sent < self.data.1 => Waiting::Write,
+            Rest::Kept { .. } | Rest::Here => Waiting::Read,
+        }
+    }
+
+    /// Bytes of data received.
+    pub fn received(&self) -> u64 {
+        let here = (self.data.1 - self.data.0) as u64;
+        match &self.rest {
+            Rest::Stream(relay) => here + relay.received,
+            _ => here,
+        }
+    }
+
+    /// Bytes sent to the endpoint beyond the first write.
+    pub fn streamed(&self) -> u64 {
+        match &self.rest {
+            Rest::Stream(relay) => relay.sent,
+            _ => 0,
+        }
+    }
+
+    /// Sends what can be sent now. `Ready(Ok)` once all is sent or the endpoint takes no more.
+    pub fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        connection: &mut Connection,
+        to: &mut Stream,
+    ) -> Poll<Result<(), Broken>> {
+        if self.stopped {
+            return Poll::Ready(Ok(()));
+        }
+        let polled = match &mut self.rest {
+            Rest::Here => return Poll::Ready(Ok(())),
+            Rest::Kept { .. } => self.poll_kept(cx, connection, to),
+            Rest::Stream(relay) => relay.poll(
+                cx,
+                &connection.worker.buffers,
+                &mut connection.stream,
+                to,
+            ),
+        };
+        if let Poll::Ready(Err(Broken::Write)) = polled {
+            // It may have answered before it closed: whoever reads the answer will see.
+            self.stopped = true;
+            return Poll::Ready(Ok(()));
+        }
+        polled
+    }
+
+    fn poll_kept(
+        &mut self,
+        cx: &mut Context<'_>,
+        connection: &mut Connection,
+        to: &mut Stream,
+    ) -> Poll<Result<(), Broken>> {
+        loop {
+            let Rest::Kept { length, sent } = &mut self.rest else {
+                return Poll::Ready(Ok(()));
+            };
+            let length = *length;
+            let pending = self.head_len + *sent..self.data.1;
+            if !pending.is_empty() {
+                let data = &connection.buffer.bytes()[pending];
+                match to.poll_write_vectored(cx, &[IoSlice::new(data)]) {
+                    Poll::Ready(Ok(count)) if count > 0 => *sent += count,
+                    Poll::Ready(_) => return Poll::Ready(Err(Broken::Write)),
+                    Poll::Pending => return Poll::Pending,
+                }
+                continue;
+            }
+            if *sent == length {
+                return Poll::Ready(Ok(()));
+            }
+            match connection.stream.poll_read(cx, connection.buffer.spare()) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(Broken::Truncated)),
+                Poll::Ready(Ok(count)) => {
+                    connection.buffer.end += count;
+                    self.take_kept(&connection.buffer, length);
+                }
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(Broken::Read)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Goes on sending while the answer is relayed already. Failures stop it silently: the
+    /// connections close after the answer, since the body is not done.
+    pub fn poll_beside(
+        &mut self,
+        cx: &mut Context<'_>,
+        connection: &mut Connection,
+        to: &mut Stream,
+    ) {
+        if !self.is_done() && !self.stopped {
+            self.stopped = matches!(self.poll(cx, connection, to), Poll::Ready(Err(_)));
+        }
+    }
+
+    /// Gives up; the connection closes.
+    pub fn abandon(self, connection: &mut Connection) {
+        if let Rest::Stream(relay) = self.rest {
+            let (buffer, _) = relay.into_buffers();
+            connection.worker.buffers.give(buffer);
+        }
+    }
+
+    /// Takes a finished body out of the connection's buffer, so that only the head and what
+    /// follows the body are left.
+    pub fn finish(self, connection: &mut Connection, head_len: usize) {
+        if !self.is_done() {
+            self.abandon(connection);
+            return;
+        }
+        let bytes = connection.buffer.bytes_mut();
+        let len = bytes.len();
+        bytes.copy_within(head_len + self.used..len, head_len);
+        connection.buffer.end -= self.used;
+        if let Rest::Stream(relay) = self.rest {
+            let (buffer, _) = relay.into_buffers();
+            connection.buffer.extend(buffer.bytes());
+            connection.worker.buffers.give(buffer);
+        }
+    }
+}

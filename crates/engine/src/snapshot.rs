@@ -1,0 +1,278 @@
+//! A snapshot: all numbers at one moment, for Python to show. Made on request, never by a request.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use serde::Serialize;
+
+use crate::histogram::{BOUNDS_S, Histogram};
+use crate::stats::{ERROR_KINDS, EndpointStats, Stats};
+use crate::table::{Member, Pool, Table};
+
+/// Pools with this prefix are the control plane's own and not shown.
+const OWN: &str = "evenflow-";
+
+/// All numbers. Counts are since the engine started; histogram counts are per bucket and not
+/// cumulative, with one more than there are bounds.
+#[derive(Debug, Serialize)]
+pub struct Snapshot<'a> {
+    revision: u64,
+    uptime_s: f64,
+    bounds_s: [f64; BOUNDS_S.len()],
+    workers: Vec<WorkerEntry>,
+    listeners: Vec<ListenerEntry<'a>>,
+    requests: Vec<RequestEntry<'a>>,
+    methods: Vec<MethodEntry>,
+    routes: Vec<RouteEntry<'a>>,
+    endpoints: Vec<EndpointEntry<'a>>,
+    pools: Vec<PoolEntry<'a>>,
+    filters: Vec<FilterEntry<'a>>,
+    errors: Vec<ErrorEntry>,
+    access_log: AccessEntry,
+}
+
+#[derive(Debug, Serialize)]
+struct WorkerEntry {
+    id: usize,
+    busy_s: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct ListenerEntry<'a> {
+    name: &'a str,
+    connections: u32,
+    accepted: u64,
+    rejected: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct RequestEntry<'a> {
+    route: &'a str,
+    pool: &'a str,
+    backend: &'a str,
+    status: u16,
+    count: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct MethodEntry {
+    method: &'static str,
+    status: u16,
+    count: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct RouteEntry<'a> {
+    route: &'a str,
+    duration: Histogram,
+}
+
+#[derive(Debug, Serialize)]
+struct EndpointEntry<'a> {
+    pool: &'a str,
+    id: &'a str,
+    target: &'a str,
+    up: bool,
+    drain: bool,
+    usable: bool,
+    ejected_for_s: f64,
+    weight: u32,
+    in_flight: u32,
+    idle_connections: usize,
+    latency_s: f64,
+    requests: u64,
+    errors: HashMap<&'static str, u64>,
+    connects: u64,
+    bytes_sent: u64,
+    bytes_received: u64,
+    connect: Histogram,
+    first_byte: Histogram,
+    total: Histogram,
+}
+
+#[derive(Debug, Serialize)]
+struct PoolEntry<'a> {
+    name: &'a str,
+    queue_length: u32,
+    queue_timeouts: u64,
+    queue_rejected: u64,
+    ejections: u64,
+    retries: HashMap<&'static str, u64>,
+    retries_over_budget: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct FilterEntry<'a> {
+    filter: &'a str,
+    limited: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct ErrorEntry {
+    reason: &'static str,
+    count: u64,
+}
+
+#[derive(Debug, Default, Serialize)]
+struct AccessEntry {
+    written: u64,
+    dropped: u64,
+}
+
+fn read(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}
+
+impl<'a> Snapshot<'a> {
+    /// Puts names to the workers' numbers.
+    pub(crate) fn new(
+        table: &'a Table,
+        stats: &Stats,
+        busy_ns: &[u64],
+        started: Instant,
+        now_ms: u64,
+    ) -> Self {
+        let routes: HashMap<u32, &str> = table
+            .routes
+            .iter()
+            .filter(|route| !route.internal)
+            .map(|route| (route.uid, &*route.name))
+            .collect();
+        let mut idle: HashMap<u32, usize> = HashMap::new();
+        for (uid, count) in &stats.idle {
+            *idle.entry(*uid).or_default() += count;
+        }
+        let unserved = stats.unserved.iter().map(|(&(route, status), &count)| {
+            let route = routes.get(&route).copied().unwrap_or_default();
+            RequestEntry { route, pool: "", backend: "", status, count }
+        });
+        let mut requests: Vec<_> = unserved.collect();
+        let mut endpoints = Vec::new();
+        let nothing = EndpointStats::default();
+        for pool in shown(table) {
+            for member in pool.members.iter() {
+                let uid = member.endpoint.uid;
+                let numbers = stats.endpoints.get(&uid).map_or(&nothing, |numbers| numbers);
+                for &(route, status, count) in &numbers.served {
+                    requests.push(RequestEntry {
+                        route: routes.get(&route).copied().unwrap_or_default(),
+                        pool: &pool.name,
+                        backend: &member.endpoint.id,
+                        status,
+                        count,
+                    });
+                }
+                let idle = idle.get(&uid).copied().unwrap_or_default();
+                endpoints.push(endpoint_entry(pool, member, numbers, idle, now_ms));
+            }
+        }
+        Self {
+            revision: table.revision,
+            uptime_s: started.elapsed().as_secs_f64(),
+            bounds_s: BOUNDS_S,
+            workers: busy_ns
+                .iter()
+                .enumerate()
+                .map(|(id, ns)| WorkerEntry { id, busy_s: *ns as f64 / 1e9 })
+                .collect(),
+            listeners: listener_entries(table),
+            requests,
+            methods: stats
+                .methods
+                .iter()
+                .map(|(&(method, status), &count)| MethodEntry { method, status, count })
+                .collect(),
+            routes: table
+                .routes
+                .iter()
+                .filter(|route| !route.internal)
+                .map(|route| RouteEntry {
+                    route: &route.name,
+                    duration: stats.routes.get(&route.uid).cloned().unwrap_or_default(),
+                })
+                .collect(),
+            endpoints,
+            pools: shown(table).map(pool_entry).collect(),
+            filters: table
+                .tallies
+                .iter()
+                .map(|tally| FilterEntry { filter: &tally.name, limited: read(&tally.limited) })
+                .collect(),
+            errors: stats
+                .errors
+                .iter()
+                .map(|(&reason, &count)| ErrorEntry { reason, count })
+                .collect(),
+            access_log: table.access_log.as_ref().map_or_else(AccessEntry::default, |log| {
+                let stats = log.stats();
+                AccessEntry { written: stats.written, dropped: stats.dropped }
+            }),
+        }
+    }
+}
+
+fn shown(table: &Table) -> impl Iterator<Item = &Pool> {
+    let pools = table.pools.iter().map(|pool| &**pool);
+    pools.filter(|pool| !pool.name.starts_with(OWN))
+}
+
+fn listener_entries(table: &Table) -> Vec<ListenerEntry<'_>> {
+    table
+        .listeners
+        .iter()
+        .map(|listener| ListenerEntry {
+            name: &listener.state.name,
+            connections: listener.state.connections.load(Ordering::Relaxed),
+            accepted: read(&listener.state.accepted),
+            rejected: read(&listener.state.rejected),
+        })
+        .collect()
+}
+
+fn pool_entry(pool: &Pool) -> PoolEntry<'_> {
+    let state = &pool.state;
+    let kinds = ["connect", "reset", "timeout", "status"];
+    PoolEntry {
+        name: &pool.name,
+        queue_length: state.waiting.load(Ordering::Relaxed),
+        queue_timeouts: read(&state.queue_timeouts),
+        queue_rejected: read(&state.queue_rejected),
+        ejections: read(&state.ejections),
+        retries: kinds.into_iter().zip(state.retries.iter().map(read)).collect(),
+        retries_over_budget: read(&state.retries_over_budget),
+    }
+}
+
+fn endpoint_entry<'a>(
+    pool: &'a Pool,
+    member: &'a Member,
+    numbers: &EndpointStats,
+    idle_connections: usize,
+    now_ms: u64,
+) -> EndpointEntry<'a> {
+    let endpoint = &member.endpoint;
+    let ejected = endpoint.has(crate::endpoint::EJECTED);
+    let until = read(&endpoint.ejected_until_ms);
+    EndpointEntry {
+        pool: &pool.name,
+        id: &endpoint.id,
+        target: &endpoint.target,
+        up: endpoint.has(crate::endpoint::UP),
+        drain: endpoint.has(crate::endpoint::DRAIN),
+        usable: endpoint.usable(pool.use_all).is_ok(),
+        ejected_for_s: if ejected { until.saturating_sub(now_ms) as f64 / 1000.0 } else { 0.0 },
+        weight: endpoint.weight(),
+        in_flight: endpoint.in_flight(),
+        idle_connections,
+        latency_s: f64::from(endpoint.latency_ms(now_ms)) / 1000.0,
+        requests: numbers.requests,
+        errors: ERROR_KINDS.into_iter().zip(numbers.errors).collect(),
+        connects: numbers.connects,
+        bytes_sent: numbers.bytes_sent,
+        bytes_received: numbers.bytes_received,
+        connect: numbers.connect.clone(),
+        first_byte: numbers.first_byte.clone(),
+        total: numbers.total.clone(),
+    }
+}

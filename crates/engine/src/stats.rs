@@ -1,0 +1,141 @@
+//! Counters and histograms. Each worker writes its own, plain memory without atomics; a snapshot
+//! asks every worker for a copy and adds them up.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+
+use rustc_hash::FxHashMap;
+
+use crate::histogram::Histogram;
+
+/// Kinds of upstream failures, in the order of [`EndpointStats::errors`].
+pub const ERROR_KINDS: [&str; 5] = ["connect", "reset", "timeout", "protocol", "status_5xx"];
+
+/// What made an attempt fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// No connection.
+    Connect,
+    /// Closed before the answer was complete.
+    Reset,
+    /// Silent for too long.
+    Timeout,
+    /// An answer against the rules.
+    Protocol,
+    /// An answer with a 5xx status.
+    Status,
+}
+
+/// One endpoint's numbers.
+#[derive(Debug, Default, Clone)]
+pub struct EndpointStats {
+    /// Answered requests.
+    pub requests: u64,
+    /// Failures by [`ErrorKind`].
+    pub errors: [u64; 5],
+    /// Connections made.
+    pub connects: u64,
+    /// Bytes sent to it.
+    pub bytes_sent: u64,
+    /// Bytes received from it.
+    pub bytes_received: u64,
+    /// Connecting.
+    pub connect: Histogram,
+    /// From the choice to the response head.
+    pub first_byte: Histogram,
+    /// The whole exchange.
+    pub total: Histogram,
+    /// Requests by route and status; short, so a scan finds an entry fastest.
+    pub served: Vec<(u32, u16, u64)>,
+}
+
+/// One worker's numbers.
+#[derive(Debug, Default, Clone)]
+pub struct Stats {
+    /// By endpoint.
+    pub endpoints: FxHashMap<u32, Box<EndpointStats>>,
+    /// Requests that no endpoint answered, by route (0 is none) and status.
+    pub unserved: FxHashMap<(u32, u16), u64>,
+    /// Duration of exchanges by route.
+    pub routes: FxHashMap<u32, Histogram>,
+    /// Requests by method and status.
+    pub methods: FxHashMap<(&'static str, u16), u64>,
+    /// Answers of the balancer's own by reason.
+    pub errors: FxHashMap<&'static str, u64>,
+    /// Idle upstream connections by endpoint; filled in for snapshots.
+    pub idle: Vec<(u32, usize)>,
+    /// Processor time of the worker's thread in nanoseconds; filled in for snapshots.
+    pub busy_ns: u64,
+}
+
+impl Stats {
+    /// One endpoint's numbers.
+    pub fn endpoint(&mut self, uid: u32) -> &mut EndpointStats {
+        self.endpoints.entry(uid).or_default()
+    }
+
+    /// Adds another worker's numbers to these.
+    pub fn merge(&mut self, other: &Self) {
+        for (uid, theirs) in &other.endpoints {
+            let mine = self.endpoint(*uid);
+            mine.requests += theirs.requests;
+            for (mine, theirs) in mine.errors.iter_mut().zip(theirs.errors) {
+                *mine += theirs;
+            }
+            mine.connects += theirs.connects;
+            mine.bytes_sent += theirs.bytes_sent;
+            mine.bytes_received += theirs.bytes_received;
+            mine.connect.merge(&theirs.connect);
+            mine.first_byte.merge(&theirs.first_byte);
+            mine.total.merge(&theirs.total);
+            for &(route, status, count) in &theirs.served {
+                mine.count_served(route, status, count);
+            }
+        }
+        add_all(&mut self.unserved, &other.unserved);
+        add_all(&mut self.methods, &other.methods);
+        add_all(&mut self.errors, &other.errors);
+        for (uid, theirs) in &other.routes {
+            self.routes.entry(*uid).or_default().merge(theirs);
+        }
+        self.idle.extend_from_slice(&other.idle);
+    }
+}
+
+fn add_all<K: Hash + Eq + Copy, S: std::hash::BuildHasher>(
+    mine: &mut HashMap<K, u64, S>,
+    theirs: &HashMap<K, u64, S>,
+) {
+    for (key, count) in theirs {
+        *mine.entry(*key).or_default() += count;
+    }
+}
+
+impl EndpointStats {
+    /// Counts requests of a route that were answered with a status.
+    pub fn count_served(&mut self, route: u32, status: u16, count: u64) {
+        let found = self
+            .served
+            .iter_mut()
+            .find(|(r, s, _)| *r == route && *s == status);
+        match found {
+            Some((_, _, total)) => *total += count,
+            None => self.served.push((route, status, count)),
+        }
+    }
+}
+
+/// The label of a method: its name when it is a usual one, so that clients cannot grow metrics.
+pub fn method_label(method: &[u8]) -> &'static str {
+    match method {
+        b"GET" => "GET",
+        b"POST" => "POST",
+        b"PUT" => "PUT",
+        b"DELETE" => "DELETE",
+        b"HEAD" => "HEAD",
+        b"PATCH" => "PATCH",
+        b"OPTIONS" => "OPTIONS",
+        b"TRACE" => "TRACE",
+        _ => "OTHER",
+    }
+}

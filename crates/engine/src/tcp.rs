@@ -1,0 +1,235 @@
+//! Layer 4: a client's bytes go to an endpoint and back as they are.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use crate::access_log::Record;
+use crate::buffer::Buffer;
+use crate::error::Reason;
+use crate::exchange::Connection;
+use crate::filters::Seen;
+use crate::http1::head::{Length, RequestHead};
+use crate::lease::{self, Lease};
+use crate::picker::{Tried, hash_key};
+use crate::relay::Relay;
+use crate::stats::ErrorKind;
+use crate::stream::Stream;
+use crate::upstream::{ConnectError, connect};
+use crate::worker::{Counted, Worker};
+
+/// Attempts to connect before a client is turned away.
+const ATTEMPTS: u32 = 4;
+
+/// Serves one client to its end.
+pub async fn serve(worker: Rc<Worker>, stream: Stream, listener: u32, counted: Counted) {
+    let slot = worker.timer.slot();
+    poll_fn(|cx| {
+        slot.register(cx);
+        Poll::Ready(())
+    })
+    .await;
+    let peer = stream.peer_ip();
+    let mut connection = Connection {
+        worker: Rc::clone(&worker),
+        stream,
+        slot,
+        buffer: Buffer::default(),
+        peer,
+        listener,
+    };
+    worker.active.update(|active| active + 1);
+    session(&mut connection).await;
+    worker.active.update(|active| active - 1);
+    drop(counted);
+}
+
+async fn session(connection: &mut Connection) {
+    let worker = Rc::clone(&connection.worker);
+    let table = worker.table();
+    let Some(listener) = table
+        .listeners
+        .iter()
+        .find(|listener| listener.state.uid == connection.listener)
+    else {
+        return;
+    };
+    let Some(pool) = listener.pool else { return };
+    let started = Instant::now();
+    let no_head = RequestHead::default();
+    let seen = Seen {
+        client: connection.peer,
+        head: &no_head,
+        base: b"",
+        now_ns: worker.shared.now_ns(),
+    };
+    if listener.chain.check(&seen).is_err() {
+        listener.state.rejected.fetch_add(1, Ordering::Relaxed);
+        return;
+    }
+    let rules = &table.pools[pool];
+    let hash = rules
+        .picker
+        .key()
+        .map_or(0, |key| hash_key(key, None, connection.peer));
+    let mut tried = Tried::default();
+    let mut attempts = 0;
+    let mut outcome = Outcome::default();
+    let connected = loop {
+        let lease = match lease::acquire(connection, &table, pool, hash, &tried, u64::MAX).await {
+            Ok(lease) => lease,
+            Err(reason) => {
+                outcome.reason = Some(reason);
+                break None;
+            }
+        };
+        attempts += 1;
+        match open(connection, &lease).await {
+            Ok(upstream) => break Some((lease, upstream)),
+            Err(reason) => {
+                lease.failed(&worker, ErrorKind::Connect, reason);
+                outcome.reason = Some(reason);
+                if attempts == ATTEMPTS {
+                    break None;
+                }
+                rules.state.retries[0].fetch_add(1, Ordering::Relaxed);
+                tried.add(lease.index);
+            }
+        }
+    };
+    let lease = match connected {
+        Some((lease, upstream)) => {
+            outcome = both_ways(connection, upstream, &lease).await;
+            lease.count_bytes(&worker, outcome.up, outcome.down);
+            Some(lease)
+        }
+        None => None,
+    };
+    record(connection, lease.as_ref(), &outcome, attempts, started);
+}
+
+#[derive(Debug, Default)]
+struct Outcome {
+    up: u64,
+    down: u64,
+    reason: Option<Reason>,
+}
+
+async fn open(connection: &Connection, lease: &Lease) -> Result<Stream, Reason> {
+    let worker = &connection.worker;
+    let member = lease.member();
+    let deadline = worker.coarse_ms.get() + member.connect_timeout_ms;
+    connection.slot.arm(deadline);
+    let started = Instant::now();
+    let addresses = member.endpoint.addresses.load_full();
+    let connected = Box::pin(connect(&addresses, &connection.slot)).await;
+    let mut stats = worker.stats.borrow_mut();
+    let stats = stats.endpoint(member.endpoint.uid);
+    match connected {
+        Ok(stream) => {
+            stats.connects += 1;
+            stats.connect.record(started.elapsed().as_nanos() as u64);
+            lease.succeeded();
+            Ok(stream)
+        }
+        Err(ConnectError::Timeout) => Err(Reason::ConnectTimeout),
+        Err(ConnectError::Failed(_)) => Err(Reason::ConnectFailed),
+    }
+}
+
+/// Relays until both sides have ended. An end of one side is passed on while the other goes on.
+async fn both_ways(connection: &mut Connection, mut upstream: Stream, lease: &Lease) -> Outcome {
+    let worker = Rc::clone(&connection.worker);
+    let whole = || Relay::new(Length::UntilClose, false, Vec::new(), Buffer::default(), 0);
+    let (mut up, mut down) = (whole(), whole());
+    let (mut up_ended, mut down_ended) = (false, false);
+    let idle_ms = lease.member().idle_timeout_ms;
+    let mut armed = false;
+    let reason = poll_fn(|cx| {
+        let (client, server) = (&mut connection.stream, &mut upstream);
+        if !up_ended && let Poll::Ready(result) = up.poll(cx, &worker.buffers, client, server) {
+            if result.is_err() {
+                return Poll::Ready(Some(Reason::ClientGone));
+            }
+            up_ended = server.poll_shutdown(cx).is_ready();
+        }
+        if !down_ended && let Poll::Ready(result) = down.poll(cx, &worker.buffers, server, client) {
+            if result.is_err() {
+                return Poll::Ready(Some(Reason::UpstreamReset));
+            }
+            down_ended = client.poll_shutdown(cx).is_ready();
+        }
+        if up_ended && down_ended {
+            return Poll::Ready(None);
+        }
+        if armed && connection.slot.fired() {
+            return Poll::Ready(Some(Reason::UpstreamTimeout));
+        }
+        if !armed || up.moved || down.moved {
+            (armed, up.moved, down.moved) = (true, false, false);
+            connection.slot.arm(match idle_ms {
+                0 => u64::MAX,
+                idle => worker.coarse_ms.get() + idle,
+            });
+        }
+        Poll::Pending
+    })
+    .await;
+    let outcome = Outcome {
+        up: up.received,
+        down: down.received,
+        reason,
+    };
+    for relay in [up, down] {
+        let (buffer, _) = relay.into_buffers();
+        worker.buffers.give(buffer);
+    }
+    outcome
+}
+
+fn record(
+    connection: &Connection,
+    lease: Option<&Lease>,
+    outcome: &Outcome,
+    attempts: u32,
+    started: Instant,
+) {
+    let worker = &connection.worker;
+    let latency_ns = started.elapsed().as_nanos() as u64;
+    {
+        let mut stats = worker.stats.borrow_mut();
+        if let Some(lease) = lease {
+            let endpoint = stats.endpoint(lease.member().endpoint.uid);
+            endpoint.requests += 1;
+            endpoint.total.record(latency_ns);
+        }
+        if let Some(reason) = outcome.reason {
+            *stats.errors.entry(reason.label()).or_default() += 1;
+        }
+    }
+    worker.log(&Record {
+        time_ns: SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_nanos() as u64)
+            .saturating_sub(latency_ns),
+        request_id: b"",
+        client: connection.peer,
+        method: b"",
+        host: b"",
+        target: b"",
+        version: "TCP",
+        status: 0,
+        bytes_sent: outcome.down,
+        bytes_received: outcome.up,
+        route: "",
+        pool: lease.map_or("", |lease| &lease.pool().name),
+        backend_id: lease.map_or("", |lease| &lease.member().endpoint.id),
+        attempts,
+        latency_ns,
+        reason: outcome.reason.map_or("", Reason::label),
+        user_agent: b"",
+        referer: b"",
+    });
+}

@@ -1,0 +1,100 @@
+//! Deadlines: one coarse sweep per worker instead of a timer per request.
+//!
+//! Each connection owns a slot with one deadline, the next thing it waits for. Arming a slot is one
+//! store; the sweep reads all deadlines in a row and wakes the tasks whose time has come.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+/// How often deadlines are looked at, and so how late one may be noticed.
+pub const SWEEP: Duration = Duration::from_millis(20);
+
+const NEVER: u64 = u64::MAX;
+const FIRED: u64 = 0;
+
+/// All slots of one worker. Times are milliseconds on the engine's clock, which starts above 0.
+#[derive(Debug, Default)]
+pub struct Timer {
+    slots: RefCell<Slots>,
+}
+
+#[derive(Debug, Default)]
+struct Slots {
+    deadlines: Vec<u64>,
+    wakers: Vec<Option<Waker>>,
+    free: Vec<u32>,
+}
+
+impl Timer {
+    /// A slot without a deadline.
+    pub fn slot(self: &Rc<Self>) -> Slot {
+        let mut slots = self.slots.borrow_mut();
+        let index = slots.free.pop().unwrap_or_else(|| {
+            slots.deadlines.push(NEVER);
+            slots.wakers.push(None);
+            slots.deadlines.len() as u32 - 1
+        });
+        slots.deadlines[index as usize] = NEVER;
+        drop(slots);
+        Slot {
+            timer: Rc::clone(self),
+            index,
+        }
+    }
+
+    /// Wakes every task, to look around.
+    pub fn wake_all(&self) {
+        for waker in self.slots.borrow().wakers.iter().flatten() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Wakes every task whose deadline has passed.
+    pub fn sweep(&self, now_ms: u64) {
+        let mut slots = self.slots.borrow_mut();
+        let Slots { deadlines, wakers, .. } = &mut *slots;
+        for (index, deadline) in deadlines.iter_mut().enumerate() {
+            if *deadline <= now_ms && *deadline != FIRED {
+                *deadline = FIRED;
+                if let Some(waker) = &wakers[index] {
+                    waker.wake_by_ref();
+                }
+            }
+        }
+    }
+}
+
+/// One task's deadline.
+#[derive(Debug)]
+pub struct Slot {
+    timer: Rc<Timer>,
+    index: u32,
+}
+
+impl Slot {
+    /// Remembers whom to wake. Once per task is enough: nothing here wraps wakers.
+    pub fn register(&self, cx: &Context<'_>) {
+        self.timer.slots.borrow_mut().wakers[self.index as usize] = Some(cx.waker().clone());
+    }
+
+    /// Sets the deadline, in place of an earlier one.
+    pub fn arm(&self, at_ms: u64) {
+        self.timer.slots.borrow_mut().deadlines[self.index as usize] = at_ms;
+    }
+
+    /// Whether the deadline passed.
+    pub fn fired(&self) -> bool {
+        self.timer.slots.borrow().deadlines[self.index as usize] == FIRED
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut slots = self.timer.slots.borrow_mut();
+        slots.deadlines[self.index as usize] = NEVER;
+        slots.wakers[self.index as usize] = None;
+        slots.free.push(self.index);
+    }
+}

@@ -1,0 +1,129 @@
+//! Connections to endpoints: made, kept while idle, and taken again, per worker.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use rustc_hash::FxHashMap;
+use tokio::net::{TcpStream, UnixStream};
+
+use crate::plan::Address;
+use crate::stream::Stream;
+use crate::timer::Slot;
+
+/// Idle connections of one worker, by endpoint; the one used last is taken first.
+#[derive(Debug, Default)]
+pub struct Idle {
+    stacks: RefCell<FxHashMap<u32, Vec<Kept>>>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    stream: Stream,
+    until_ms: u64,
+}
+
+impl Idle {
+    /// A connection that is still alive as far as can be told without a system call.
+    pub fn take(&self, endpoint: u32) -> Option<Stream> {
+        let mut stacks = self.stacks.borrow_mut();
+        let stack = stacks.get_mut(&endpoint)?;
+        while let Some(kept) = stack.pop() {
+            if is_quiet(&kept.stream) {
+                return Some(kept.stream);
+            }
+        }
+        None
+    }
+
+    /// Keeps a connection for later.
+    pub fn give(&self, endpoint: u32, stream: Stream, max: u32, until_ms: u64) {
+        let mut stacks = self.stacks.borrow_mut();
+        let stack = stacks.entry(endpoint).or_default();
+        if stack.len() < max as usize {
+            stack.push(Kept { stream, until_ms });
+        }
+    }
+
+    /// Closes all connections to an endpoint.
+    pub fn forget(&self, endpoint: u32) {
+        self.stacks.borrow_mut().remove(&endpoint);
+    }
+
+    /// Closes what has been idle for too long or was closed by the other end.
+    pub fn sweep(&self, now_ms: u64) {
+        self.stacks.borrow_mut().retain(|_, stack| {
+            stack.retain(|kept| kept.until_ms > now_ms && is_quiet(&kept.stream));
+            !stack.is_empty()
+        });
+    }
+
+    /// Closes the connections to endpoints that `keep` does not say.
+    pub fn retain(&self, keep: impl Fn(u32) -> bool) {
+        self.stacks.borrow_mut().retain(|uid, _| keep(*uid));
+    }
+
+    /// How many are kept, by endpoint.
+    pub fn counts(&self) -> Vec<(u32, usize)> {
+        let stacks = self.stacks.borrow();
+        stacks.iter().map(|(uid, stack)| (*uid, stack.len())).collect()
+    }
+}
+
+/// Whether nothing came on an idle connection: neither an end nor bytes nobody asked for.
+fn is_quiet(stream: &Stream) -> bool {
+    let mut cx = Context::from_waker(Waker::noop());
+    if stream.poll_read_ready(&mut cx).is_pending() {
+        return true;
+    }
+    // Readiness may be left over from a read that filled its buffer exactly: ask the kernel.
+    let mut byte = [0; 1];
+    let read = match stream {
+        Stream::Tcp(stream) => stream.try_read(&mut byte),
+        Stream::Unix(stream) => stream.try_read(&mut byte),
+    };
+    matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+}
+
+/// Why no connection was made.
+#[derive(Debug)]
+pub enum ConnectError {
+    /// The slot's deadline passed.
+    Timeout,
+    /// The last address's error.
+    Failed(io::Error),
+}
+
+/// Connects to the first address that answers, until the slot's deadline.
+pub async fn connect(addresses: &[Address], slot: &Slot) -> Result<Stream, ConnectError> {
+    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for address in addresses {
+        let mut connecting = pin!(open(address));
+        let opened = poll_fn(|cx| {
+            if slot.fired() {
+                return Poll::Ready(Err(ConnectError::Timeout));
+            }
+            connecting.as_mut().poll(cx).map_err(ConnectError::Failed)
+        })
+        .await;
+        match opened {
+            Err(ConnectError::Failed(error)) => last = error,
+            done => return done,
+        }
+    }
+    Err(ConnectError::Failed(last))
+}
+
+async fn open(address: &Address) -> io::Result<Stream> {
+    match address {
+        Address::Ip(ip) => {
+            let stream = TcpStream::connect(ip).await?;
+            // Heads and small bodies are written whole; waiting to fill a segment only delays.
+            stream.set_nodelay(true)?;
+            Ok(Stream::Tcp(stream))
+        }
+        Address::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path).await?)),
+    }
+}

@@ -1,0 +1,508 @@
+//! One worker: a thread with a single-threaded runtime, its own listening sockets, upstream
+//! connections, buffers and counters. Workers share the table, endpoint states and limiters only.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::io;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::Poll;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+use rustc_hash::FxHashMap;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use crate::access_log::{AccessLog, CHUNK, LogBuffer, Record};
+use crate::buffer::Buffers;
+use crate::endpoint::Endpoint;
+use crate::events::Events;
+use crate::http1::head::{RequestHead, ResponseHead};
+use crate::plan::Protocol;
+use crate::stats::Stats;
+use crate::stream::Stream;
+use crate::table::{ListenerState, Pool, PoolState, Table};
+use crate::timer::{SWEEP, Timer};
+use crate::upstream::Idle;
+
+/// What all workers see.
+#[derive(Debug)]
+pub struct Shared {
+    /// The table in force.
+    pub table: ArcSwap<Table>,
+    /// Raised with every table; workers compare it and rarely touch `table` itself.
+    pub generation: AtomicU64,
+    /// What Python is told.
+    pub events: Events,
+    /// The beginning of the engine's clock.
+    pub epoch: Instant,
+    /// Endpoints set aside by passive health, until their time is over.
+    pub ejected: Mutex<Vec<(Arc<Endpoint>, Arc<PoolState>)>>,
+}
+
+impl Shared {
+    /// The engine's clock in nanoseconds. It starts above 0, which means never.
+    pub fn now_ns(&self) -> u64 {
+        self.epoch.elapsed().as_nanos() as u64 + 1_000_000_000
+    }
+
+    /// The engine's clock in milliseconds.
+    pub fn now_ms(&self) -> u64 {
+        self.now_ns() / 1_000_000
+    }
+}
+
+/// A socket ready to accept, as the engine hands it to a worker.
+#[derive(Debug)]
+pub enum Socket {
+    /// TCP.
+    Tcp(std::net::TcpListener),
+    /// Unix.
+    Unix(std::os::unix::net::UnixListener),
+}
+
+/// What the engine asks of a worker. Each answer says that it has been done.
+#[derive(Debug)]
+pub enum Command {
+    /// Accept on this socket for the listener of this number.
+    Listen(String, u32, Socket, oneshot::Sender<io::Result<()>>),
+    /// Empty the accept queue of the socket of this address and close it.
+    Unlisten(String, oneshot::Sender<()>),
+    /// Look at the table again; connections of listeners that are gone close when idle.
+    Refresh(oneshot::Sender<()>),
+    /// A copy of all numbers.
+    Snapshot(oneshot::Sender<Stats>),
+    /// Finish what is in flight; keep no connection. Answers how many are left.
+    Drain(oneshot::Sender<usize>),
+    /// Drop everything.
+    Stop,
+}
+
+/// Parsed heads, reused from request to request.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    /// The request's.
+    pub request: RequestHead,
+    /// The response's.
+    pub response: ResponseHead,
+}
+
+#[derive(Debug)]
+struct Budget {
+    tokens: f64,
+    filled_ms: u64,
+}
+
+/// The state of one worker, used from its own thread only.
+#[derive(Debug)]
+pub struct Worker {
+    /// How many workers there are.
+    pub workers: usize,
+    /// What all workers see.
+    pub shared: Arc<Shared>,
+    table: RefCell<Rc<Arc<Table>>>,
+    generation: Cell<u64>,
+    /// The engine's clock as of the last sweep: good enough for deadlines, and free.
+    pub coarse_ms: Cell<u64>,
+    /// All deadlines.
+    pub timer: Rc<Timer>,
+    /// All buffers.
+    pub buffers: Buffers,
+    /// Idle upstream connections.
+    pub idle: Idle,
+    /// Counters.
+    pub stats: RefCell<Stats>,
+    scratch: RefCell<Vec<Box<Scratch>>>,
+    budgets: RefCell<FxHashMap<u32, Budget>>,
+    log: RefCell<Option<(Arc<AccessLog>, LogBuffer)>>,
+    date: RefCell<(u64, String)>,
+    /// No connection is kept after its request.
+    pub draining: Cell<bool>,
+    /// Requests and TCP sessions in flight.
+    pub active: Cell<usize>,
+}
+
+impl Worker {
+    fn new(workers: usize, shared: Arc<Shared>) -> Self {
+        let table = Rc::new(shared.table.load_full());
+        Self {
+            workers,
+            generation: Cell::new(shared.generation.load(Ordering::Acquire)),
+            coarse_ms: Cell::new(shared.now_ms()),
+            shared,
+            table: RefCell::new(table),
+            timer: Rc::default(),
+            buffers: Buffers::default(),
+            idle: Idle::default(),
+            stats: RefCell::default(),
+            scratch: RefCell::default(),
+            budgets: RefCell::default(),
+            log: RefCell::default(),
+            date: RefCell::default(),
+            draining: Cell::new(false),
+            active: Cell::new(0),
+        }
+    }
+
+    /// The table in force.
+    pub fn table(&self) -> Rc<Arc<Table>> {
+        let generation = self.shared.generation.load(Ordering::Acquire);
+        if generation != self.generation.get() {
+            self.generation.set(generation);
+            let table = Rc::new(self.shared.table.load_full());
+            self.switch_log(&table);
+            *self.table.borrow_mut() = table;
+        }
+        Rc::clone(&self.table.borrow())
+    }
+
+    fn switch_log(&self, table: &Table) {
+        let mut log = self.log.borrow_mut();
+        let same = match (&*log, &table.access_log) {
+            (Some((old, _)), Some(new)) => Arc::ptr_eq(old, new),
+            (None, None) => true,
+            _ => false,
+        };
+        if !same {
+            if let Some((_, buffer)) = &mut *log {
+                buffer.flush();
+            }
+            *log = table
+                .access_log
+                .as_ref()
+                .map(|new| (Arc::clone(new), new.buffer()));
+        }
+    }
+
+    /// Heads to parse into.
+    pub fn take_scratch(&self) -> Box<Scratch> {
+        self.scratch.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Gives them back.
+    pub fn give_scratch(&self, scratch: Box<Scratch>) {
+        let mut shelf = self.scratch.borrow_mut();
+        if shelf.len() < 64 {
+            shelf.push(scratch);
+        }
+    }
+
+    /// Writes an access record.
+    pub fn log(&self, record: &Record<'_>) {
+        if let Some((_, buffer)) = &mut *self.log.borrow_mut() {
+            buffer.record(record);
+            if buffer.len() > CHUNK {
+                buffer.flush();
+            }
+        }
+    }
+
+    /// A live request adds its share to the pool's retry budget.
+    pub fn fund_retries(&self, pool: &Pool) {
+        if pool.retry_budget > 0.0
+            && let Some(budget) = self.budgets.borrow_mut().get_mut(&pool.state.uid)
+        {
+            budget.tokens = (budget.tokens + pool.retry_budget).min(MAX_RETRY_TOKENS);
+        }
+    }
+
+    /// Takes one retry off the pool's budget, if there is one left.
+    pub fn spend_retry(&self, pool: &Pool) -> bool {
+        let now = self.coarse_ms.get();
+        let floor = (f64::from(pool.retry_floor) / self.workers as f64).max(1.0);
+        let mut budgets = self.budgets.borrow_mut();
+        let budget = budgets.entry(pool.state.uid).or_insert(Budget {
+            tokens: floor,
+            filled_ms: now,
+        });
+        let elapsed = now.saturating_sub(budget.filled_ms) as f64 / 1000.0;
+        budget.filled_ms = now;
+        if budget.tokens < floor {
+            budget.tokens = (budget.tokens + elapsed * floor).min(floor);
+        }
+        if budget.tokens >= 1.0 {
+            budget.tokens -= 1.0;
+            return true;
+        }
+        pool.state
+            .retries_over_budget
+            .fetch_add(1, Ordering::Relaxed);
+        false
+    }
+
+    /// The `Date` of now, made once a second.
+    pub fn date(&self) -> String {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs());
+        let mut date = self.date.borrow_mut();
+        if date.0 != now || date.1.is_empty() {
+            *date = (now, crate::date::http_date(now));
+        }
+        date.1.clone()
+    }
+
+    fn sweep(&self) {
+        let now = self.shared.now_ms();
+        let second = now / 1000 != self.coarse_ms.get() / 1000;
+        self.coarse_ms.set(now);
+        self.timer.sweep(now);
+        if second {
+            self.idle.sweep(now);
+        }
+        drop(self.table());
+        if let Some((_, buffer)) = &mut *self.log.borrow_mut() {
+            buffer.flush();
+        }
+    }
+
+    /// Forgets what belongs to endpoints and routes that the table no longer has.
+    fn prune(&self) {
+        let table = self.table();
+        let mut kept = HashMap::new();
+        for pool in &table.pools {
+            for member in pool.members.iter() {
+                kept.insert(member.endpoint.uid, ());
+            }
+        }
+        self.idle.retain(|uid| kept.contains_key(&uid));
+        let mut stats = self.stats.borrow_mut();
+        stats.endpoints.retain(|uid, _| kept.contains_key(uid));
+        let routes: Vec<u32> = table.routes.iter().map(|route| route.uid).collect();
+        stats
+            .unserved
+            .retain(|(route, _), _| *route == 0 || routes.contains(route));
+        stats.routes.retain(|route, _| routes.contains(route));
+        for endpoint in stats.endpoints.values_mut() {
+            endpoint
+                .served
+                .retain(|(route, _, _)| *route == 0 || routes.contains(route));
+        }
+    }
+
+    fn snapshot(&self) -> Stats {
+        let mut stats = self.stats.borrow().clone();
+        stats.idle = self.idle.counts();
+        stats.busy_ns = thread_cpu_ns();
+        stats
+    }
+}
+
+/// The most retries a pool's live traffic can save up on one worker.
+const MAX_RETRY_TOKENS: f64 = 1000.0;
+
+fn thread_cpu_ns() -> u64 {
+    // The clock of the calling thread, read without unsafe code through procfs on Linux.
+    #[cfg(target_os = "linux")]
+    {
+        let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+        text.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or(0)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        0
+    }
+}
+
+/// Runs a worker until it is told to stop.
+pub fn run(
+    workers: usize,
+    shared: Arc<Shared>,
+    mut commands: mpsc::UnboundedReceiver<Command>,
+) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        // How many tasks run between two looks at the sockets: under load more tasks share one
+        // epoll_wait.
+        .event_interval(61)
+        .build_local(tokio::runtime::LocalOptions::default())?;
+    runtime.block_on(async move {
+        let worker = Rc::new(Worker::new(workers, shared));
+        let sweeper = {
+            let worker = Rc::clone(&worker);
+            tokio::task::spawn_local(async move {
+                let mut ticks = tokio::time::interval(SWEEP);
+                ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+                loop {
+                    ticks.tick().await;
+                    worker.sweep();
+                }
+            })
+        };
+        let mut accepting: HashMap<String, (JoinHandle<()>, Acceptor)> = HashMap::new();
+        while let Some(command) = commands.recv().await {
+            match command {
+                Command::Listen(address, uid, socket, done) => {
+                    let started = Acceptor::new(socket, uid).map(|acceptor| {
+                        let task = tokio::task::spawn_local(accept(
+                            Rc::clone(&worker),
+                            acceptor.clone(),
+                        ));
+                        accepting.insert(address, (task, acceptor));
+                    });
+                    let _ = done.send(started);
+                }
+                Command::Unlisten(address, done) => {
+                    if let Some((task, acceptor)) = accepting.remove(&address) {
+                        task.abort();
+                        let _ = task.await;
+                        acceptor.empty(&worker).await;
+                    }
+                    let _ = done.send(());
+                }
+                Command::Refresh(done) => {
+                    worker.prune();
+                    worker.timer.wake_all();
+                    let _ = done.send(());
+                }
+                Command::Snapshot(reply) => {
+                    let _ = reply.send(worker.snapshot());
+                }
+                Command::Drain(reply) => {
+                    if !worker.draining.replace(true) {
+                        worker.timer.wake_all();
+                        tokio::task::yield_now().await;
+                    }
+                    let _ = reply.send(worker.active.get());
+                }
+                Command::Stop => break,
+            }
+        }
+        worker.sweep();
+        sweeper.abort();
+    });
+    runtime.shutdown_background();
+    Ok(())
+}
+
+/// A listening socket of one worker.
+#[derive(Debug, Clone)]
+struct Acceptor {
+    socket: Rc<Listening>,
+    listener: u32,
+}
+
+#[derive(Debug)]
+enum Listening {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Acceptor {
+    fn new(socket: Socket, listener: u32) -> io::Result<Self> {
+        let socket = match socket {
+            Socket::Tcp(socket) => Listening::Tcp(TcpListener::from_std(socket)?),
+            Socket::Unix(socket) => Listening::Unix(UnixListener::from_std(socket)?),
+        };
+        Ok(Self {
+            socket: Rc::new(socket),
+            listener,
+        })
+    }
+
+    async fn accept(&self) -> io::Result<Stream> {
+        match &*self.socket {
+            Listening::Tcp(socket) => socket.accept().await.map(|(stream, _)| Stream::Tcp(stream)),
+            Listening::Unix(socket) => {
+                socket.accept().await.map(|(stream, _)| Stream::Unix(stream))
+            }
+        }
+    }
+
+    /// Serves the connections that the kernel has accepted already: closing the socket under them
+    /// would reset them.
+    async fn empty(&self, worker: &Rc<Worker>) {
+        loop {
+            let accepted = poll_fn(|cx| {
+                let polled = match &*self.socket {
+                    Listening::Tcp(socket) => socket
+                        .poll_accept(cx)
+                        .map_ok(|(stream, _)| Stream::Tcp(stream)),
+                    Listening::Unix(socket) => socket
+                        .poll_accept(cx)
+                        .map_ok(|(stream, _)| Stream::Unix(stream)),
+                };
+                Poll::Ready(match polled {
+                    Poll::Ready(Ok(stream)) => Some(stream),
+                    _ => None,
+                })
+            })
+            .await;
+            let Some(stream) = accepted else { return };
+            serve(worker, stream, self.listener);
+        }
+    }
+}
+
+/// Accepts connections for as long as the socket is the worker's.
+async fn accept(worker: Rc<Worker>, acceptor: Acceptor) {
+    loop {
+        if let Some(state) = full(&worker, acceptor.listener) {
+            wait_for_room(&worker, &state, acceptor.listener).await;
+            continue;
+        }
+        match acceptor.accept().await {
+            Ok(stream) => serve(&worker, stream, acceptor.listener),
+            // Out of descriptors or memory: the connection waits in the kernel's queue meanwhile.
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    }
+}
+
+fn full(worker: &Worker, uid: u32) -> Option<Arc<ListenerState>> {
+    let table = worker.table();
+    let listener = table.listeners.iter().find(|l| l.state.uid == uid)?;
+    let max = listener.limits.connections;
+    (max != 0 && listener.state.connections.load(Ordering::Relaxed) >= max)
+        .then(|| Arc::clone(&listener.state))
+}
+
+async fn wait_for_room(worker: &Worker, state: &Arc<ListenerState>, uid: u32) {
+    let notified = state.room.notified();
+    let mut notified = std::pin::pin!(notified);
+    notified.as_mut().enable();
+    state.full.store(true, Ordering::Release);
+    if full(worker, uid).is_some() {
+        // Also look again now and then, since a new plan may raise the bound.
+        let _ = tokio::time::timeout(Duration::from_millis(200), notified).await;
+    }
+}
+
+/// Counts a connection for as long as it is open.
+#[derive(Debug)]
+pub struct Counted(Arc<ListenerState>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::AcqRel);
+        if self.0.full.load(Ordering::Acquire) {
+            self.0.full.store(false, Ordering::Release);
+            self.0.room.notify_waiters();
+        }
+    }
+}
+
+fn serve(worker: &Rc<Worker>, stream: Stream, uid: u32) {
+    let table = worker.table();
+    let Some(listener) = table.listeners.iter().find(|l| l.state.uid == uid) else {
+        return;
+    };
+    listener.state.accepted.fetch_add(1, Ordering::Relaxed);
+    listener.state.connections.fetch_add(1, Ordering::AcqRel);
+    let counted = Counted(Arc::clone(&listener.state));
+    match listener.protocol {
+        Protocol::Http => {
+            let served = crate::exchange::serve(Rc::clone(worker), stream, uid, counted);
+            tokio::task::spawn_local(served);
+        }
+        Protocol::Tcp => {
+            let served = crate::tcp::serve(Rc::clone(worker), stream, uid, counted);
+            tokio::task::spawn_local(served);
+        }
+    }
+}

@@ -1,0 +1,49 @@
+"""What every handler of the admin app has at hand."""
+
+import asyncio
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from evenflow.admin.access import Token
+from evenflow.config import AdminConfig
+from evenflow.controller import Controller
+from evenflow.observe.metrics import BusyRatios
+
+
+@dataclass
+class Context:
+    """One app's collaborators."""
+
+    controller: Controller
+    set_log_level: Callable[[str], None] | None
+    """Changes the program log's level at once; `None` where the log is not ours."""
+    hosts: Collection[str]
+    """DNS names, besides the safe ones, under which local callers may address the balancer."""
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the server is about to stop, so that streams end."""
+    writing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held from the check of a precondition until the change is in effect."""
+    busy: BusyRatios = field(default_factory=BusyRatios)
+    _tokens_of: AdminConfig | None = None
+    _tokens: Sequence[Token] = ()
+
+    @cached_property
+    def version(self) -> str:
+        """evenflow's, as installed."""
+        # Costs a third of what the whole app does, and nobody needs it to start.
+        import importlib.metadata
+
+        try:
+            return importlib.metadata.version("evenflow")
+        except importlib.metadata.PackageNotFoundError:
+            return "0+unknown"
+
+    @property
+    def tokens(self) -> Sequence[Token]:
+        """The bearer tokens of the configuration in force."""
+        admin = self.controller.config.admin
+        if admin is not self._tokens_of:
+            self._tokens = [Token.of(t.name, t.role, t.token.value) for t in admin.tokens]
+            self._tokens_of = admin
+        return self._tokens

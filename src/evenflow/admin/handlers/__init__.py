@@ -1,0 +1,1 @@
+"""The handlers of the HTTP interface: each translates a request to controller calls."""

@@ -1,0 +1,75 @@
+"""The metrics page."""
+
+import platform
+from collections.abc import AsyncIterator, Iterator
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from evenflow.admin.context import Context
+from evenflow.config import expand
+from evenflow.observe.exposition import OPENMETRICS, PROMETHEUS
+from evenflow.observe.logs import program_log
+from evenflow.observe.metrics import View, render
+from evenflow.observe.process import process_usage
+
+_PIECE_BYTES = 1 << 16
+
+
+async def metrics(context: Context, request: Request) -> Response:
+    """The page in the Prometheus text form or, where `Accept` prefers it, as OpenMetrics."""
+    openmetrics = _prefers_openmetrics(request.headers.get("accept", ""))
+    pieces = render(view(context), openmetrics=openmetrics)
+    media_type = OPENMETRICS if openmetrics else PROMETHEUS
+    return StreamingResponse(_encoded(pieces), headers={"content-type": media_type})
+
+
+def view(context: Context) -> View:
+    """All that the page tells, as of now."""
+    controller = context.controller
+    snapshot = controller.snapshot()
+    return View(
+        snapshot=snapshot,
+        process=process_usage(),
+        version=context.version,
+        python=platform.python_version(),
+        route_pools={route.name: route.pool for route in expand(controller.config).routes},
+        health_checks={
+            key: (verdict.checks_passed, verdict.checks_failed)
+            for key, verdict in controller.runtime.verdicts.items()
+        },
+        applies=controller.applies_total,
+        reloads=controller.reloads_total,
+        last_reload_failed=controller.last_reload_error is not None,
+        busy_ratios=context.busy.update(snapshot),
+        lost_log_lines=program_log().sink.lost,
+    )
+
+
+async def _encoded(pieces: Iterator[str]) -> AsyncIterator[bytes]:
+    """Pieces large enough to be worth a write; between two of them other requests get a turn."""
+    buffer = bytearray()
+    for piece in pieces:
+        buffer += piece.encode()
+        if len(buffer) >= _PIECE_BYTES:
+            yield bytes(buffer)
+            buffer.clear()
+    yield bytes(buffer)
+
+
+def _prefers_openmetrics(accept: str) -> bool:
+    """Whether OpenMetrics is accepted with at least the quality of anything else."""
+    best: dict[str, float] = {}
+    for entry in accept.lower().split(","):
+        media_type, *parameters = (part.strip() for part in entry.split(";"))
+        quality = 1.0
+        for parameter in parameters:
+            if parameter.startswith("q="):
+                try:
+                    quality = float(parameter[2:])
+                except ValueError:
+                    quality = 0.0
+        kind = "openmetrics" if media_type == "application/openmetrics-text" else "other"
+        best[kind] = max(best.get(kind, 0.0), quality)
+    wanted = best.get("openmetrics", 0.0)
+    return wanted > 0 and wanted >= best.get("other", 0.0)

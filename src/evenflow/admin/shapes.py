@@ -1,0 +1,266 @@
+"""The JSON shapes of requests and answers, from which the OpenAPI document takes its schemas.
+
+Backends and configurations are the configuration's own models; here is what only the HTTP
+interface has. Docstrings become descriptions.
+"""
+
+# pydantic reads a TypedDict's keys reliably only from this module before Python 3.12.
+from typing import Any, Literal, NotRequired
+
+from typing_extensions import TypedDict
+
+
+class Health(TypedDict):
+    """Whether requests can be served."""
+
+    status: Literal["healthy", "unhealthy"]
+    """`healthy` while at least one backend is usable."""
+    total_backends: int
+    healthy_backends: int
+    timestamp: str
+
+
+class Live(TypedDict):
+    """The process answers."""
+
+    status: Literal["alive"]
+    timestamp: str
+
+
+class Ready(TypedDict):
+    """Whether the balancer should be given traffic."""
+
+    status: Literal["ready", "not ready"]
+    reason: str
+    timestamp: str
+
+
+class BackendView(TypedDict):
+    """A backend: its configuration and how it is. `POST …/restore` accepts it as it is."""
+
+    id: str
+    pool: str
+    url: str
+    status: Literal["healthy", "unhealthy", "unknown", "ejected", "draining"]
+    """`unknown` before the first check; counts as usable."""
+    reason: str
+    since: str | None
+    """When the status became this one."""
+    weight: int
+    active_connections: int
+    max_connections: int
+    """0 is no bound."""
+    health_check_path: str | None
+    timeout: str | None
+    connect_timeout: str | None
+    idle_timeout: str | None
+    labels: dict[str, str]
+    drain: bool
+    health_check: dict[str, Any] | None
+    requests: int
+    errors: int
+    latency_ms: float
+    """A decaying estimate."""
+
+
+class BackendList(TypedDict):
+    """All backends."""
+
+    backends: list[BackendView]
+
+
+class DetailedHealth(TypedDict):
+    """Health with traffic and every backend."""
+
+    status: Literal["healthy", "unhealthy"]
+    total_backends: int
+    healthy_backends: int
+    success_rate: float
+    """Per cent of all requests that were not answered with a 5xx; 100 before the first."""
+    total_requests: int
+    total_errors: int
+    revision: int
+    uptime_seconds: float
+    last_reload_error: str | None
+    timestamp: str
+    backends: list[BackendView]
+
+
+class Applied(TypedDict):
+    """A change that is in effect."""
+
+    revision: int
+    changes: list[str]
+    warnings: list[str]
+
+
+class AppliedBackend(BackendView):
+    """A backend after a change that is in effect."""
+
+    revision: int
+    changes: list[str]
+    warnings: list[str]
+
+
+class Restore(TypedDict):
+    """Replaces all backends."""
+
+    backends: list[dict[str, Any]]
+    """Backends as `GET` prints them; what tells of status is ignored."""
+
+
+class Restored(Applied):
+    """The backends after a restore."""
+
+    backends: list[BackendView]
+
+
+class Drain(TypedDict):
+    """How far a drain has come."""
+
+    id: str
+    draining: bool
+    active_connections: int
+    empty: bool
+    revision: int
+
+
+class Diff(TypedDict):
+    """What applying a document would change."""
+
+    revision: int
+    changes: list[str]
+
+
+class RevisionView(TypedDict):
+    """One revision of the configuration."""
+
+    revision: int
+    timestamp: str
+    source: str
+    changes: list[str]
+
+
+class History(TypedDict):
+    """The revisions that are kept, newest first."""
+
+    revision: int
+    """The one in force."""
+    history: list[RevisionView]
+
+
+class Rollback(TypedDict):
+    """Which revision to go back to."""
+
+    revision: int
+
+
+class BackendStats(TypedDict):
+    """One backend's numbers."""
+
+    total_requests: int
+    total_errors: int
+    active_connections: int
+    average_response_time: str
+
+
+class Stats(TypedDict):
+    """Numbers since the start."""
+
+    total_requests: int
+    total_errors: int
+    average_response_time: str
+    """Such as `25ms`."""
+    requests_per_second: float
+    """Of late."""
+    backend_stats: dict[str, BackendStats]
+    errors: dict[str, int]
+    """Answers the balancer made itself, by reason."""
+    uptime_seconds: float
+    process: dict[str, float | None]
+    timestamp: str
+
+
+class DecisionView(TypedDict):
+    """Something the balancer decided, and why. Further fields depend on the kind."""
+
+    id: int
+    time: str
+    kind: str
+    event: str
+    reason: str
+
+
+class DecisionList(TypedDict):
+    """Decisions, oldest first."""
+
+    decisions: list[DecisionView]
+
+
+class ExplainBody(TypedDict):
+    """A request to explain."""
+
+    method: NotRequired[str]
+    """`GET` when absent."""
+    target: NotRequired[str]
+    """Path and query; `/` when absent."""
+    url: NotRequired[str]
+    """Instead of `target`: an address whose host becomes the Host field."""
+    headers: NotRequired[dict[str, str] | list[list[str]]]
+    client: NotRequired[str]
+    """The client's address; `127.0.0.1` when absent."""
+    listener: NotRequired[str | None]
+    """The first HTTP listener when absent."""
+
+
+class FilterVerdict(TypedDict):
+    """What one list of filters would say."""
+
+    filter: str
+    verdict: Literal["pass", "refused"]
+    status: int
+    reason: str
+
+
+class Candidate(TypedDict):
+    """One backend of the pool and why it cannot be used, if it cannot."""
+
+    id: str
+    usable: bool
+    reason: str
+
+
+class ExplanationView(TypedDict):
+    """Where the request would go, and why."""
+
+    listener: str | None
+    route: str | None
+    filters: list[FilterVerdict]
+    pool: str | None
+    picker: str | None
+    backend: str | None
+    reason: str
+    candidates: list[Candidate]
+
+
+class LogLevel(TypedDict):
+    """The lowest level that is logged."""
+
+    level: Literal["debug", "info", "warn", "error"]
+
+
+class ProblemEntry(TypedDict):
+    """One mistake and where it stands, such as `backends[2].url`."""
+
+    path: str
+    message: str
+
+
+class ProblemDocument(TypedDict):
+    """An error (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: NotRequired[list[ProblemEntry]]

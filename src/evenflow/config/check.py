@@ -1,0 +1,362 @@
+"""Whether the parts of a configuration make sense together: names, contradictions, ambiguity.
+
+Each rule below yields the problems it finds; what one value may be by itself is the models'
+matter.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from .expand import (
+    MAIN_LISTENER,
+    SECURITY_CHAIN,
+    all_routes,
+    flat_pools,
+    is_stream,
+    main_address,
+    main_is_stream,
+)
+from .models import Backend, Config, LoadBalancerConfig, Pool, Route, Strategy
+from .names import STRATEGY_PARAMETERS, strategy_names
+from .paths import exposed_paths, own_paths
+from .problems import Problem, hint
+from .sections import FilterChain, HealthCheck, Outlier
+
+_ORIGIN = re.compile(r"[A-Za-z0-9+.-]+://([A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
+_ALWAYS_RETRIED = ("connect", "reset")
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """What several rules look at, made once: thousands of backends are gone through for it."""
+
+    config: Config
+    flat: tuple[Pool, ...]
+    """The pools that the backends at the top make."""
+    routes: tuple[Route, ...]
+    """The configured routes, then those of flat pools."""
+    streams: dict[str, bool]
+    """For every pool whether its backends are streams."""
+    main_is_stream: bool
+
+
+def problems_in(config: Config) -> list[Problem]:
+    """Every contradiction in the configuration."""
+    flat = flat_pools(config)
+    view = _View(
+        config,
+        flat,
+        all_routes(config, flat),
+        {pool.name: is_stream(pool.backends) for pool in (*flat, *config.pools)},
+        main_is_stream(config),
+    )
+    return [problem for rule in _RULES for problem in rule(view)]
+
+
+def _unique(values: Iterable[tuple[str, str]], what: str) -> Iterator[Problem]:
+    """A problem for each path whose value another path had before."""
+    first: dict[str, str] = {}
+    for path, value in values:
+        if value in first:
+            yield Problem(path, f"{what} {value!r} is used twice, first at {first[value]}")
+        else:
+            first[value] = path
+
+
+def _known(path: str, name: str, names: Collection[str], what: str) -> Iterator[Problem]:
+    if name not in names:
+        listed = sorted(names)
+        choices = f"; there are: {', '.join(listed)}" if listed else "; there are none"
+        yield Problem(path, f"no {what} named {name!r}{hint(name, listed)}{choices}")
+
+
+def _backend_lists(config: Config) -> Iterator[tuple[str, Sequence[Backend]]]:
+    yield "backends", config.backends
+    for index, pool in enumerate(config.pools):
+        yield f"pools[{index}].backends", pool.backends
+
+
+def _names(view: _View) -> Iterator[Problem]:
+    config = view.config
+    ids: set[str] = set()
+    doubled = False
+    for _, backends in _backend_lists(config):
+        for backend in backends:
+            doubled = doubled or backend.id in ids
+            ids.add(backend.id)
+    if doubled:
+        yield from _unique(
+            (
+                (f"{path}[{index}].id", backend.id)
+                for path, backends in _backend_lists(config)
+                for index, backend in enumerate(backends)
+            ),
+            "id",
+        )
+    pools = [("backends", pool.name) for pool in view.flat] if config.backends else []
+    pools += [(f"pools[{index}].name", pool.name) for index, pool in enumerate(config.pools)]
+    yield from _unique(pools, "pool")
+    routes = [(f"routes[{index}].name", route.name) for index, route in enumerate(config.routes)]
+    made = view.routes[len(config.routes) :]
+    yield from _unique([*routes, *(("backends", route.name) for route in made)], "route")
+    yield from _unique(
+        ((f"listeners[{index}].name", each.name) for index, each in enumerate(config.listeners)),
+        "listener",
+    )
+    tokens = config.admin.tokens
+    yield from _unique(
+        ((f"admin.tokens[{index}].name", token.name) for index, token in enumerate(tokens)),
+        "token",
+    )
+    if config.security is not None and SECURITY_CHAIN in config.filters:
+        yield Problem(f"filters.{SECURITY_CHAIN}", "this name is taken by the section `security`")
+
+
+def _addresses(view: _View) -> Iterator[Problem]:
+    config = view.config
+    load_balancer = config.load_balancer
+    addresses = [
+        (f"listeners[{index}].address", address)
+        for index, listener in enumerate(config.listeners)
+        for address in listener.addresses
+    ]
+    if not config.listeners:
+        addresses.append(("load_balancer.port", main_address(config)))
+    if config.admin.listen is not None:
+        addresses.append(("admin.listen", config.admin.listen))
+    fixed = [(path, address) for path, address in addresses if not address.endswith(":0")]
+    yield from _unique(fixed, "address")
+    defaults = LoadBalancerConfig()
+    for name in ("host", "port") if config.listeners else ():
+        if getattr(load_balancer, name) != getattr(defaults, name):
+            yield Problem(
+                f"load_balancer.{name}", "has no effect beside `listeners`; remove one of them"
+            )
+
+
+def _kinds(view: _View) -> Iterator[Problem]:
+    """HTTP backends behind HTTP, streams behind TCP, and no pool of both."""
+    config = view.config
+    for path, backends in _backend_lists(config):
+        mixed = len(
+            {backend.target.is_stream for backend in backends if not backend.target.is_unix}
+        )
+        if mixed > 1:
+            yield Problem(path, "holds HTTP and stream backends; give each kind a pool of its own")
+    kinds = view.streams
+    http = {
+        pool.name
+        for pool in (*view.flat, *config.pools)
+        if any(backend.target.scheme == "http" for backend in pool.backends)
+    }
+    for index, listener in enumerate(config.listeners):
+        path = f"listeners[{index}].pool"
+        if listener.protocol == "http":
+            if listener.pool is not None:
+                yield Problem(path, "an HTTP listener has no pool; routes name the pools")
+        elif listener.pool is None:
+            yield Problem(path, "a tcp listener needs the name of its pool")
+        elif listener.pool in kinds:
+            if listener.pool in http:
+                text = f"pool {listener.pool!r} holds HTTP backends; write their URLs with tcp://"
+                yield Problem(path, text)
+        else:
+            yield from _known(path, listener.pool, kinds, "pool")
+    for index, route in enumerate(config.routes):
+        if kinds.get(route.pool):
+            text = f"pool {route.pool!r} holds stream backends, which need a tcp listener"
+            yield Problem(f"routes[{index}].pool", text)
+    only_http = config.listeners and all(each.protocol == "http" for each in config.listeners)
+    if is_stream(config.backends) and (only_http or config.routes):
+        yield Problem("backends", "stream backends need a listener with protocol tcp")
+
+
+def _references(view: _View) -> Iterator[Problem]:
+    config = view.config
+    pools = view.streams
+    http = {each.name for each in config.listeners if each.protocol == "http"}
+    if not config.listeners:
+        http = set() if view.main_is_stream else {MAIN_LISTENER}
+    for index, route in enumerate(config.routes):
+        yield from _known(f"routes[{index}].pool", route.pool, pools, "pool")
+        for at, name in enumerate(route.listeners):
+            yield from _known(f"routes[{index}].listeners[{at}]", name, http, "HTTP listener")
+        if not http:
+            yield Problem(f"routes[{index}]", "there is no HTTP listener for it")
+    chains = [
+        *((f"listeners[{i}]", each.filters) for i, each in enumerate(config.listeners)),
+        *((f"routes[{i}]", each.filters) for i, each in enumerate(config.routes)),
+    ]
+    for path, names in chains:
+        for at, name in enumerate(names):
+            yield from _known(f"{path}.filters[{at}]", name, config.filters, "filter")
+        yield from _unique(
+            ((f"{path}.filters[{at}]", name) for at, name in enumerate(names)), "filter"
+        )
+
+
+def _ambiguous_routes(view: _View) -> Iterator[Problem]:
+    """Two routes for the very same requests, or one for a path of the balancer itself."""
+    config = view.config
+    exposed = {_canonical(path): name for name, path in exposed_paths(config)}
+    http = [each.name for each in config.listeners if each.protocol == "http"] or [MAIN_LISTENER]
+    seen: dict[tuple[str, str | None, str], str] = {}
+    configured = len(config.routes)
+    for index, route in enumerate(view.routes):
+        place = f"routes[{index}].match" if index < configured else "backends"
+        path = _canonical(route.match.path or "/*")
+        if path in exposed:
+            yield Problem(
+                place,
+                f"{route.match.path} is a path of the balancer itself; leave it out of "
+                "`admin.expose` to serve it from a pool",
+            )
+        for listener in dict.fromkeys(route.listeners or http):
+            key = (listener, route.match.host, path)
+            if key in seen:
+                yield Problem(place, f"takes the same requests as {seen[key]}")
+                break
+            seen[key] = place
+
+
+def _canonical(pattern: str) -> str:
+    """One spelling for patterns that take the same requests."""
+    if not pattern.endswith("/*"):
+        return pattern
+    return pattern.removesuffix("/*").rstrip("/") + "/*"
+
+
+def _filters(view: _View) -> Iterator[Problem]:
+    config = view.config
+    if config.security is not None:
+        yield from _chain("security", config.security)
+        if not config.listeners and view.main_is_stream:
+            yield from _for_streams("security", config.security)
+    for name, chain in config.filters.items():
+        yield from _chain(f"filters.{name}", chain)
+    for index, listener in enumerate(config.listeners):
+        if listener.protocol == "tcp":
+            chains = [config.filters.get(name) for name in listener.filters]
+            for used in (config.security, *chains):
+                if used is not None:
+                    yield from _for_streams(f"listeners[{index}].filters", used)
+
+
+def _chain(path: str, chain: FilterChain) -> Iterator[Problem]:
+    for network in sorted(set(chain.ip_whitelist) & set(chain.ip_blacklist)):
+        yield Problem(path, f"{network} is in both ip_whitelist and ip_blacklist")
+    cors = chain.cors
+    if cors is None:
+        return
+    if cors.allow_credentials and "*" in cors.allow_origins:
+        yield Problem(
+            f"{path}.cors",
+            "allow_credentials cannot go with the origin `*`; name the origins",
+        )
+    if "*" in cors.allow_origins and len(cors.allow_origins) > 1:
+        yield Problem(f"{path}.cors.allow_origins", "`*` allows all others already")
+    if cors.allow_credentials and "*" in cors.expose_headers:
+        text = "with allow_credentials, `*` is no wildcard; name the headers"
+        yield Problem(f"{path}.cors.expose_headers", text)
+    for index, origin in enumerate(cors.allow_origins):
+        if origin not in ("*", "null") and not _ORIGIN.fullmatch(origin):
+            text = f"expected `*` or an origin such as https://app.example.org, got {origin!r}"
+            yield Problem(f"{path}.cors.allow_origins[{index}]", text)
+
+
+def _for_streams(path: str, chain: FilterChain) -> Iterator[Problem]:
+    given = [
+        name
+        for name in ("rate_limit", "security_headers", "headers", "cors", "max_request_size")
+        if getattr(chain, name)
+    ]
+    if given:
+        text = f"{', '.join(given)} work on HTTP only; a tcp listener takes address lists"
+        yield Problem(path, text)
+
+
+def _strategies(view: _View) -> Iterator[Problem]:
+    config = view.config
+    kinds = view.streams
+    yield from _strategy(
+        "load_balancer.strategy", config.load_balancer.strategy, is_stream(config.backends)
+    )
+    for index, pool in enumerate(config.pools):
+        if pool.strategy is not None:
+            yield from _strategy(f"pools[{index}].strategy", pool.strategy, kinds[pool.name])
+
+
+def _strategy(path: str, strategy: Strategy, stream: bool) -> Iterator[Problem]:
+    name = strategy if isinstance(strategy, str) else strategy.name
+    place = path if isinstance(strategy, str) else f"{path}.name"
+    if name not in STRATEGY_PARAMETERS:
+        if ":" in name:
+            module, _, function = name.partition(":")
+            if not all(part.isidentifier() for part in (*module.split("."), function)):
+                text = f"expected a strategy's name or package.module:function, got {name!r}"
+                yield Problem(place, text)
+        elif name not in (names := strategy_names()):
+            text = f"expected one of {', '.join(names)}, or package.module:function, got {name!r}"
+            yield Problem(place, text + hint(name, names))
+        return
+    if isinstance(strategy, str):
+        return
+    allowed = STRATEGY_PARAMETERS[name]
+    takes = f"strategy {name} takes {' and '.join(allowed) or 'no parameters'}"
+    for parameter in ("key", "load_bound", "choices"):
+        if getattr(strategy, parameter) is not None and parameter not in allowed:
+            yield Problem(f"{path}.{parameter}", takes)
+    if strategy.options:
+        yield Problem(f"{path}.options", takes)
+    if strategy.key == "all":
+        yield Problem(f"{path}.key", "`all` would send every request to one backend")
+    if stream and strategy.key not in (None, "client_ip"):
+        yield Problem(f"{path}.key", "stream backends know only client_ip")
+
+
+def _numbers(view: _View) -> Iterator[Problem]:
+    config = view.config
+    base = config.load_balancer
+    if base.health_check is not None and config.health_check != HealthCheck():
+        text = "is given here and in `health_check`; keep one of them"
+        yield Problem("load_balancer.health_check", text)
+    yield from _outlier("load_balancer.outlier", base.outlier)
+    for index, pool in enumerate(config.pools):
+        if pool.outlier is not None:
+            yield from _outlier(f"pools[{index}].outlier", pool.outlier)
+    lists = [("load_balancer.retry_on", base.retry_on)]
+    lists += [
+        (f"routes[{index}].retries.on", route.retries.on)
+        for index, route in enumerate(config.routes)
+        if route.retries.on is not None
+    ]
+    for path, on in lists:
+        missing = [name for name in _ALWAYS_RETRIED if name not in on]
+        if missing:
+            text = f"{' and '.join(missing)} cannot be left out; retries are turned off by allowing none"
+            yield Problem(path, text)
+    metrics = f"{config.metrics.path.rstrip('/')}/*"
+    if config.metrics.enabled and (
+        metrics == "/*" or metrics in own_paths() or metrics[:-2] in own_paths()
+    ):
+        yield Problem("metrics.path", f"{config.metrics.path} is taken by the balancer itself")
+
+
+def _outlier(path: str, outlier: Outlier) -> Iterator[Problem]:
+    if outlier.base_ejection > outlier.max_ejection:
+        yield Problem(f"{path}.base_ejection", "is longer than max_ejection")
+
+
+_RULES: tuple[Callable[[_View], Iterable[Problem]], ...] = (
+    _names,
+    _addresses,
+    _kinds,
+    _references,
+    _ambiguous_routes,
+    _filters,
+    _strategies,
+    _numbers,
+)

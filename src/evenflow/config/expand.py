@@ -1,0 +1,205 @@
+"""The flat form written as the full form: listeners, routes, pools and filters, all spelled out.
+
+The plan is compiled from the expanded form only, so there is one way from a configuration to
+what the engine does. Expanding what is expanded changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .models import Backend, Config, Listener, LoadBalancerConfig, Match, Pool, Retries, Route
+from .sections import HealthCheck, HealthCheckOverride
+from .targets import parse_listen
+
+DEFAULT = "default"
+MAIN_LISTENER = "main"
+SECURITY_CHAIN = "security"
+_HTTP_IDLE = 60.0
+_STREAM_IDLE = 3600.0
+
+
+def expand(config: Config) -> Config:
+    """`config` in its full form; the `Backend` objects in it are the very same ones."""
+    flat = flat_pools(config)
+    pools = tuple(_full_pool(config, pool) for pool in (*flat, *config.pools))
+    listeners = _listeners(config)
+    listen = config.admin.listen
+    if listen is None and all(listener.protocol == "tcp" for listener in listeners):
+        listen = _next_port(listeners[0].addresses[0])
+    filters = dict(config.filters)
+    if config.security is not None:
+        filters[SECURITY_CHAIN] = config.security
+    return config.model_copy(
+        update={
+            "load_balancer": LoadBalancerConfig(),
+            "backends": (),
+            "health_check": HealthCheck(),
+            "security": None,
+            "admin": config.admin.model_copy(update={"listen": listen}),
+            "listeners": listeners,
+            "routes": tuple(_full_route(config, route) for route in all_routes(config, flat)),
+            "pools": pools,
+            "filters": filters,
+        }
+    )
+
+
+def effective_health_check(config: Config, pool: Pool, backend: Backend) -> HealthCheck:
+    """How `backend` is probed, all overrides applied and `auto` resolved to http or tcp."""
+    check = config.load_balancer.health_check or config.health_check
+    for override in (pool.health_check, backend.health_check):
+        if override is not None:
+            check = override.onto(check)
+    update: dict[str, object] = {}
+    if backend.health_check_path is not None:
+        update["path"] = backend.health_check_path
+    if check.kind == "auto":
+        stream = backend.target.is_stream or (backend.target.is_unix and is_stream(pool.backends))
+        update["kind"] = "tcp" if stream else "http"
+    return check.model_copy(update=update) if update else check
+
+
+def is_stream(backends: Sequence[Backend]) -> bool:
+    """Whether bytes are relayed to these backends: some are streams and none is HTTP."""
+    found = False
+    for backend in backends:
+        target = backend.target
+        if target.is_stream:
+            found = True
+        elif not target.is_unix:
+            return False
+    return found
+
+
+def flat_pools(config: Config) -> tuple[Pool, ...]:
+    """The pools that the backends at the top make: `default`, and one for each URL path."""
+    groups: dict[str, list[Backend]] = {}
+    for backend in config.backends:
+        groups.setdefault(backend.target.path, []).append(backend)
+    if not groups and not config.pools:
+        groups[""] = []
+    return tuple(
+        Pool(name=path_name(path), backends=members) for path, members in sorted(groups.items())
+    )
+
+
+def path_name(path: str) -> str:
+    """The name of the pool and route of a URL path: `/users/v2` gives `users-v2`."""
+    text = "".join(char if char.isalnum() or char in "._-" else "-" for char in path.strip("/"))
+    return text.lstrip(".-") or DEFAULT
+
+
+def all_routes(config: Config, flat: Sequence[Pool]) -> tuple[Route, ...]:
+    """The configured routes, and one for each flat pool that nothing leads to yet."""
+    if config.listeners and all(listener.protocol == "tcp" for listener in config.listeners):
+        return tuple(config.routes)
+    if not config.listeners and main_is_stream(config):
+        return tuple(config.routes)
+    used = {route.pool for route in config.routes}
+    routes = list(config.routes)
+    for pool in flat:
+        if pool.name not in used:
+            path = pool.backends[0].target.path if pool.backends else ""
+            match = Match(path=f"{path}/*") if path else Match()
+            routes.append(Route(name=pool.name, match=match, pool=pool.name))
+    return tuple(routes)
+
+
+def main_address(config: Config) -> str:
+    """Where the flat form listens."""
+    host = config.load_balancer.host
+    shown = f"[{host}]" if ":" in host else host
+    return parse_listen(f"{shown}:{config.load_balancer.port}")
+
+
+def main_is_stream(config: Config) -> bool:
+    """Whether the flat form's listener relays bytes."""
+    return not config.routes and is_stream(config.backends)
+
+
+def _listeners(config: Config) -> tuple[Listener, ...]:
+    server = config.server
+    listeners: Sequence[Listener] = config.listeners
+    if not listeners:
+        stream = main_is_stream(config)
+        listeners = (
+            Listener(
+                name=MAIN_LISTENER,
+                address=main_address(config),
+                protocol="tcp" if stream else "http",
+                pool=DEFAULT if stream else None,
+            ),
+        )
+    full = []
+    for listener in listeners:
+        update: dict[str, object] = {
+            name: getattr(server, name)
+            for name in (
+                "limits",
+                "read_timeout",
+                "write_timeout",
+                "idle_timeout",
+                "trusted_proxies",
+                "forwarded",
+            )
+            if getattr(listener, name) is None
+        }
+        if config.security is not None:
+            update["filters"] = (SECURITY_CHAIN, *listener.filters)
+        full.append(listener.model_copy(update=update))
+    return tuple(full)
+
+
+def _full_route(config: Config, route: Route) -> Route:
+    base = config.load_balancer
+    retries = route.retries
+    full = Retries(
+        max=base.max_retries if retries.max is None else retries.max,
+        delay=base.retry_delay if retries.delay is None else retries.delay,
+        on=base.retry_on if retries.on is None else retries.on,
+        per_try_timeout=(
+            base.per_try_timeout if retries.per_try_timeout is None else retries.per_try_timeout
+        ),
+    )
+    return route.model_copy(update={"retries": full})
+
+
+def _full_pool(config: Config, pool: Pool) -> Pool:
+    base = config.load_balancer
+    update: dict[str, object] = {
+        name: getattr(base, name)
+        for name in (
+            "strategy",
+            "timeout",
+            "connect_timeout",
+            "idle_timeout",
+            "retry_budget",
+            "retry_floor",
+            "slow_start",
+            "outlier",
+            "queue",
+            "panic",
+            "connections",
+        )
+        if getattr(pool, name) is None
+    }
+    if update.get("idle_timeout", pool.idle_timeout) is None:
+        update["idle_timeout"] = _STREAM_IDLE if is_stream(pool.backends) else _HTTP_IDLE
+    check = base.health_check or config.health_check
+    if pool.health_check is not None:
+        check = pool.health_check.onto(check)
+    update["health_check"] = HealthCheckOverride.model_construct(
+        _fields_set=set(HealthCheck.model_fields),
+        **{name: getattr(check, name) for name in HealthCheck.model_fields},
+    )
+    return pool.model_copy(update=update)
+
+
+def _next_port(address: str) -> str:
+    """The control plane's own address beside a listener that only relays bytes."""
+    _, _, port = address.rpartition(":")
+    if not port.isdigit():
+        return "127.0.0.1:0"
+    number = int(port)
+    return f"127.0.0.1:{number + 1 if 0 < number < 65535 else 0}"

@@ -1,0 +1,277 @@
+"""The configuration as a whole: backends, listeners, routes and pools, in flat and full form.
+
+The flat form (`load_balancer`, `backends`, `security`) is sugar that `expand` writes as the full
+one. What several fields mean together is judged in `check`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from itertools import count
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, ValidationInfo, model_validator
+from pydantic_core import PydanticCustomError
+
+from .sections import (
+    AdminConfig,
+    Connections,
+    Count,
+    FilterChain,
+    HealthCheck,
+    HealthCheckOverride,
+    Limits,
+    ListenAddress,
+    LoggingConfig,
+    MetricsConfig,
+    Model,
+    Outlier,
+    Panic,
+    QueueConfig,
+    ServerConfig,
+    StateConfig,
+    StrategyConfig,
+    Timeout,
+    UrlPath,
+)
+from .targets import Target, check_address, check_url, parse_host, parse_path_match, parse_url
+from .types import Duration, Items, Name, Network, Port, Share, parse_name
+
+Url = Annotated[str, AfterValidator(check_url)]
+Weight = Annotated[int, Field(ge=1, le=65535)]
+Host = Annotated[str, AfterValidator(parse_host)]
+PathPattern = Annotated[str, AfterValidator(parse_path_match)]
+Strategy = str | StrategyConfig
+RetryOn = Literal["connect", "reset", "timeout"] | Annotated[int, Field(ge=500, le=599)]
+
+
+def number_backends(backends: Sequence[Backend], prefix: str) -> tuple[Backend, ...]:
+    """Gives `prefix-1`, `prefix-2`, ... to backends without an id, skipping ids in use."""
+    if all(backend.id for backend in backends):
+        return tuple(backends)
+    taken = {backend.id for backend in backends}
+    numbers = (name for n in count(1) if (name := f"{prefix}-{n}") not in taken)
+    return tuple(
+        backend if backend.id else backend.model_copy(update={"id": next(numbers)})
+        for backend in backends
+    )
+
+
+def _number_flat(backends: Sequence[Backend]) -> tuple[Backend, ...]:
+    return number_backends(backends, "backend")
+
+
+def _number_in_pool(backends: Sequence[Backend], info: ValidationInfo) -> tuple[Backend, ...]:
+    return number_backends(backends, info.data.get("name", "pool"))
+
+
+def _backend_id(value: str) -> str:
+    return parse_name(value) if value else value
+
+
+class LoadBalancerConfig(Model):
+    """The flat form's listener, and the defaults of every route and pool."""
+
+    host: Annotated[str, AfterValidator(check_address)] = Field(
+        default="0.0.0.0",  # noqa: S104 - a balancer serves everyone unless told otherwise
+        description="The address to listen on: 0.0.0.0, ::, 127.0.0.1.",
+    )
+    port: Port = Field(default=8080, description="0 takes a free one.")
+    strategy: Strategy = "round_robin"
+    max_retries: Annotated[int, Field(ge=0, le=10)] = 3
+    retry_delay: Annotated[Duration, Field(le=60)] = 0.0
+    retry_on: Items[RetryOn] = Field(
+        default=("connect", "reset"),
+        description="connect and reset always; also timeout and statuses such as 503.",
+    )
+    per_try_timeout: Duration = Field(default=0.0, description="Of one attempt; 0 is no own bound.")
+    retry_budget: Share = Field(default=0.2, description="Retries as a share of live requests ...")
+    retry_floor: Count = Field(default=10, description="... or this many per second, if more.")
+    timeout: Duration = Field(
+        default=30.0, description="Until a backend's response head; 0 is no bound."
+    )
+    connect_timeout: Timeout = 5.0
+    idle_timeout: Duration | None = Field(
+        default=None, description="Between two reads of a response; 60s for http, 1h for streams."
+    )
+    health_check: HealthCheck | None = Field(
+        default=None, description="The same as `health_check` at the top."
+    )
+    slow_start: Duration = Field(
+        default=0.0, description="Ramp of a backend that is new or came back."
+    )
+    outlier: Outlier = Outlier()
+    queue: QueueConfig = QueueConfig()
+    panic: Panic = Panic()
+    connections: Connections = Connections()
+
+
+class Backend(Model):
+    """One server behind the balancer."""
+
+    id: Annotated[str, AfterValidator(_backend_id)] = Field(
+        default="", description="Unique; `backend-1` and so on when absent."
+    )
+    url: Url = Field(description="http://, tcp://, postgresql://, mysql://, redis:// or unix:.")
+    weight: Weight = 100
+    health_check_path: UrlPath | None = None
+    max_connections: Count = Field(default=0, description="Requests at once; 0 is no bound.")
+    timeout: Duration | None = Field(default=None, description="Until the response head.")
+    connect_timeout: Timeout | None = None
+    idle_timeout: Duration | None = Field(
+        default=None, description="Between two reads of a response."
+    )
+    labels: dict[str, str] = Field(default_factory=dict)
+    drain: bool = Field(default=False, description="Takes no new requests.")
+    health_check: HealthCheckOverride | None = None
+
+    @cached_property
+    def target(self) -> Target:
+        """The URL, parsed."""
+        return parse_url(self.url)
+
+    @cached_property
+    def memo(self) -> dict[str, Any]:
+        """Room for what others derive from this very backend, so that it is derived once."""
+        return {}
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with `update`, unchecked; what was derived from the old one is left behind."""
+        copied = super().model_copy(update=update, deep=deep)
+        copied.__dict__.pop("target", None)
+        copied.__dict__.pop("memo", None)
+        return copied
+
+
+class Listener(Model):
+    """One or more sockets. What is absent comes from `server`."""
+
+    name: Name
+    address: ListenAddress | Annotated[Items[ListenAddress], Field(min_length=1)]
+    protocol: Literal["http", "tcp"] = "http"
+    filters: Items[Name] = Field(default=(), description="Names in `filters`, run before routing.")
+    pool: Name | None = Field(default=None, description="For tcp: the pool that serves it.")
+    limits: Limits | None = None
+    read_timeout: Timeout | None = None
+    write_timeout: Timeout | None = None
+    idle_timeout: Timeout | None = None
+    trusted_proxies: Items[Network] | None = None
+    forwarded: bool | None = None
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """All addresses."""
+        return (self.address,) if isinstance(self.address, str) else tuple(self.address)
+
+
+class Retries(Model):
+    """Further attempts at another backend. What is absent comes from `load_balancer`."""
+
+    max: Annotated[int, Field(ge=0, le=10)] | None = None
+    delay: Annotated[Duration, Field(le=60)] | None = None
+    on: Items[RetryOn] | None = Field(
+        default=None, description="connect and reset always; also timeout and statuses such as 503."
+    )
+    per_try_timeout: Duration | None = None
+
+
+class Match(Model):
+    """Which requests a route takes; absent fields take any."""
+
+    host: Host | None = Field(default=None, description="Without port.")
+    path: PathPattern | None = Field(
+        default=None, description="`/users` is that very path, `/users/*` all below it and itself."
+    )
+
+
+class Route(Model):
+    """Which requests go to which pool."""
+
+    name: Name
+    listeners: Items[Name] = Field(default=(), description="Empty: all HTTP listeners.")
+    match: Match = Match()
+    filters: Items[Name] = Field(default=(), description="Names in `filters`.")
+    pool: Name
+    timeout: Duration = Field(
+        default=0.0, description="The whole exchange; over it 504. 0 is no bound."
+    )
+    retries: Retries = Retries()
+
+
+class Pool(Model):
+    """Backends that serve the same thing. What is absent comes from `load_balancer`."""
+
+    name: Name
+    strategy: Strategy | None = None
+    timeout: Duration | None = None
+    connect_timeout: Timeout | None = None
+    idle_timeout: Duration | None = None
+    retry_budget: Share | None = None
+    retry_floor: Count | None = None
+    health_check: HealthCheckOverride | None = None
+    slow_start: Duration | None = None
+    outlier: Outlier | None = None
+    queue: QueueConfig | None = None
+    panic: Panic | None = None
+    connections: Connections | None = None
+    backends: Annotated[Items[Backend], AfterValidator(_number_in_pool)] = ()
+
+
+class Config(Model):
+    """The whole configuration."""
+
+    load_balancer: LoadBalancerConfig = LoadBalancerConfig()
+    backends: Annotated[Items[Backend], AfterValidator(_number_flat)] = ()
+    health_check: HealthCheck = HealthCheck()
+    security: FilterChain | None = None
+    metrics: MetricsConfig = MetricsConfig()
+    admin: AdminConfig = AdminConfig()
+    logging: LoggingConfig = LoggingConfig()
+    server: ServerConfig = ServerConfig()
+    listeners: Items[Listener] = ()
+    routes: Items[Route] = ()
+    pools: Items[Pool] = ()
+    filters: dict[Name, FilterChain] = Field(default_factory=dict)
+    state: StateConfig = StateConfig()
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        """Refuses contradictions; the error's context carries every problem with its path."""
+        from .check import problems_in
+
+        if problems := problems_in(self):
+            text = "; ".join(str(problem) for problem in problems)
+            raise PydanticCustomError(
+                "contradiction", "{text}", {"text": text, "problems": tuple(problems)}
+            )
+        return self
+
+
+__all__ = [
+    "AdminConfig",
+    "Backend",
+    "Config",
+    "Connections",
+    "FilterChain",
+    "HealthCheck",
+    "HealthCheckOverride",
+    "Limits",
+    "Listener",
+    "LoadBalancerConfig",
+    "LoggingConfig",
+    "Match",
+    "MetricsConfig",
+    "Model",
+    "Outlier",
+    "Panic",
+    "Pool",
+    "QueueConfig",
+    "Retries",
+    "Route",
+    "ServerConfig",
+    "StateConfig",
+    "Strategy",
+    "StrategyConfig",
+    "number_backends",
+]

@@ -1,0 +1,358 @@
+"""The sections of the configuration that know nothing of each other.
+
+Models are frozen and refuse unknown keys. A field here always has an effect: what the engine
+cannot do has no field.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from .targets import parse_listen
+from .types import (
+    AddedFields,
+    AddedName,
+    Duration,
+    FieldName,
+    FieldValue,
+    Items,
+    Name,
+    Network,
+    RequestKeyText,
+    Secret,
+    SetFields,
+    Share,
+    Size,
+)
+
+
+def parse_status_range(value: object) -> int | str:
+    """A status or a range such as `200-299`; ValueError for anything else."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        low = high = value
+    elif isinstance(value, str):
+        first, _, last = value.partition("-")
+        if not first.isdigit() or (last and not last.isdigit()) or value.endswith("-"):
+            raise ValueError(f"expected a status or a range such as 200-299, got {value!r}")
+        low, high = int(first), int(last or first)
+    else:
+        raise ValueError(f"expected a status or a range such as 200-299, got {value!r}")
+    if not 100 <= low <= high <= 599:
+        raise ValueError(f"expected statuses from 100 to 599, got {value!r}")
+    return value
+
+
+StatusRange = Annotated[int | str, BeforeValidator(parse_status_range)]
+ListenAddress = Annotated[str, AfterValidator(parse_listen)]
+UrlPath = Annotated[str, Field(pattern=r"^/[!-~]*$", max_length=4096)]
+Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Timeout = Annotated[Duration, Field(ge=0.001)]
+ExposedGroup = Literal["health", "metrics", "docs", "api", "debug", "dashboard"]
+
+
+def parse_log_level(value: object) -> object:
+    """Levels in any case, and `warning` for `warn`."""
+    if not isinstance(value, str):
+        return value
+    return {"warning": "warn"}.get(value.lower(), value.lower())
+
+
+LogLevel = Annotated[Literal["debug", "info", "warn", "error"], BeforeValidator(parse_log_level)]
+
+
+class Model(BaseModel):
+    """The common rules: immutable, no unknown keys, no conversion between types."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class HealthCheck(Model):
+    """How backends are probed. A pool or backend overrides single fields of it."""
+
+    enabled: bool = Field(default=True, description="Without probes a backend counts as healthy.")
+    kind: Literal["auto", "http", "tcp"] = Field(
+        default="auto",
+        description="auto: http for HTTP backends, tcp (connects only) for stream backends.",
+    )
+    interval: Annotated[Duration, Field(ge=0.05)] = Field(
+        default=30.0, description="From check to check."
+    )
+    timeout: Timeout = Field(default=5.0, description="Of one check.")
+    healthy_threshold: Annotated[int, Field(ge=1, le=1000)] = Field(
+        default=2, description="Successes in a row that bring a backend back."
+    )
+    unhealthy_threshold: Annotated[int, Field(ge=1, le=1000)] = Field(
+        default=3, description="Failures in a row that take a backend out."
+    )
+    path: UrlPath = Field(default="/health", description="The target of the request.")
+    method: Literal["GET", "HEAD", "OPTIONS"] = "GET"
+    host: FieldValue | None = Field(
+        default=None, description="`Host`; the backend's own when absent."
+    )
+    headers: dict[FieldName, FieldValue] = Field(default_factory=dict)
+    expect_status: Items[StatusRange] = Field(
+        default=("200-299",), description="Statuses and ranges that count as healthy."
+    )
+    expect_body: str | None = Field(default=None, description="Text the body must contain.")
+
+
+class HealthCheckOverride(Model):
+    """Single fields of a `HealthCheck`; absent ones keep the wider setting."""
+
+    enabled: bool | None = None
+    kind: Literal["auto", "http", "tcp"] | None = None
+    interval: Annotated[Duration, Field(ge=0.05)] | None = None
+    timeout: Timeout | None = None
+    healthy_threshold: Annotated[int, Field(ge=1, le=1000)] | None = None
+    unhealthy_threshold: Annotated[int, Field(ge=1, le=1000)] | None = None
+    path: UrlPath | None = None
+    method: Literal["GET", "HEAD", "OPTIONS"] | None = None
+    host: FieldValue | None = None
+    headers: dict[FieldName, FieldValue] | None = None
+    expect_status: Items[StatusRange] | None = None
+    expect_body: str | None = None
+
+    def onto(self, wider: HealthCheck) -> HealthCheck:
+        """`wider` with the fields given here."""
+        given = {
+            name: value
+            for name in self.model_fields_set
+            if (value := getattr(self, name)) is not None
+        }
+        return wider.model_copy(update=given) if given else wider
+
+
+class Outlier(Model):
+    """Passive health: a backend that keeps failing is ejected for a growing time."""
+
+    enabled: bool = True
+    consecutive_errors: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        default=5, description="Failures in a row: connect errors, resets, timeouts, 5xx."
+    )
+    base_ejection: Annotated[Duration, Field(ge=0.1)] = Field(
+        default=30.0, description="The first."
+    )
+    max_ejection: Annotated[Duration, Field(ge=0.1)] = Field(
+        default=300.0, description="The longest."
+    )
+    max_ejected: Share = Field(default=0.5, description="The share of the pool ejected at once.")
+
+
+class QueueConfig(Model):
+    """Requests that wait while every backend is full."""
+
+    max: Count = Field(default=100, description="How many may wait; over it 503.")
+    timeout: Duration = Field(default=1.0, description="How long one may wait; over it 503.")
+
+
+class Panic(Model):
+    """What happens while no backend is usable."""
+
+    mode: Literal["fail", "use_all"] = Field(
+        default="fail", description="fail: 503. use_all: all that are not draining get requests."
+    )
+
+
+class Connections(Model):
+    """Upstream connections of one worker to one backend."""
+
+    max_idle: Annotated[int, Field(ge=0, le=65535)] = Field(
+        default=128, description="Idle ones kept."
+    )
+    idle_timeout: Duration = Field(default=50.0, description="How long an idle one is kept.")
+
+
+class StrategyConfig(Model):
+    """A strategy with its parameters; which ones it takes depends on the strategy."""
+
+    name: str = Field(description="A strategy's name, or `package.module:function`.")
+    key: RequestKeyText | None = Field(
+        default=None, description="client_ip, header:NAME, cookie:NAME, query:NAME, path."
+    )
+    load_bound: Annotated[float, Field(ge=1.0, le=1000, allow_inf_nan=False)] | None = Field(
+        default=None, description="At most this many times the average requests in flight."
+    )
+    choices: Annotated[int, Field(ge=0, le=65535)] | None = Field(
+        default=None, description="How many random backends are compared; 0 compares all."
+    )
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="Keyword arguments of a strategy of your own."
+    )
+
+
+class RateLimit(Model):
+    """At most so many requests per key; over it 429."""
+
+    key: RequestKeyText = "client_ip"
+    requests_per_second: Annotated[float, Field(ge=1e-9, le=1e9, allow_inf_nan=False)]
+    burst_size: Annotated[int, Field(ge=1, le=2**28)] | None = Field(
+        default=None, description="How many may come at once; one second's worth when absent."
+    )
+    max_keys: Annotated[int, Field(ge=1, le=10_000_000)] = Field(
+        default=100_000, description="Keys remembered at once."
+    )
+    dry_run: bool = Field(default=False, description="Only count what would have been refused.")
+
+
+class Cors(Model):
+    """Cross-origin resource sharing; preflight requests are answered by the balancer."""
+
+    allow_origins: Annotated[Items[FieldValue], Field(min_length=1)]
+    allow_methods: Items[FieldName] = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+    allow_headers: Items[FieldName] = Field(
+        default=(), description="Empty allows what is asked for."
+    )
+    expose_headers: Items[FieldName] = ()
+    allow_credentials: bool = False
+    max_age: Annotated[Duration, Field(le=86400)] = 600.0
+
+
+class HeaderEdit(Model):
+    """Header edits, applied in the order remove, set, add, default."""
+
+    remove: Items[AddedName] = ()
+    set: SetFields = Field(default_factory=dict)
+    add: AddedFields = Field(default_factory=dict)
+    default: AddedFields = Field(
+        default_factory=dict, description="Added where the message has none."
+    )
+
+
+class HeaderRules(Model):
+    """Edits of the request before it is forwarded and of every response."""
+
+    request: HeaderEdit | None = None
+    response: HeaderEdit | None = None
+
+
+class FilterChain(Model):
+    """Filters for a listener or a route; each key is one filter."""
+
+    ip_whitelist: Items[Network] = Field(
+        default=(), description="When given, only these pass; else 403."
+    )
+    ip_blacklist: Items[Network] = Field(default=(), description="These never pass: 403.")
+    rate_limit: RateLimit | None = None
+    security_headers: SetFields = Field(default_factory=dict, description="Set on every response.")
+    headers: HeaderRules | None = None
+    cors: Cors | None = None
+    max_request_size: Size | None = Field(default=None, description="Larger bodies: 413.")
+
+
+Security = FilterChain
+
+
+class MetricsConfig(Model):
+    """The metrics page."""
+
+    enabled: bool = True
+    path: UrlPath = "/metrics"
+
+
+class AdminToken(Model):
+    """A bearer token of the control plane."""
+
+    name: Name
+    role: Literal["read", "operate", "admin"] = "read"
+    token: Secret
+
+
+class AdminConfig(Model):
+    """The balancer's own HTTP interface."""
+
+    enabled: bool = Field(default=True, description="Without it only health and metrics remain.")
+    expose: bool | Items[ExposedGroup] = Field(
+        default=True,
+        description="What is served on the listeners of the traffic: all, nothing, or groups.",
+    )
+    listen: ListenAddress | None = Field(default=None, description="A listener of its own.")
+    tokens: Items[AdminToken] = ()
+
+
+class LogRotation(Model):
+    """When a log file is put aside, and how many old ones are kept."""
+
+    max_size: Annotated[Size, Field(ge=4096)] = 100 * 1024 * 1024
+    max_age: Duration = Field(default=0.0, description="Older files are removed; 0 keeps them.")
+    max_files: Annotated[int, Field(ge=0, le=10_000)] = 10
+    compress: bool = False
+
+
+class AccessLogConfig(Model):
+    """One line for each request."""
+
+    enabled: bool = True
+    format: Literal["json", "combined"] = "json"
+    output: Annotated[str, Field(min_length=1)] = Field(
+        default="stdout", description="stdout, stderr or a file's path."
+    )
+    sample: Share = Field(
+        default=1.0, description="The share recorded; failed requests always are."
+    )
+
+
+class LoggingConfig(Model):
+    """The program's log and the access log."""
+
+    level: LogLevel = "info"
+    format: Literal["json", "text"] = "json"
+    output: Annotated[str, Field(min_length=1)] = Field(
+        default="stdout", description="stdout, stderr or a file's path."
+    )
+    rotation: LogRotation = LogRotation()
+    access: AccessLogConfig = AccessLogConfig()
+
+
+class Limits(Model):
+    """Bounds on what one client may send."""
+
+    max_head_size: Annotated[Size, Field(ge=1024, le=1024 * 1024)] = Field(
+        default=32 * 1024, description="Request line and headers; over it 431."
+    )
+    max_headers: Annotated[int, Field(ge=1, le=256)] = Field(
+        default=100, description="Over it 431."
+    )
+    max_target: Annotated[Size, Field(ge=16, le=1024 * 1024)] = Field(
+        default=8 * 1024, description="Path and query; over it 414."
+    )
+    max_body_size: Size = Field(default=0, description="Over it 413; 0 is no bound.")
+    max_connections: Count = Field(default=0, description="Open at once; 0 is no bound.")
+
+
+class ServerConfig(Model):
+    """The process, and the defaults of every listener."""
+
+    name: Annotated[str, Field(pattern=r"^[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}$")] = Field(
+        default="evenflow", description="In `Via` and in answers of the balancer itself."
+    )
+    workers: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = Field(
+        default="auto", description="Threads; auto is one per core."
+    )
+    read_timeout: Timeout = Field(
+        default=30.0,
+        description="A request's head, and between two reads of its body; over it 408.",
+    )
+    write_timeout: Timeout = Field(
+        default=30.0, description="Between two writes of a response that make progress."
+    )
+    idle_timeout: Timeout = Field(default=60.0, description="A connection between two requests.")
+    min_body_rate: Count = Field(
+        default=240, description="Bytes per second a request body must reach."
+    )
+    shutdown_timeout: Duration = Field(
+        default=30.0, description="For what is in flight at the end."
+    )
+    trusted_proxies: Items[Network] = Field(
+        default=(), description="Networks whose forwarding headers are believed."
+    )
+    forwarded: bool = Field(default=False, description="Also send RFC 7239 `Forwarded`.")
+    limits: Limits = Limits()
+
+
+class StateConfig(Model):
+    """Where what the API changed is kept."""
+
+    store: Literal["memory", "sqlite"] = "sqlite"
+    path: Annotated[str, Field(min_length=1)] = "./state"

@@ -1,0 +1,41 @@
+"""The wanted state: how it changes, where it came from, and what is in force.
+
+`Controller` is the one way to change what the balancer does; the admin API and the library are
+translations of calls to it.
+"""
+
+from evenflow.controller.controller import Applied, Controller, ReadSources
+from evenflow.controller.decisions import Decision, Decisions, Subscription
+from evenflow.controller.document import differences, merge_patch
+from evenflow.controller.errors import BackendNotFound, RevisionNotFound
+from evenflow.controller.merge import Merged, three_way_merge
+from evenflow.controller.runtime import Key, Member, Runtime, Verdict
+from evenflow.controller.stats import stats_document
+from evenflow.controller.status import BackendStatus, Status
+from evenflow.controller.store import Revision, StateError, StateStore, StoredRevision
+
+__all__ = [
+    "Applied",
+    "BackendNotFound",
+    "BackendStatus",
+    "Controller",
+    "Decision",
+    "Decisions",
+    "Key",
+    "Member",
+    "Merged",
+    "ReadSources",
+    "Revision",
+    "RevisionNotFound",
+    "Runtime",
+    "StateError",
+    "StateStore",
+    "Status",
+    "StoredRevision",
+    "Subscription",
+    "Verdict",
+    "differences",
+    "merge_patch",
+    "stats_document",
+    "three_way_merge",
+]

@@ -1,0 +1,393 @@
+"""The state in force: members, their runtime state, and the engine's picture of both.
+
+The controller decides what is wanted; this carries it over to the engine, and keeps the engine true
+to what happens between two changes: verdicts, addresses, slow starts, ejections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from evenflow.config import Config, HealthCheck, Pool, effective_health_check, expand
+from evenflow.controller.decisions import Decisions
+from evenflow.controller.pickers import PickerUpdates
+from evenflow.controller.runtime import Key, Member, Runtime, Verdict, replaced_keys
+from evenflow.engine import (
+    ApplyReport,
+    EndpointUpdate,
+    Engine,
+    EngineError,
+    Event,
+    PoolUpdate,
+    ProbeResult,
+)
+from evenflow.plan import compile_plan, compile_pool_update
+from evenflow.resolve import Lookup, Resolution, changed, resolve_targets
+
+RESOLVE_AGAIN_S: Final = 30.0
+RESOLVE_FAILED_AGAIN_S: Final = 5.0
+
+_log = structlog.get_logger("evenflow.live")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A configuration made ready for the engine."""
+
+    config: Config
+    """In its full form."""
+    pools: Mapping[str, Pool]
+    members: Mapping[Key, Member]
+    resolutions: Mapping[str, Resolution]
+    warnings: list[str]
+
+
+def members_of(config: Config, old: Mapping[Key, Member]) -> dict[Key, Member]:
+    """All backends of a configuration in full form; unchanged ones are the objects of `old`."""
+    members: dict[Key, Member] = {}
+    for pool in config.pools:
+        slow_start_s = pool.slow_start or 0.0
+        # Backends without settings of their own share one check, which makes 10,000 cheap.
+        shared: dict[tuple[str | None, str], HealthCheck] = {}
+        for backend in pool.backends:
+            key = (pool.name, backend.id)
+            known = old.get(key)
+            if backend.health_check is not None:
+                check = effective_health_check(config, pool, backend)
+            else:
+                kind = (backend.health_check_path, backend.target.scheme)
+                if kind not in shared:
+                    shared[kind] = effective_health_check(config, pool, backend)
+                    if known is not None and known.health_check == shared[kind]:
+                        shared[kind] = known.health_check
+                check = shared[kind]
+            if (
+                known is not None
+                and known.backend is backend
+                and known.slow_start_s == slow_start_s
+                and (known.health_check is check or known.health_check == check)
+            ):
+                members[key] = known
+            else:
+                members[key] = Member(pool.name, backend, check, slow_start_s)
+    return members
+
+
+class Live:
+    """What is in force. Used on one event loop, except for the methods of `Swap`."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        decisions: Decisions,
+        lookup: Lookup,
+        admin_socket: str,
+    ) -> None:
+        self.members: Mapping[Key, Member] = {}
+        self.runtime = Runtime()
+        self.ejections: dict[Key, tuple[float, str]] = {}
+        """Since when (Unix seconds) and why a member is ejected."""
+        self.member_callbacks: list[Callable[[], None]] = []
+        self.probe_callbacks: list[Callable[[list[ProbeResult]], None]] = []
+        self._engine = engine
+        self._decisions = decisions
+        self._lookup = lookup
+        self._admin_socket = admin_socket
+        self._wanted: Wanted | None = None
+        self._revision = 0
+        self._pickers = PickerUpdates(engine, self._pool_update)
+        self._watching: asyncio.AbstractEventLoop | None = None
+        # While a plan is put in force: whose state changed meanwhile, to be sent afterwards.
+        self._missed: set[Key] | None = None
+
+    # A new configuration.
+
+    async def prepare(self, config: Config, *, first: bool) -> Wanted:
+        """Expand a configuration and resolve the names that are new in it."""
+        full = expand(config)
+        members = members_of(full, self.members)
+        known = self.runtime.resolutions
+        names = {
+            member.backend.target.address
+            for member in members.values()
+            if not member.backend.target.resolved
+        }
+        resolutions = {
+            name: found
+            for name in names
+            if (found := known.get(name)) is not None and found.addresses
+        }
+        resolutions |= await resolve_targets(names - resolutions.keys(), self._lookup)
+        warnings = sorted({found.error for found in resolutions.values() if found.error})
+        pools = {pool.name: pool for pool in full.pools}
+        return Wanted(full, pools, members, resolutions, warnings)
+
+    @asynccontextmanager
+    async def swap(self, wanted: Wanted) -> AsyncIterator[Swap]:
+        """Hold back all small changes while a plan is put in force, then publish it.
+
+        When the block fails, the state before it stays published.
+        """
+        self._missed = set()
+        self._pickers.hold()
+        swap = self._new_swap(wanted)
+        try:
+            yield swap
+        except BaseException:
+            self._resume(applied=False)
+            raise
+        self._publish(swap)
+        self._resume(applied=True)
+
+    def _new_swap(self, wanted: Wanted) -> Swap:
+        # What the other thread works with is copied here; what comes later is sent afterwards.
+        replaced = replaced_keys(self.members, wanted.members)
+        runtime = self.runtime.copy()
+        runtime.forget(replaced)
+        runtime.resolutions = {**self.runtime.resolutions, **wanted.resolutions}
+        new_ramps: dict[Key, float] = {}
+        if self._wanted is not None:
+            now = time.monotonic()
+            again = set(replaced)
+            new_ramps = {
+                key: now
+                for key, member in wanted.members.items()
+                if member.slow_start_s > 0 and (key in again or key not in self.members)
+            }
+            runtime.ramps.update(new_ramps)
+        before = (self._wanted, self._revision)
+        return Swap(self._engine, self._admin_socket, wanted, before, runtime, new_ramps)
+
+    def published(self) -> None:
+        """Tell who watches the members."""
+        for callback in self.member_callbacks:
+            callback()
+
+    def _publish(self, swap: Swap) -> None:
+        wanted = swap.wanted
+        gone = replaced_keys(self.members, wanted.members)
+        self.runtime.forget(gone)
+        for key in gone:
+            self.ejections.pop(key, None)
+        self.runtime.ramps.update(swap.new_ramps)
+        # A name may have resolved anew while the plan was on its way.
+        self.runtime.resolutions = {
+            target: known
+            if (known := self.runtime.resolutions.get(target)) is not None and known.addresses
+            else found
+            for target, found in wanted.resolutions.items()
+        }
+        self.members, self._wanted, self._revision = wanted.members, wanted, swap.revision
+
+    def _resume(self, *, applied: bool) -> None:
+        missed, self._missed = self._missed or set(), None
+        self._pickers.release(applied=applied)
+        for key in missed:
+            if (member := self.members.get(key)) is not None:
+                self._send(member)
+                self._pickers.mark(member.pool)
+
+    # Between two configurations.
+
+    def set_verdict(self, key: Key, verdict: Verdict) -> None:
+        """Take a verdict; where it changes who gets requests, the engine learns it at once."""
+        member = self.members.get(key)
+        if member is None:
+            return
+        before = self.runtime.verdicts.get(key, Verdict())
+        flipped = self.runtime.set_verdict(key, verdict)
+        if verdict.status == before.status:
+            return
+        if flipped:
+            if self.runtime.up(key):
+                self.runtime.begin_ramp(member, time.monotonic())
+            self._send(member)
+            self._pickers.mark(member.pool)
+        if before.status == "unknown" and not flipped:
+            # The expected first verdict of each of perhaps thousands is no news.
+            _log.debug("backend healthy", pool=key[0], backend=key[1], reason=verdict.reason)
+            return
+        self._decisions.record(
+            "health",
+            f"backend {verdict.status}",
+            verdict.reason,
+            level="info" if self.runtime.up(key) else "warning",
+            pool=key[0],
+            backend=key[1],
+        )
+
+    def health_counts(self) -> tuple[int, int]:
+        """How many members there are, and how many of them are healthy or not checked yet."""
+        out = sum(
+            1
+            for key, member in self.members.items()
+            if member.backend.drain
+            or key in self.ejections
+            or not self.runtime.up(key)
+            or not self.runtime.addresses(member)
+        )
+        return len(self.members), len(self.members) - out
+
+    def advance_ramps(self) -> None:
+        """Bring the weights of slow starts up to date; called once a second."""
+        if not self.runtime.ramps:
+            return
+        now = time.monotonic()
+        ramping = [self.members[key] for key in self.runtime.ramps if key in self.members]
+        self.runtime.end_ramps(self.members, now)
+        for member in ramping:
+            self._send(member)
+            self._pickers.mark(member.pool)
+
+    async def keep_resolving(self) -> None:
+        """Resolve names again for ever, those that failed more often."""
+        since_all = 0.0
+        while True:
+            await asyncio.sleep(RESOLVE_FAILED_AGAIN_S)
+            since_all += RESOLVE_FAILED_AGAIN_S
+            every = since_all >= RESOLVE_AGAIN_S
+            known = self.runtime.resolutions
+            names = [target for target, found in known.items() if every or not found.addresses]
+            if every:
+                since_all = 0.0
+            if names:
+                self._take_resolutions(await resolve_targets(names, self._lookup))
+
+    def _take_resolutions(self, found: Mapping[str, Resolution]) -> None:
+        known = self.runtime.resolutions
+        news = {target: found[target] for target in changed(known, found) if target in known}
+        if not news:
+            return
+        known.update(news)
+        for target, resolution in news.items():
+            self._decisions.record(
+                "resolve",
+                "addresses changed",
+                f"{target} resolves to {', '.join(resolution.addresses)}",
+                target=target,
+            )
+        for member in self.members.values():
+            if member.backend.target.address in news:
+                self._send(member)
+                self._pickers.mark(member.pool)
+        self.published()
+
+    # Events of the engine.
+
+    def watch_events(self) -> None:
+        """Take the engine's events as they come."""
+        self._watching = asyncio.get_running_loop()
+        self._watching.add_reader(self._engine.fileno(), self._on_events)
+
+    def close(self) -> None:
+        """Stop watching and sending; must come before the engine is closed."""
+        self._pickers.close()
+        if self._watching is not None:
+            self._watching.remove_reader(self._engine.fileno())
+            self._watching = None
+
+    def _on_events(self) -> None:
+        events: Iterable[Event] = self._engine.take_events()
+        results: list[ProbeResult] = []
+        for event in events:
+            match event["kind"]:
+                case "probe":
+                    results.append(event)
+                case "ejected":
+                    self._ejected(event["pool"], event["backend"], event["reason"], event["for_s"])
+                case "returned":
+                    self._returned(event["pool"], event["backend"])
+        if results:
+            for callback in self.probe_callbacks:
+                callback(results)
+
+    def _ejected(self, pool: str, id: str, reason: str, for_s: float) -> None:
+        self.ejections[pool, id] = (time.time(), reason)
+        self._decisions.record(
+            "ejection",
+            "backend ejected",
+            reason,
+            level="warning",
+            pool=pool,
+            backend=id,
+            for_s=for_s,
+        )
+
+    def _returned(self, pool: str, id: str) -> None:
+        self.ejections.pop((pool, id), None)
+        if (member := self.members.get((pool, id))) is not None:
+            self.runtime.begin_ramp(member, time.monotonic())
+            if member.key in self.runtime.ramps:
+                self._send(member)
+                self._pickers.mark(pool)
+        self._decisions.record(
+            "ejection", "backend returned", "its ejection ended", pool=pool, backend=id
+        )
+
+    # To the engine.
+
+    def _send(self, member: Member) -> None:
+        if self._missed is not None:
+            self._missed.add(member.key)
+            return
+        update: EndpointUpdate = {
+            "pool": member.pool,
+            "id": member.backend.id,
+            "up": self.runtime.up(member.key),
+            "weight": self.runtime.weight(member, time.monotonic()),
+            "addresses": list(self.runtime.addresses(member)),
+        }
+        try:
+            self._engine.set_endpoint(update)
+        except EngineError as error:
+            level = _log.debug if error.code == "closed" else _log.error
+            level("endpoint not updated", pool=member.pool, backend=update["id"], reason=str(error))
+
+    def _pool_update(self, pool: str) -> PoolUpdate | None:
+        wanted = self._wanted
+        if wanted is None or pool not in wanted.pools:
+            return None
+        states = self.runtime.states(self.members, time.monotonic(), pool)
+        return compile_pool_update(wanted.pools[pool], states)
+
+
+@dataclass(slots=True)
+class Swap:
+    """One plan on its way; its methods run in the controller's thread."""
+
+    _engine: Engine
+    _admin_socket: str
+    wanted: Wanted
+    _before: tuple[Wanted | None, int]
+    _runtime: Runtime
+    new_ramps: Mapping[Key, float]
+    revision: int = 0
+
+    def put_in_force(self, revision: int) -> ApplyReport:
+        """Compile the plan and have the engine swap to it."""
+        self.revision = revision
+        return self._apply(self.wanted, revision)
+
+    def undo(self) -> ApplyReport:
+        """Put the plan of before in force again; before the first there is none to go back to."""
+        wanted, revision = self._before
+        if wanted is None:
+            return {"revision": 0, "listeners": {}, "endpoints_added": 0, "endpoints_removed": 0}
+        return self._apply(wanted, revision)
+
+    def _apply(self, wanted: Wanted, revision: int) -> ApplyReport:
+        plan = compile_plan(
+            wanted.config,
+            revision=revision,
+            state=self._runtime.states(wanted.members, time.monotonic()),
+            addresses=self._runtime.address_lists(),
+            admin_socket=self._admin_socket,
+        )
+        return self._engine.apply(plan)

@@ -1,0 +1,418 @@
+"""The seam to the Rust engine: its protocol in Python's terms.
+
+This is the only module that imports `evenflow._engine`. Documents cross as JSON; here they become
+typed dictionaries. Nothing here decides anything. `evenflow.testing.fake_engine.FakeEngine` follows
+the same protocol without a network.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Literal, NotRequired, Protocol, TypedDict
+
+from evenflow._engine import Engine as _Inner
+from evenflow._engine import EngineError, consistent_table
+from evenflow.plan import Plan, PoolUpdate
+
+__all__ = [
+    "ApplyReport",
+    "Candidate",
+    "DrainReport",
+    "Ejected",
+    "EndpointSnapshot",
+    "EndpointUpdate",
+    "Engine",
+    "EngineError",
+    "Event",
+    "ExplainRequest",
+    "Explanation",
+    "Histogram",
+    "HttpProbe",
+    "Plan",
+    "PoolSnapshot",
+    "PoolUpdate",
+    "Probe",
+    "ProbeResult",
+    "Returned",
+    "Snapshot",
+    "consistent_table",
+    "open_engine",
+]
+
+
+class ApplyReport(TypedDict):
+    """What an apply did."""
+
+    revision: int
+    listeners: dict[str, list[str]]
+    """Listener name to the addresses really bound, so port 0 shows the port taken."""
+    endpoints_added: int
+    endpoints_removed: int
+
+
+class EndpointUpdate(TypedDict):
+    """New state of one endpoint; an absent key leaves its value as it is."""
+
+    pool: str
+    id: str
+    up: NotRequired[bool]
+    drain: NotRequired[bool]
+    weight: NotRequired[int]
+    max_connections: NotRequired[int]
+    addresses: NotRequired[list[str]]
+
+
+class Histogram(TypedDict):
+    """Counts per bucket, not cumulative; the bounds are the snapshot's `bounds_s`, then +Inf."""
+
+    counts: list[int]
+    sum_s: float
+
+
+class WorkerSnapshot(TypedDict):
+    """One worker thread."""
+
+    id: int
+    busy_s: float
+
+
+class ListenerSnapshot(TypedDict):
+    """One listener, over all its sockets and workers."""
+
+    name: str
+    connections: int
+    accepted: int
+    rejected: int
+
+
+class RequestCount(TypedDict):
+    """Requests of one label set; pool and backend are empty where the balancer answered."""
+
+    route: str
+    pool: str
+    backend: str
+    status: int
+    count: int
+
+
+class MethodCount(TypedDict):
+    """Requests by method and status."""
+
+    method: str
+    status: int
+    count: int
+
+
+class RouteSnapshot(TypedDict):
+    """One route's request durations."""
+
+    route: str
+    duration: Histogram
+
+
+class EndpointErrors(TypedDict):
+    """An endpoint's failures by kind."""
+
+    connect: int
+    reset: int
+    timeout: int
+    protocol: int
+    status_5xx: int
+
+
+class EndpointSnapshot(TypedDict):
+    """One endpoint's state and counters, which live as long as some plan keeps the endpoint."""
+
+    pool: str
+    id: str
+    target: str
+    up: bool
+    drain: bool
+    usable: bool
+    ejected_for_s: float
+    weight: int
+    in_flight: int
+    idle_connections: int
+    latency_s: float
+    requests: int
+    errors: EndpointErrors
+    connects: int
+    bytes_sent: int
+    bytes_received: int
+    connect: Histogram
+    first_byte: Histogram
+    total: Histogram
+
+
+class RetryCounts(TypedDict):
+    """Further attempts by what made them necessary."""
+
+    connect: int
+    reset: int
+    timeout: int
+    status: int
+
+
+class PoolSnapshot(TypedDict):
+    """One pool's queue, ejections and retries."""
+
+    name: str
+    queue_length: int
+    queue_timeouts: int
+    queue_rejected: int
+    ejections: int
+    retries: RetryCounts
+    retries_over_budget: int
+
+
+class FilterSnapshot(TypedDict):
+    """Requests a filter chain refused for coming too often."""
+
+    filter: str
+    limited: int
+
+
+class ErrorCount(TypedDict):
+    """Answers the balancer made itself, by reason."""
+
+    reason: str
+    count: int
+
+
+class AccessLogSnapshot(TypedDict):
+    """Access records written, and dropped because the output could not keep up."""
+
+    written: int
+    dropped: int
+
+
+class Snapshot(TypedDict):
+    """Every counter and gauge of the engine at one moment."""
+
+    revision: int
+    uptime_s: float
+    bounds_s: list[float]
+    workers: list[WorkerSnapshot]
+    listeners: list[ListenerSnapshot]
+    requests: list[RequestCount]
+    methods: list[MethodCount]
+    routes: list[RouteSnapshot]
+    endpoints: list[EndpointSnapshot]
+    pools: list[PoolSnapshot]
+    filters: list[FilterSnapshot]
+    errors: list[ErrorCount]
+    access_log: AccessLogSnapshot
+
+
+class ExplainRequest(TypedDict):
+    """A request to explain; a listener of `None` is the first HTTP listener."""
+
+    listener: str | None
+    method: str
+    target: str
+    headers: list[tuple[str, str]]
+    client: str
+
+
+class FilterVerdict(TypedDict):
+    """What one filter chain would say."""
+
+    filter: str
+    verdict: Literal["pass", "refused"]
+    status: int
+    reason: str
+
+
+class Candidate(TypedDict):
+    """One endpoint of the pool and why it cannot be used, if it cannot."""
+
+    id: str
+    usable: bool
+    reason: Literal["", "down", "draining", "ejected", "full", "unresolved"]
+
+
+class Explanation(TypedDict):
+    """Where a request would go, and why; making it sends nothing and changes nothing."""
+
+    listener: str | None
+    route: str | None
+    filters: list[FilterVerdict]
+    pool: str | None
+    picker: Literal["cycle", "hash", "least"] | None
+    backend: str | None
+    reason: str
+    candidates: list[Candidate]
+
+
+class HttpProbe(TypedDict):
+    """The request of an HTTP probe; `body_bytes` says how much of the answer to return."""
+
+    method: str
+    path: str
+    host: str
+    headers: list[tuple[str, str]]
+    body_bytes: int
+
+
+class Probe(TypedDict):
+    """One health check's I/O; without `http` connecting is all."""
+
+    id: int
+    address: str
+    timeout_ms: int
+    http: HttpProbe | None
+
+
+Outcome = Literal["ok", "refused", "unreachable", "timeout", "reset", "protocol"]
+
+
+class ProbeResult(TypedDict):
+    """How a probe went; `status` and `body` are an HTTP probe's answer."""
+
+    kind: Literal["probe"]
+    id: int
+    outcome: Outcome
+    detail: str
+    status: int | None
+    body: str
+    elapsed_s: float
+
+
+class Ejected(TypedDict):
+    """Passive health took an endpoint out for a while."""
+
+    kind: Literal["ejected"]
+    pool: str
+    backend: str
+    reason: str
+    for_s: float
+
+
+class Returned(TypedDict):
+    """An ejection ended."""
+
+    kind: Literal["returned"]
+    pool: str
+    backend: str
+
+
+Event = ProbeResult | Ejected | Returned
+
+
+class DrainReport(TypedDict):
+    """How a drain ended; `aborted` counts connections cut off at the deadline."""
+
+    clean: bool
+    aborted: int
+
+
+class Engine(Protocol):
+    """The data plane.
+
+    Every method may raise `EngineError`. None but `apply` and `drain` takes long enough to matter
+    to an event loop.
+    """
+
+    def apply(self, plan: Plan) -> ApplyReport:
+        """Put a plan in force, all or nothing; until the swap the old one serves."""
+
+    def update_pool(self, update: PoolUpdate) -> None:
+        """Replace one pool's picker without an apply."""
+
+    def set_endpoint(self, update: EndpointUpdate) -> None:
+        """Change one endpoint's state without an apply."""
+
+    def clear_ejection(self, pool: str, id: str) -> None:
+        """End an ejection now."""
+
+    def snapshot(self) -> Snapshot:
+        """Read all counters; costs the workers nothing."""
+
+    def explain(self, request: ExplainRequest) -> Explanation:
+        """Say where a request would go."""
+
+    def submit_probes(self, probes: Sequence[Probe]) -> None:
+        """Start probes; their results come as events."""
+
+    def take_events(self) -> list[Event]:
+        """Take all waiting events, oldest first."""
+
+    def fileno(self) -> int:
+        """A descriptor that is readable while events wait."""
+
+    def reopen_logs(self) -> None:
+        """Reopen the access log's file."""
+
+    def stop_accepting(self) -> None:
+        """Close every listener once its accept queue is empty."""
+
+    def drain(self, deadline_s: float) -> DrainReport:
+        """Block until no connection has work in flight, or the deadline; call it in a thread."""
+
+    def close(self) -> None:
+        """Stop the workers; afterwards every method raises `EngineError` with code `closed`."""
+
+
+# Documents are made by this program and have no cycles; not looking for them saves a tenth.
+_encoder = json.JSONEncoder(separators=(",", ":"), check_circular=False, allow_nan=False)
+
+
+def _encode(document: object) -> bytes:
+    return _encoder.encode(document).encode()
+
+
+class _RustEngine:
+    """`_engine.Engine` with documents instead of bytes."""
+
+    def __init__(self, workers: int) -> None:
+        self._inner = _Inner(workers)
+
+    def apply(self, plan: Plan) -> ApplyReport:
+        report: ApplyReport = json.loads(self._inner.apply(_encode(plan)))
+        return report
+
+    def update_pool(self, update: PoolUpdate) -> None:
+        self._inner.update_pool(_encode(update))
+
+    def set_endpoint(self, update: EndpointUpdate) -> None:
+        self._inner.set_endpoint(_encode(update))
+
+    def clear_ejection(self, pool: str, id: str) -> None:
+        self._inner.clear_ejection(pool, id)
+
+    def snapshot(self) -> Snapshot:
+        snapshot: Snapshot = json.loads(self._inner.snapshot())
+        return snapshot
+
+    def explain(self, request: ExplainRequest) -> Explanation:
+        explanation: Explanation = json.loads(self._inner.explain(_encode(request)))
+        return explanation
+
+    def submit_probes(self, probes: Sequence[Probe]) -> None:
+        self._inner.submit_probes(_encode(probes))
+
+    def take_events(self) -> list[Event]:
+        events: list[Event] = json.loads(self._inner.take_events())
+        return events
+
+    def fileno(self) -> int:
+        return self._inner.fileno()
+
+    def reopen_logs(self) -> None:
+        self._inner.reopen_logs()
+
+    def stop_accepting(self) -> None:
+        self._inner.stop_accepting()
+
+    def drain(self, deadline_s: float) -> DrainReport:
+        report: DrainReport = json.loads(self._inner.drain(deadline_s))
+        return report
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+def open_engine(workers: int) -> Engine:
+    """Start the Rust engine with this many worker threads; it serves nothing before `apply`."""
+    return _RustEngine(workers)

@@ -1,0 +1,29 @@
+"""Filters: pure functions from a chain's configuration to the engine's filter primitives."""
+
+from __future__ import annotations
+
+from evenflow.config import FilterChain
+
+from .body_limit import compile_body_limit
+from .cors import compile_cors
+from .headers import compile_headers
+from .ip_lists import compile_ip_lists
+from .rate_limit import compile_rate_limit, request_key
+from .steps import Filter
+
+__all__ = ["compile_chain", "request_key"]
+
+
+def compile_chain(name: str, chain: FilterChain) -> list[Filter]:
+    """All steps of the chain called `name`, in the order they run.
+
+    Addresses are judged first, so that a client who is not let in uses up no rate limit; headers
+    stand before the refusals that they shall appear on.
+    """
+    return [
+        *compile_ip_lists(chain),
+        *compile_headers(chain),
+        *compile_cors(chain),
+        *compile_rate_limit(name, chain),
+        *compile_body_limit(chain),
+    ]

@@ -1,0 +1,30 @@
+"""`security_headers` and `headers`: edits of requests and of responses."""
+
+from __future__ import annotations
+
+from evenflow.config import FilterChain
+from evenflow.config import HeaderEdit as HeaderEditConfig
+
+from .steps import Filter, HeaderEdit
+
+
+def compile_headers(chain: FilterChain) -> list[Filter]:
+    """Response edits, security headers first, then request edits."""
+    steps: list[Filter] = []
+    if chain.security_headers:
+        edit = _edit(HeaderEditConfig(set=chain.security_headers))
+        steps.append({"response_headers": edit})
+    if chain.headers is not None and chain.headers.response is not None:
+        steps.append({"response_headers": _edit(chain.headers.response)})
+    if chain.headers is not None and chain.headers.request is not None:
+        steps.append({"request_headers": _edit(chain.headers.request)})
+    return steps
+
+
+def _edit(edit: HeaderEditConfig) -> HeaderEdit:
+    return {
+        "remove": list(edit.remove),
+        "set": list(edit.set.items()),
+        "add": list(edit.add.items()),
+        "default": list(edit.default.items()),
+    }

@@ -1,0 +1,36 @@
+"""`rate_limit`: at most so many requests per key."""
+
+from __future__ import annotations
+
+from math import ceil
+from typing import cast
+
+from evenflow.config import FilterChain
+
+from .steps import Filter, RequestKey
+
+
+def compile_rate_limit(name: str, chain: FilterChain) -> list[Filter]:
+    """One step that refuses with 429; its counts live on under the chain's name."""
+    limit = chain.rate_limit
+    if limit is None:
+        return []
+    burst = limit.burst_size
+    return [
+        {
+            "limit": {
+                "name": name,
+                "key": request_key(limit.key),
+                "requests_per_second": float(limit.requests_per_second),
+                "burst": max(1, ceil(limit.requests_per_second)) if burst is None else burst,
+                "max_keys": limit.max_keys,
+                "dry_run": limit.dry_run,
+            }
+        }
+    ]
+
+
+def request_key(text: str) -> RequestKey:
+    """The plan's form of `client_ip`, `header:NAME` and so on."""
+    kind, separator, name = text.partition(":")
+    return cast(RequestKey, {kind: name} if separator else kind)

@@ -1,0 +1,82 @@
+# ruff: noqa: D101 - the fields are explained once, in plan.rs
+"""The filter primitives of the plan, field for field those of the engine's `plan.rs`."""
+
+from __future__ import annotations
+
+from typing import Literal, TypedDict
+
+
+class HeaderKey(TypedDict):
+    header: str
+
+
+class CookieKey(TypedDict):
+    cookie: str
+
+
+class QueryKey(TypedDict):
+    query: str
+
+
+RequestKey = Literal["client_ip", "path", "random", "all"] | HeaderKey | CookieKey | QueryKey
+
+
+class IpSetFilter(TypedDict):
+    allow: list[str]
+    deny: list[str]
+
+
+class LimitFilter(TypedDict):
+    name: str
+    key: RequestKey
+    requests_per_second: float
+    burst: int
+    max_keys: int
+    dry_run: bool
+
+
+class HeaderEdit(TypedDict):
+    remove: list[str]
+    set: list[tuple[str, str]]
+    add: list[tuple[str, str]]
+    default: list[tuple[str, str]]
+
+
+class BodyLimit(TypedDict):
+    bytes: int
+
+
+class Cors(TypedDict):
+    allow_origins: list[str]
+    allow_methods: list[str]
+    allow_headers: list[str]
+    expose_headers: list[str]
+    allow_credentials: bool
+    max_age_s: int
+
+
+class IpSetStep(TypedDict):
+    ip_set: IpSetFilter
+
+
+class LimitStep(TypedDict):
+    limit: LimitFilter
+
+
+class RequestHeadersStep(TypedDict):
+    request_headers: HeaderEdit
+
+
+class ResponseHeadersStep(TypedDict):
+    response_headers: HeaderEdit
+
+
+class BodyLimitStep(TypedDict):
+    body_limit: BodyLimit
+
+
+class CorsStep(TypedDict):
+    cors: Cors
+
+
+Filter = IpSetStep | LimitStep | RequestHeadersStep | ResponseHeadersStep | BodyLimitStep | CorsStep

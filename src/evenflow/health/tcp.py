@@ -1,0 +1,49 @@
+"""The connect-only check: a backend that accepts a connection is healthy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from evenflow.config import HealthCheck
+from evenflow.engine import Probe, ProbeResult
+from evenflow.health.verdict import CheckResult
+
+
+def failure(result: ProbeResult, timeout_s: float) -> str:
+    """Why a probe did not get through to an answer, in a few words."""
+    match result["outcome"]:
+        case "refused":
+            return "connection refused"
+        case "unreachable":
+            return result["detail"] or "unreachable"
+        case "timeout":
+            return f"no answer within {timeout_s:g} s"
+        case "reset":
+            return "connection reset"
+        case "protocol":
+            return f"not an HTTP answer: {result['detail']}" if result["detail"] else "no HTTP"
+        case "ok":
+            return ""
+
+
+@dataclass(frozen=True, slots=True)
+class TcpCheck:
+    """Connects, and nothing more."""
+
+    timeout_s: float
+
+    @classmethod
+    def of(cls, config: HealthCheck) -> TcpCheck:
+        """The check a configuration asks for."""
+        return cls(config.timeout)
+
+    def probe(self, id: int, address: str) -> Probe:
+        """What the engine is to do."""
+        timeout_ms = max(1, round(self.timeout_s * 1000))
+        return {"id": id, "address": address, "timeout_ms": timeout_ms, "http": None}
+
+    def judge(self, result: ProbeResult) -> CheckResult:
+        """What the probe's result means."""
+        if result["outcome"] == "ok":
+            return CheckResult(True, "connected")
+        return CheckResult(False, failure(result, self.timeout_s))

@@ -1,0 +1,29 @@
+"""The plan: the wanted state as one document, compiled from the configuration."""
+
+from .compile import compile_plan, dump_plan
+from .control_plane import CONTROL_LISTENER
+from .document import Plan, PoolUpdate
+from .pools import (
+    Addresses,
+    RuntimeState,
+    States,
+    compile_picker,
+    compile_pool_update,
+    effective_weight,
+    find_strategy,
+)
+
+__all__ = [
+    "CONTROL_LISTENER",
+    "Addresses",
+    "Plan",
+    "PoolUpdate",
+    "RuntimeState",
+    "States",
+    "compile_picker",
+    "compile_plan",
+    "compile_pool_update",
+    "dump_plan",
+    "effective_weight",
+    "find_strategy",
+]

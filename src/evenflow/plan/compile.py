@@ -1,0 +1,166 @@
+"""The configuration compiled into the plan, the document that the engine carries out.
+
+Pure: what names resolve to and how backends are doing comes in as arguments. Everything is
+compiled from the expanded form, so the flat form has no way of its own.
+"""
+
+from __future__ import annotations
+
+import json
+
+from evenflow.config import Config, Limits, Listener, Route, expand
+from evenflow.filters import compile_chain
+
+from . import document
+from .control_plane import CONTROL_LISTENER, control_pool, control_routes, path_match
+from .pools import Addresses, KeptEndpoint, States, compile_pool, given, milliseconds
+
+_BASE_STRATEGY = "load_balancer.strategy"
+_CONTROL_BODY_BYTES = 64 * 1024 * 1024
+
+
+def compile_plan(
+    config: Config,
+    *,
+    revision: int,
+    state: States | None = None,
+    addresses: Addresses | None = None,
+    admin_socket: str,
+) -> document.Plan:
+    """The plan for `config`, flat or expanded.
+
+    `state` holds what is known of backends by pool and id, `addresses` what their names resolve
+    to by `Target.address`, `admin_socket` the path of the control plane's Unix socket. Raises
+    `ConfigError` where a strategy cannot be found or fails. Plans share the endpoints of backends
+    that stay as they are, so these must not be changed.
+    """
+    paths = _strategy_paths(config)
+    config = expand(config)
+    listeners = [_listener(config, listener) for listener in config.listeners]
+    http = [listener["name"] for listener in listeners if listener["protocol"] == "http"]
+    pools = [
+        compile_pool(pool, state or {}, addresses or {}, paths.get(pool.name, _BASE_STRATEGY))
+        for pool in config.pools
+    ]
+    hosts = {route.match.host for route in config.routes if route.match.host is not None}
+    internal = control_routes(config, http, hosts)
+    if config.admin.listen is not None:
+        listeners.append(_control_listener(config, config.admin.listen))
+    if internal:
+        pools.append(control_pool(admin_socket))
+    access = config.logging.access
+    return {
+        "version": document.VERSION,
+        "revision": revision,
+        "access_log": {
+            "format": access.format,
+            "output": access.output,
+            "sample": access.sample,
+        }
+        if access.enabled
+        else None,
+        "server_name": config.server.name,
+        "listeners": listeners,
+        "filters": [
+            {"name": name, "steps": compile_chain(name, chain)}
+            for name, chain in config.filters.items()
+        ],
+        "routes": [*(_route(route, http) for route in config.routes), *internal],
+        "pools": pools,
+    }
+
+
+def dump_plan(plan: document.Plan) -> bytes:
+    """The plan as the engine reads it; equal to its JSON, but quicker for what plans share."""
+    rest = _json({name: value for name, value in plan.items() if name != "pools"})
+    pools = ",".join(map(_dump_pool, plan["pools"]))
+    return f'{rest[:-1]},"pools":[{pools}]}}'.encode()
+
+
+def _dump_pool(pool: document.Pool) -> str:
+    """A pool's JSON; endpoints that were in an earlier plan are not written out anew."""
+    rest = _json({name: value for name, value in pool.items() if name != "endpoints"})
+    endpoints = ",".join(
+        endpoint.dump() if isinstance(endpoint, KeptEndpoint) else _json(endpoint)
+        for endpoint in pool["endpoints"]
+    )
+    return f'{rest[:-1]},"endpoints":[{endpoints}]}}'
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)
+
+
+def _strategy_paths(config: Config) -> dict[str, str]:
+    """Where each pool's own strategy stands in the configuration."""
+    return {
+        pool.name: f"pools[{index}].strategy"
+        for index, pool in enumerate(config.pools)
+        if pool.strategy is not None
+    }
+
+
+def _listener(config: Config, listener: Listener) -> document.Listener:
+    return {
+        "name": listener.name,
+        "addresses": list(listener.addresses),
+        "protocol": listener.protocol,
+        "filters": list(listener.filters),
+        "pool": listener.pool,
+        "limits": _limits(given(listener.limits)),
+        "timeouts": {
+            "head_ms": milliseconds(given(listener.read_timeout)),
+            "body_ms": milliseconds(given(listener.read_timeout)),
+            "write_ms": milliseconds(given(listener.write_timeout)),
+            "idle_ms": milliseconds(given(listener.idle_timeout)),
+            "min_body_rate": config.server.min_body_rate,
+        },
+        "trusted_proxies": list(given(listener.trusted_proxies)),
+        "forwarded": given(listener.forwarded),
+    }
+
+
+def _limits(limits: Limits) -> document.Limits:
+    return {
+        "head_bytes": limits.max_head_size,
+        "headers": limits.max_headers,
+        "target_bytes": limits.max_target,
+        "body_bytes": limits.max_body_size,
+        "connections": limits.max_connections,
+    }
+
+
+def _control_listener(config: Config, address: str) -> document.Listener:
+    server = config.server
+    own = Listener(
+        name="control",
+        address=address,
+        limits=server.limits.model_copy(update={"max_body_size": _CONTROL_BODY_BYTES}),
+        read_timeout=server.read_timeout,
+        write_timeout=server.write_timeout,
+        idle_timeout=server.idle_timeout,
+        trusted_proxies=server.trusted_proxies,
+        forwarded=False,
+    )
+    return _listener(config, own) | {"name": CONTROL_LISTENER}
+
+
+def _route(route: Route, http_listeners: list[str]) -> document.Route:
+    retries = route.retries
+    on = given(retries.on)
+    return {
+        "name": route.name,
+        "listeners": list(route.listeners) or http_listeners,
+        "match": {"host": route.match.host, "path": path_match(route.match.path)},
+        "filters": list(route.filters),
+        "pool": route.pool,
+        "internal": False,
+        "timeout_ms": milliseconds(route.timeout),
+        "retries": {
+            "max": given(retries.max),
+            "delay_ms": milliseconds(given(retries.delay)),
+            "per_try_timeout_ms": milliseconds(given(retries.per_try_timeout)),
+            "statuses": [status for status in on if isinstance(status, int)],
+            "on_timeout": "timeout" in on,
+        },
+    }

@@ -1,0 +1,180 @@
+# ruff: noqa: D101 - the fields are explained once, in plan.rs
+"""The plan's types, field for field those of the engine's `plan.rs`, which explains them.
+
+Fields whose name ends in `_ms` are milliseconds, `_bytes` bytes. Every field must be present; the
+engine refuses unknown ones.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypedDict
+
+from evenflow.filters.steps import Filter, RequestKey
+
+VERSION = 1
+"""The version of the plan that the engine understands."""
+
+
+class AccessLog(TypedDict):
+    format: Literal["json", "combined"]
+    output: str
+    sample: float
+
+
+class Limits(TypedDict):
+    head_bytes: int
+    headers: int
+    target_bytes: int
+    body_bytes: int
+    connections: int
+
+
+class Timeouts(TypedDict):
+    head_ms: int
+    body_ms: int
+    write_ms: int
+    idle_ms: int
+    min_body_rate: int
+
+
+class Listener(TypedDict):
+    name: str
+    addresses: list[str]
+    protocol: Literal["http", "tcp"]
+    filters: list[str]
+    pool: str | None
+    limits: Limits
+    timeouts: Timeouts
+    trusted_proxies: list[str]
+    forwarded: bool
+
+
+class FilterChain(TypedDict):
+    name: str
+    steps: list[Filter]
+
+
+class Exact(TypedDict):
+    exact: str
+
+
+class Prefix(TypedDict):
+    prefix: str
+
+
+PathMatch = Exact | Prefix
+
+
+class Match(TypedDict):
+    host: str | None
+    path: PathMatch | None
+
+
+class Retries(TypedDict):
+    max: int
+    delay_ms: int
+    per_try_timeout_ms: int
+    statuses: list[int]
+    on_timeout: bool
+
+
+class Route(TypedDict):
+    name: str
+    listeners: list[str]
+    match: Match
+    filters: list[str]
+    pool: str
+    internal: bool
+    timeout_ms: int
+    retries: Retries
+
+
+class CycleTable(TypedDict):
+    table: list[int]
+
+
+class CyclePicker(TypedDict):
+    cycle: CycleTable
+
+
+class HashTable(TypedDict):
+    key: RequestKey
+    table: list[int]
+    load_bound: float | None
+
+
+class HashPicker(TypedDict):
+    hash: HashTable
+
+
+class LeastScore(TypedDict):
+    score: Literal["in_flight", "latency"]
+    choices: int
+
+
+class LeastPicker(TypedDict):
+    least: LeastScore
+
+
+Picker = CyclePicker | HashPicker | LeastPicker
+
+
+class Endpoint(TypedDict):
+    id: str
+    target: str
+    addresses: list[str]
+    weight: int
+    max_connections: int
+    up: bool
+    drain: bool
+    connect_timeout_ms: int
+    first_byte_timeout_ms: int
+    idle_timeout_ms: int
+
+
+class Queue(TypedDict):
+    max: int
+    timeout_ms: int
+
+
+class Outlier(TypedDict):
+    consecutive_errors: int
+    base_ejection_ms: int
+    max_ejection_ms: int
+    max_ejected: float
+
+
+class Connections(TypedDict):
+    max_idle: int
+    idle_ms: int
+
+
+class Pool(TypedDict):
+    name: str
+    picker: Picker
+    endpoints: list[Endpoint]
+    use_all: bool
+    queue: Queue
+    outlier: Outlier | None
+    connections: Connections
+    retry_budget: float
+    retry_floor: int
+
+
+class PoolUpdate(TypedDict):
+    """What `Engine.update_pool` takes; the picker's indices are those of the current plan."""
+
+    pool: str
+    picker: Picker
+    use_all: bool
+
+
+class Plan(TypedDict):
+    version: int
+    revision: int
+    access_log: AccessLog | None
+    server_name: str
+    listeners: list[Listener]
+    filters: list[FilterChain]
+    routes: list[Route]
+    pools: list[Pool]

@@ -1,0 +1,286 @@
+"""A pool of the expanded configuration as the plan's pool: endpoints, and the strategy's picker."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+from evenflow.config import Backend, ConfigError, Pool, Problem, StrategyConfig
+from evenflow.filters import request_key
+from evenflow.strategies import Cycle, Hash, Least, Picker, Strategy, resolve
+from evenflow.strategies import Endpoint as Candidate
+
+from . import document
+
+Value = TypeVar("Value")
+
+_NO_BOUND_MS = 10 * 365 * 86_400_000
+_MAX_TABLE = 1 << 20
+_LEAST_RAMP = 0.001
+_STRATEGY = "strategy"
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeState:
+    """What is known of a backend while it runs.
+
+    `up` is its health, and `ramp` the share (0 to 1) of its weight that slow start has reached.
+    A backend without a state counts as up and at its full weight.
+    """
+
+    up: bool = True
+    ramp: float = 1.0
+
+
+States = Mapping[tuple[str, str], RuntimeState]
+"""By the names of pool and backend."""
+
+Addresses = Mapping[str, Sequence[str]]
+"""By `Target.address`: where to connect, `ip:port`; empty or absent while it does not resolve."""
+
+_UP = RuntimeState()
+
+
+def compile_pool(
+    pool: Pool, state: States, addresses: Addresses, strategy_path: str = _STRATEGY
+) -> document.Pool:
+    """The plan's pool; raises `ConfigError` where the strategy cannot be found or fails."""
+    outlier, queue = given(pool.outlier), given(pool.queue)
+    connections = given(pool.connections)
+    return {
+        "name": pool.name,
+        "picker": compile_picker(pool, state, strategy_path),
+        "endpoints": _endpoints(pool, state, addresses),
+        "use_all": _use_all(pool),
+        "queue": {"max": queue.max, "timeout_ms": milliseconds(queue.timeout)},
+        "outlier": {
+            "consecutive_errors": outlier.consecutive_errors,
+            "base_ejection_ms": milliseconds(outlier.base_ejection),
+            "max_ejection_ms": milliseconds(outlier.max_ejection),
+            "max_ejected": outlier.max_ejected,
+        }
+        if outlier.enabled
+        else None,
+        "connections": {
+            "max_idle": connections.max_idle,
+            "idle_ms": milliseconds(connections.idle_timeout),
+        },
+        "retry_budget": given(pool.retry_budget),
+        "retry_floor": given(pool.retry_floor),
+    }
+
+
+def compile_pool_update(pool: Pool, state: States) -> document.PoolUpdate:
+    """The picker anew, after health or slow start changed; the endpoints must be as they were."""
+    return {"pool": pool.name, "picker": compile_picker(pool, state), "use_all": _use_all(pool)}
+
+
+def compile_picker(pool: Pool, state: States, strategy_path: str = _STRATEGY) -> document.Picker:
+    """What the pool's strategy makes of the endpoints in rotation.
+
+    In rotation are those that are up and not draining; if there are none, those not draining; if
+    there are none of these either, all. Raises `ConfigError`, with `strategy_path` as its path,
+    where the strategy cannot be found or fails.
+    """
+    if not pool.backends:
+        return {"cycle": {"table": []}}
+    indices, candidates = _in_rotation(pool, state)
+    strategy = find_strategy(pool, strategy_path)
+    try:
+        picker = strategy(candidates)
+        return _picker_document(picker, candidates, indices, len(pool.backends))
+    except Exception as error:  # A strategy may be the user's code, which may raise anything.
+        text = f"strategy {_strategy_name(pool)} failed: {error}"
+        raise ConfigError([Problem(strategy_path, text)]) from error
+
+
+def find_strategy(pool: Pool, strategy_path: str = _STRATEGY) -> Strategy:
+    """The pool's strategy with its parameters; raises `ConfigError` where there is none."""
+    chosen = pool.strategy
+    parameters: dict[str, object] = {}
+    if isinstance(chosen, StrategyConfig):
+        parameters = {
+            name: value
+            for name in ("key", "load_bound", "choices")
+            if (value := getattr(chosen, name)) is not None
+        } | chosen.options
+    try:
+        return resolve(_strategy_name(pool), **parameters)
+    except ValueError as error:
+        raise ConfigError([Problem(strategy_path, str(error))]) from error
+
+
+def effective_weight(backend: Backend, ramp: float) -> int:
+    """The endpoint's weight at this point of slow start, at least 1."""
+    return backend.weight if ramp >= 1 else max(1, round(backend.weight * ramp))
+
+
+def milliseconds(seconds: float) -> int:
+    """A duration as the plan counts it."""
+    return round(seconds * 1000)
+
+
+def given(value: Value | None) -> Value:
+    """A value that expansion has filled in."""
+    assert value is not None, "not expanded"
+    return value
+
+
+def _strategy_name(pool: Pool) -> str:
+    match pool.strategy:
+        case StrategyConfig(name=name) | str(name):
+            return name
+        case None:
+            raise AssertionError("not expanded")
+
+
+def _use_all(pool: Pool) -> bool:
+    return given(pool.panic).mode == "use_all"
+
+
+def _in_rotation(pool: Pool, state: States) -> tuple[list[int], list[Candidate]]:
+    name = pool.name
+    states = [state.get((name, backend.id), _UP) for backend in pool.backends]
+    indices = [
+        index
+        for index, (backend, known) in enumerate(zip(pool.backends, states, strict=True))
+        if known.up and not backend.drain
+    ]
+    if not indices:
+        indices = [index for index, backend in enumerate(pool.backends) if not backend.drain]
+    if not indices:
+        indices = list(range(len(pool.backends)))
+    candidates = [_candidate(pool.backends[index], states[index].ramp) for index in indices]
+    return indices, candidates
+
+
+def _candidate(backend: Backend, ramp: float) -> Candidate:
+    memo = backend.memo
+    if ramp >= 1 and (known := memo.get("candidate")) is not None:
+        return cast(Candidate, known)
+    ramp = min(1.0, max(_LEAST_RAMP, ramp))
+    candidate = Candidate(
+        backend.id,
+        backend.weight * ramp if ramp < 1 else backend.weight,
+        backend.max_connections,
+        backend.labels,
+        backend.url,
+        ramp,
+    )
+    if ramp >= 1:
+        memo["candidate"] = candidate
+    return candidate
+
+
+def _picker_document(
+    picker: Picker, candidates: list[Candidate], indices: list[int], members: int
+) -> document.Picker:
+    match picker:
+        case Cycle(table, of):
+            return {"cycle": {"table": _in_plan(table, of, candidates, indices, members)}}
+        case Hash(key, table, load_bound, of):
+            return {
+                "hash": {
+                    "key": request_key(key),
+                    "table": _in_plan(table, of, candidates, indices, members),
+                    "load_bound": load_bound,
+                }
+            }
+        case Least(score, choices):
+            return {"least": {"score": score, "choices": choices}}
+    raise TypeError(f"expected Cycle, Hash or Least, got {picker!r}")
+
+
+def _in_plan(
+    table: Sequence[int],
+    of: Sequence[Candidate] | None,
+    candidates: list[Candidate],
+    indices: list[int],
+    members: int,
+) -> list[int]:
+    """The table with the plan's indices in place of those into `of`, or into the candidates."""
+    if not table:
+        raise ValueError("the table is empty")
+    if len(table) > _MAX_TABLE:
+        raise ValueError(f"the table has {len(table)} slots, more than {_MAX_TABLE}")
+    known = len(candidates if of is None else of)
+    if min(table) < 0 or max(table) >= known:
+        raise ValueError(f"the table has an index outside 0 to {known - 1}")
+    if of is not None and of is not candidates:
+        by_id = {each.id: index for each, index in zip(candidates, indices, strict=True)}
+        indices = [by_id[each.id] for each in of]
+    elif len(indices) == members:
+        return list(table)
+    return [indices[index] for index in table]
+
+
+def _endpoints(pool: Pool, state: States, addresses: Addresses) -> list[document.Endpoint]:
+    name = pool.name
+    timeouts = (
+        milliseconds(given(pool.connect_timeout)),
+        _bound(given(pool.timeout)),
+        _bound(given(pool.idle_timeout)),
+    )
+    endpoints: list[document.Endpoint] = []
+    for backend in pool.backends:
+        known = state.get((name, backend.id), _UP)
+        target = backend.target
+        where = None if target.resolved else addresses.get(target.address, ())
+        made_from = (known, timeouts, where)
+        # Most backends are as they were in the plan before: their endpoints are used again.
+        kept = backend.memo.get("endpoint")
+        if kept is None or kept.made_from != made_from:
+            kept = KeptEndpoint(_endpoint(backend, known, timeouts, where))
+            kept.made_from = made_from
+            backend.memo["endpoint"] = kept
+        endpoints.append(cast(document.Endpoint, kept))
+    return endpoints
+
+
+class KeptEndpoint(dict[str, Any]):
+    """An endpoint of the plan that later plans share, with its JSON text once it was written."""
+
+    __slots__ = ("made_from", "text")
+    made_from: object
+    text: str
+
+    def dump(self) -> str:
+        """The endpoint as JSON."""
+        try:
+            return self.text
+        except AttributeError:
+            self.text = json.dumps(self, separators=(",", ":"))
+            return self.text
+
+
+def _endpoint(
+    backend: Backend,
+    known: RuntimeState,
+    timeouts: tuple[int, int, int],
+    where: Sequence[str] | None,
+) -> document.Endpoint:
+    connect, first_byte, idle = timeouts
+    address = backend.target.address
+    return {
+        "id": backend.id,
+        "target": address,
+        "addresses": [address] if where is None else list(where),
+        "weight": effective_weight(backend, known.ramp),
+        "max_connections": backend.max_connections,
+        "up": known.up,
+        "drain": backend.drain,
+        "connect_timeout_ms": _own(backend.connect_timeout, connect),
+        "first_byte_timeout_ms": _own(backend.timeout, first_byte),
+        "idle_timeout_ms": _own(backend.idle_timeout, idle),
+    }
+
+
+def _own(timeout: float | None, default: int) -> int:
+    return default if timeout is None else _bound(timeout)
+
+
+def _bound(seconds: float) -> int:
+    """A timeout of an endpoint, where no bound is written as a very long one."""
+    return milliseconds(seconds) or _NO_BOUND_MS

@@ -1,0 +1,27 @@
+"""State stores: where the wanted state survives.
+
+`memory` forgets at exit, `sqlite` keeps a file. A further store is one more module that follows
+`StateStore`.
+"""
+
+from evenflow.controller.store import (
+    HISTORY_LIMIT,
+    Document,
+    Revision,
+    StateError,
+    StateStore,
+    StoredRevision,
+)
+from evenflow.state.memory import MemoryStore
+from evenflow.state.sqlite import SqliteStore
+
+__all__ = [
+    "HISTORY_LIMIT",
+    "Document",
+    "MemoryStore",
+    "Revision",
+    "SqliteStore",
+    "StateError",
+    "StateStore",
+    "StoredRevision",
+]

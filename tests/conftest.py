@@ -1,0 +1,53 @@
+"""Fixtures of all suites: processes and origins that end with the test, and their last checks."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from evenflow.testing import EvenflowProcess, Origin
+
+StartEvenflow = Callable[..., EvenflowProcess]
+StartOrigins = Callable[..., list[Origin]]
+
+
+@pytest.fixture
+def evenflow() -> Iterator[StartEvenflow]:
+    """Start balancers as processes; at the end they are stopped, and must not have crashed."""
+    with contextlib.ExitStack() as stack:
+        started: list[EvenflowProcess] = []
+
+        def start(*arguments: Any, **options: Any) -> EvenflowProcess:
+            process = stack.enter_context(EvenflowProcess(*arguments, **options))
+            started.append(process)
+            return process
+
+        yield start
+        for process in started:
+            assert_no_crash(process)
+
+
+@pytest.fixture
+def origins() -> Iterator[StartOrigins]:
+    """Start origins by name; at the end they are stopped, and must have got valid HTTP only."""
+    with contextlib.ExitStack() as stack:
+        started: list[Origin] = []
+
+        def start(*names: str, **options: Any) -> list[Origin]:
+            new = [stack.enter_context(Origin(name, **options)) for name in names]
+            started.extend(new)
+            return new
+
+        yield start
+        for origin in started:
+            assert not origin.violations, origin.violations
+
+
+def assert_no_crash(process: EvenflowProcess) -> None:
+    """Check that nothing in the balancer's output tells of a programming error."""
+    output = process.output()
+    for sign in ("panicked at", "Traceback (most recent call last)", "never awaited"):
+        assert sign not in output, output

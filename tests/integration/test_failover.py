@@ -1,0 +1,223 @@
+"""Backends that die, fall ill and come back, while clients keep asking."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from evenflow.testing import Load, OriginProcess, document, free_port, wait_for
+from evenflow.testing.behaviours import hang_up, respond
+
+if TYPE_CHECKING:
+    from tests.conftest import StartEvenflow, StartOrigins
+
+QUICK_CHECKS = {
+    "enabled": True,
+    "interval": "100ms",
+    "timeout": "1s",
+    "healthy_threshold": 2,
+    "unhealthy_threshold": 3,
+}
+
+
+def test_killing_a_backend_under_load_fails_no_idempotent_request(
+    evenflow: StartEvenflow,
+) -> None:
+    with contextlib.ExitStack() as stack:
+        a, b, c = (stack.enter_context(OriginProcess(name)) for name in "abc")
+        balancer = evenflow(
+            document(
+                *({"id": o.name, "url": o.url} for o in (a, b, c)),
+                health_check=QUICK_CHECKS,
+                server={"workers": 2},
+            )
+        )
+        with Load(balancer.port, connections=8) as load:
+            load.wait_for_more(500)
+            b.kill()
+            load.wait_for_more(500)
+            balancer.wait_for_status("b", "unhealthy", "ejected")
+            load.wait_for_more(200)
+            b.start()
+            balancer.wait_for_status("b", "healthy")
+            served = load.bodies[b"b\n"]
+            wait_for(lambda: load.bodies[b"b\n"] > served + 50, "requests at the backend again")
+        load.expect_no_failure()
+
+
+def test_a_backend_that_fails_its_checks_gets_nothing_until_it_is_well(
+    evenflow: StartEvenflow, origins: StartOrigins
+) -> None:
+    a, b = origins("a", "b")
+    balancer = evenflow(
+        document({"id": "a", "url": a.url}, {"id": "b", "url": b.url}, health_check=QUICK_CHECKS)
+    )
+    assert balancer.tally(10) == {"a": 5, "b": 5}
+    b.set_healthy(False)
+    balancer.wait_for_status("b", "unhealthy")
+    assert balancer.tally(10) == {"a": 10}
+    listed = {x["id"]: x for x in balancer.api("GET", "/admin/backends")["backends"]}
+    assert "503" in listed["b"]["reason"]
+    assert listed["b"]["since"]
+    b.set_healthy(True)
+    balancer.wait_for_status("b", "healthy")
+    assert balancer.tally(10) == {"a": 5, "b": 5}
+
+
+def test_the_first_check_decides_at_once(evenflow: StartEvenflow, origins: StartOrigins) -> None:
+    a, b = origins("a", "b")
+    b.set_healthy(False)
+    slow_checks = {"enabled": True, "interval": "1h", "unhealthy_threshold": 3}
+    balancer = evenflow(
+        document({"id": "a", "url": a.url}, {"id": "b", "url": b.url}, health_check=slow_checks)
+    )
+    balancer.wait_for_status("b", "unhealthy")
+    balancer.wait_for_status("a", "healthy")
+    assert balancer.tally(10) == {"a": 10}
+
+
+def test_checks_ask_for_what_is_configured(evenflow: StartEvenflow, origins: StartOrigins) -> None:
+    (a,) = origins("a", health_path="/ready?deep=1".partition("?")[0])
+    a.health = respond(207, b"all is well here")
+    balancer = evenflow(
+        document(
+            {"id": "a", "url": a.url},
+            health_check={
+                **QUICK_CHECKS,
+                "path": "/ready?deep=1",
+                "host": "app.test",
+                "headers": {"X-Probe": "1"},
+                "expect_status": [207],
+                "expect_body": "is well",
+            },
+        )
+    )
+    balancer.wait_for_status("a", "healthy")
+    check = a.health_checks[0]
+    assert check.target == "/ready?deep=1"
+    assert check.head.all("host") == ["app.test"]
+    assert check.header("x-probe") == "1"
+    a.health = respond(207, b"all is lost")
+    balancer.wait_for_status("a", "unhealthy")
+
+
+def test_a_backend_that_keeps_failing_requests_is_ejected_without_checks(
+    evenflow: StartEvenflow, origins: StartOrigins
+) -> None:
+    a, b = origins("a", "b")
+    b.default = respond(500)
+    outlier = {"consecutive_errors": 5, "base_ejection": "1s", "max_ejected": 0.5}
+    balancer = evenflow(
+        document(
+            {"id": "a", "url": a.url},
+            {"id": "b", "url": b.url},
+            load_balancer={"outlier": outlier},
+        )
+    )
+    for _ in range(20):
+        balancer.request()
+    assert 5 <= len(b.requests) <= 6
+    balancer.wait_for_status("b", "ejected")
+    b.forget()
+    balancer.wait_for_status("b", "healthy", "unknown")
+    assert balancer.tally(10) == {"a": 5, "b": 5}
+
+
+def test_ejection_never_takes_more_than_its_share(
+    evenflow: StartEvenflow, origins: StartOrigins
+) -> None:
+    started = origins("a", "b", "c", "d")
+    for origin in started:
+        origin.default = respond(500)
+    balancer = evenflow(
+        document(
+            *({"id": o.name, "url": o.url} for o in started),
+            load_balancer={"outlier": {"consecutive_errors": 2, "max_ejected": 0.5}},
+        )
+    )
+    for _ in range(60):
+        assert balancer.request().status == 500
+    listed = balancer.api("GET", "/admin/backends")["backends"]
+    assert sum(b["status"] == "ejected" for b in listed) == 2
+
+
+def test_without_a_usable_backend_requests_are_503(
+    evenflow: StartEvenflow, origins: StartOrigins
+) -> None:
+    (a,) = origins("a")
+    a.set_healthy(False)
+    balancer = evenflow(document({"id": "a", "url": a.url}, health_check=QUICK_CHECKS))
+    balancer.wait_for_status("a", "unhealthy")
+    assert balancer.request().status == 503
+    assert balancer.request(target="/health").status == 503
+    assert not a.requests
+
+
+def test_panic_mode_uses_all_when_none_is_usable(
+    evenflow: StartEvenflow, origins: StartOrigins
+) -> None:
+    a, b = origins("a", "b")
+    balancer = evenflow(
+        document(
+            {"id": "a", "url": a.url},
+            {"id": "b", "url": b.url},
+            load_balancer={"panic": {"mode": "use_all"}},
+            health_check=QUICK_CHECKS,
+        )
+    )
+    a.set_healthy(False)
+    balancer.wait_for_status("a", "unhealthy")
+    assert balancer.tally(10) == {"b": 10}
+    b.set_healthy(False)
+    balancer.wait_for_status("b", "unhealthy")
+    assert balancer.tally(10) == {"a": 5, "b": 5}
+
+
+def test_health_survives_a_reload_that_keeps_the_backend(
+    evenflow: StartEvenflow, origins: StartOrigins
+) -> None:
+    a, b = origins("a", "b")
+    b.set_healthy(False)
+    slow_checks = {"enabled": True, "interval": "1h"}
+    balancer = evenflow(
+        document({"id": "a", "url": a.url}, {"id": "b", "url": b.url}, health_check=slow_checks)
+    )
+    balancer.wait_for_status("b", "unhealthy")
+    checks = len(b.health_checks)
+    balancer.api("PUT", "/admin/config", {"load_balancer": {"max_retries": 1}})
+    balancer.api("PATCH", "/admin/backends/b", {"weight": 50})
+    balancer.wait_for_status("b", "unhealthy")
+    assert balancer.tally(10) == {"a": 10}
+    assert len(b.health_checks) == checks
+
+
+def test_a_backend_that_is_not_there_is_found_when_it_comes(evenflow: StartEvenflow) -> None:
+    port = free_port()
+    balancer = evenflow(
+        document({"id": "late", "url": f"http://127.0.0.1:{port}"}, health_check=QUICK_CHECKS)
+    )
+    balancer.wait_for_status("late", "unhealthy")
+    with OriginProcess("late", port=port):
+        balancer.wait_for_status("late", "healthy")
+        assert balancer.tally(3) == {"late": 3}
+
+
+def test_a_stale_upstream_connection_is_replaced_unnoticed(
+    evenflow: StartEvenflow, origins: StartOrigins
+) -> None:
+    (a,) = origins("a", requests_per_connection=3)
+    balancer = evenflow(document({"id": "a", "url": a.url}))
+    with Load(balancer.port, connections=4) as load:
+        load.wait_for_more(300)
+        for _ in range(10):
+            a.reset_connections()
+            load.wait_for_more(20)
+    load.expect_no_failure()
+
+
+def test_a_backend_that_hangs_up_on_everything_is_502(
+    evenflow: StartEvenflow, origins: StartOrigins
+) -> None:
+    (a,) = origins("a", default=hang_up())
+    balancer = evenflow(document({"id": "a", "url": a.url}))
+    assert balancer.request().status == 502

@@ -1,0 +1,149 @@
+"""State stores: both keep the same promises; SQLite keeps them over a restart."""
+
+from __future__ import annotations
+
+import sqlite3
+import stat
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evenflow.state import (
+    MemoryStore,
+    Revision,
+    SqliteStore,
+    StateError,
+    StateStore,
+    StoredRevision,
+)
+
+
+def entry(revision: int, **document: Any) -> StoredRevision:
+    head = Revision(revision, 1_700_000_000.5 + revision, "api", (f"change {revision}",))
+    return StoredRevision(head, document or {"number": revision})
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[StateStore]:
+    made: StateStore = (
+        MemoryStore(history_limit=5)
+        if request.param == "memory"
+        else SqliteStore(tmp_path / "state", history_limit=5)
+    )
+    await made.open()
+    yield made
+    await made.close()
+
+
+async def test_a_new_store_knows_nothing(store: StateStore) -> None:
+    assert await store.latest() is None
+    assert await store.base() is None
+    assert await store.history() == []
+    assert await store.load(1) is None
+
+
+async def test_the_latest_revision_is_the_one_with_the_highest_number(store: StateStore) -> None:
+    await store.save(entry(1, name="ä", secret="x"), base={"from": "file"})
+    await store.save(entry(2))
+    latest = await store.latest()
+    assert latest == entry(2)
+    assert await store.load(1) == entry(1, name="ä", secret="x")
+    assert await store.base() == {"from": "file"}
+    assert list(await store.history()) == [entry(2).head, entry(1).head]
+
+
+async def test_a_base_can_change_alone(store: StateStore) -> None:
+    await store.save(entry(1), base={"a": 1})
+    await store.save_base({"a": 2})
+    assert await store.base() == {"a": 2}
+    assert len(await store.history()) == 1
+
+
+async def test_old_revisions_are_forgotten(store: StateStore) -> None:
+    for revision in range(1, 9):
+        await store.save(entry(revision))
+    assert [head.revision for head in await store.history()] == [8, 7, 6, 5, 4]
+    assert await store.load(3) is None
+
+
+async def test_closing_twice_is_harmless(store: StateStore) -> None:
+    await store.close()
+    await store.close()
+
+
+async def test_sqlite_remembers_over_a_restart(tmp_path: Path) -> None:
+    first = SqliteStore(tmp_path)
+    await first.open()
+    await first.save(entry(7), base={"b": 1})
+    await first.close()
+    second = SqliteStore(tmp_path)
+    await second.open()
+    assert await second.latest() == entry(7)
+    assert await second.base() == {"b": 1}
+    await second.close()
+
+
+async def test_sqlite_files_are_for_their_owner_alone(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "deep" / "state")
+    await store.open()
+    await store.save(entry(1, token="s3cret"))
+    for path in [store.path.parent, *store.path.parent.iterdir()]:
+        assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
+    await store.close()
+
+
+async def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path)
+    store.path.write_text("not a database " * 100)
+    with pytest.raises(StateError, match=r"evenflow\.sqlite3"):
+        await store.open()
+    assert store.path.read_text().startswith("not a database")
+
+
+async def test_a_file_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path)
+    connection = sqlite3.connect(store.path)
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    with pytest.raises(StateError, match="newer evenflow"):
+        await store.open()
+
+
+async def test_a_directory_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StateError):
+        await SqliteStore(tmp_path / "file" / "state").open()
+
+
+async def test_a_store_that_is_not_open_says_so(tmp_path: Path) -> None:
+    with pytest.raises(StateError, match="not open"):
+        await SqliteStore(tmp_path).latest()
+
+
+async def test_ten_thousand_backends_are_kept_quickly(tmp_path: Path) -> None:
+    backends = [
+        {"id": f"backend-{n}", "url": f"http://10.0.{n >> 8}.{n & 255}:8080", "weight": 100}
+        for n in range(10_000)
+    ]
+    store = SqliteStore(tmp_path)
+    await store.open()
+    best = 1.0
+    for revision in range(1, 6):
+        began = time.perf_counter()
+        await store.save(entry(revision, backends=backends))
+        best = min(best, time.perf_counter() - began)
+    await store.close()
+    assert best < 0.2, f"{best * 1000:.0f} ms"
+
+
+async def test_two_balancers_do_not_share_a_directory(tmp_path: Path) -> None:
+    first, second = SqliteStore(tmp_path), SqliteStore(tmp_path)
+    await first.open()
+    with pytest.raises(StateError, match=r"another balancer .* keeps its state here"):
+        await second.open()
+    await first.close()
+    await second.open()
+    await second.close()
