@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import sys
+from os.path import relpath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +48,7 @@ def _print_what_to_try(balancer: LoadBalancer) -> None:
     port = address.rpartition(":")[2]
     url = f"http://localhost:{port}"
     at = "" if port == "8080" else f" --url {url}"
+    program = "evenflow" if shutil.which("evenflow") else relpath(sys.argv[0])
     names = ", ".join(backend.id for backend in balancer.backends)
     click.echo(
         f"""
@@ -55,8 +59,8 @@ evenflow balances over {names}. Try:
   curl {url}/api/v1/admin/backends   every backend, its state and why
   curl {url}/metrics                 for Prometheus
   {url}/docs/                        the API, in a browser
-  evenflow status{at}
-  evenflow explain GET /users/7{at}
+  {program} status{at}
+  {program} explain GET /users/7{at}
 
 Over servers of your own:  make run LB_BACKENDS=http://10.0.0.1:8080,http://10.0.0.2:8080
 Stop with Ctrl-C.

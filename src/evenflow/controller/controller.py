@@ -350,8 +350,8 @@ class Controller:
             try:
                 callback(config)
             # The configuration is in force by now; a listener cannot refuse it any more.
-            except Exception:
-                _log.exception("a listener failed on the new configuration")
+            except Exception as error:  # noqa: BLE001
+                _log.error("a listener failed on the new configuration", exc_info=error)
 
     async def _undo(self, swap: Swap) -> None:
         try:

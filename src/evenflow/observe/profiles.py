@@ -162,7 +162,8 @@ def _by_type() -> Profile:
         size[kind] += sys.getsizeof(item, 0)
     samples = [
         Sample(
-            (Frame(f"{kind.__module__}.{kind.__qualname__}", kind.__module__, 0),),
+            # Compiled extensions have types whose module or name is no text.
+            (Frame(f"{kind.__module__!s}.{kind.__qualname__!s}", str(kind.__module__), 0),),
             (number, size[kind]),
         )
         for kind, number in count.items()

@@ -35,7 +35,8 @@ from evenflow.testing.wire import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-_SHOWN = 2_000
+_SHOWN = 600
+_ENDS_SHOWN = 10
 
 
 class TranscriptError(AssertionError):
@@ -262,8 +263,11 @@ class Client:
             self.transcript.append(Said(mark, data[: _SHOWN + 1]))
 
     def _failure(self, what: str) -> TranscriptError:
-        said = "\n".join(str(line) for line in self.transcript)
-        return TranscriptError(f"{what}\n{said}")
+        shown = [str(line) for line in self.transcript]
+        if len(shown) > 2 * _ENDS_SHOWN:
+            left_out = f"... {len(shown) - 2 * _ENDS_SHOWN} more ..."
+            shown = [*shown[:_ENDS_SHOWN], left_out, *shown[-_ENDS_SHOWN:]]
+        return TranscriptError("\n".join([what, *shown]))
 
 
 def request(

@@ -188,7 +188,8 @@ async def test_a_restore_is_all_or_nothing(admin: Admin) -> None:
     body = [{"id": "x", "url": "http://127.0.0.1:1", "pool": "gone"}]
     problem = await admin.json("POST", f"{BACKENDS}/restore", {"backends": body}, status=400)
     assert problem["errors"][0]["path"] == "backends[0].pool"
-    for wrong in ({"backend": []}, {"backends": {}}, 7, [7]):
+    wrongs: list[Any] = [{"backend": []}, {"backends": {}}, 7, [7]]
+    for wrong in wrongs:
         await admin.json("POST", f"{BACKENDS}/restore", wrong, status=400)
     assert in_force(admin) == ["a", "b"]
 

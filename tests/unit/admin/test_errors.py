@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+
 import pytest
 
 from evenflow.admin.bodies import LARGE, SMALL
@@ -50,7 +53,7 @@ async def test_a_body_beyond_its_bound_is_refused(admin: Admin) -> None:
     response = await admin.http.post(BACKENDS, content=b" " * (SMALL + 1))
     assert response.status_code == 413
 
-    async def pieces():  # type: ignore[no-untyped-def]
+    async def pieces() -> AsyncIterator[bytes]:
         for _ in range(SMALL // 65536 + 1):
             yield b" " * 65536
 
@@ -59,9 +62,13 @@ async def test_a_body_beyond_its_bound_is_refused(admin: Admin) -> None:
 
 
 async def test_the_bound_of_a_restore_is_larger(admin: Admin) -> None:
-    headers = {"content-length": str(LARGE + 1)}
-    request = admin.http.build_request("POST", f"{BACKENDS}/restore", headers=headers)
-    assert (await admin.http.send(request)).status_code == 413
+    reader, writer = await asyncio.open_unix_connection(str(admin.socket))
+    head = f"POST {BACKENDS}/restore HTTP/1.1\r\nHost: localhost\r\nevenflow-client: ::1\r\n"
+    writer.write(f"{head}Content-Length: {LARGE + 1}\r\n\r\n".encode())
+    async with asyncio.timeout(10):
+        assert (await reader.readline()).split()[1] == b"413"
+    writer.close()
+    await writer.wait_closed()
     response = await admin.http.post(f"{BACKENDS}/restore", content=b" " * (SMALL + 1))
     assert response.status_code == 400
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::head::{Length, scan, Scan};
+use super::head::{Known, Length, Scan, classify, scan};
 
 /// The longest chunk-size line accepted, extensions included; they are read over and not forwarded.
 const MAX_SIZE_LINE: usize = 256;
@@ -196,7 +196,7 @@ impl Decoder {
 /// Fields that frame, route, authenticate or control: never believed at the end of a message
 /// (RFC 9110 §6.5.1), so they are dropped.
 fn is_forbidden_trailer(name: &str) -> bool {
-    const FORBIDDEN: [&str; 22] = [
+    const FORBIDDEN: [&str; 25] = [
         "authorization",
         "cache-control",
         "connection",
@@ -218,11 +218,15 @@ fn is_forbidden_trailer(name: &str) -> bool {
         "upgrade",
         "via",
         "x-forwarded-for",
+        "x-forwarded-host",
+        "x-forwarded-proto",
         "x-real-ip",
+        "x-request-id",
     ];
-    FORBIDDEN
-        .iter()
-        .any(|forbidden| name.eq_ignore_ascii_case(forbidden))
+    classify(name.as_bytes()) == Known::Own
+        || FORBIDDEN
+            .iter()
+            .any(|forbidden| name.eq_ignore_ascii_case(forbidden))
 }
 
 /// A chunk's size line: its size and its length with the CRLF, or `None` when more is needed.

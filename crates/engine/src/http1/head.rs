@@ -77,7 +77,7 @@ pub enum Known {
     Date,
 }
 
-fn classify(name: &[u8]) -> Known {
+pub(super) fn classify(name: &[u8]) -> Known {
     let is = |text: &str| name.eq_ignore_ascii_case(text.as_bytes());
     match name.len() {
         2 if is("te") => Known::HopByHop,
@@ -450,17 +450,22 @@ impl RequestHead {
     }
 }
 
-/// Whether the request line ends in another version of HTTP, correctly written.
+/// Whether this is a request line in order but for another version of HTTP, correctly written.
 fn other_version(bytes: &[u8]) -> bool {
     let line = bytes.split(|&byte| byte == b'\r').next().unwrap_or(bytes);
-    let Some(version) = line.rsplit(|&byte| byte == b' ').next() else {
+    let mut parts = line.split(|&byte| byte == b' ');
+    let (Some(_), Some(target), Some(version), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
         return false;
     };
-    version.len() == 8
+    !target.is_empty()
+        && version.len() == 8
         && version.starts_with(b"HTTP/")
         && version[5].is_ascii_digit()
         && version[6] == b'.'
         && version[7].is_ascii_digit()
+        && !matches!(version, b"HTTP/1.0" | b"HTTP/1.1")
 }
 
 fn starts_with(text: &[u8], prefix: &[u8]) -> bool {
