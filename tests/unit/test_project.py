@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from evenflow.config import load
+from evenflow.config import Config, load
 
 ROOT = Path(__file__).parents[2]
 SKIPPED = {".git", ".venv", "target", "__pycache__", ".mypy_cache", ".ruff_cache", ".hypothesis"}
@@ -190,7 +190,9 @@ def _configurations() -> Iterator[tuple[Path, int, str]]:
     for page in pages:
         blocks = re.findall(r"^```yaml\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
         for number, block in enumerate(blocks):
-            yield page, number, block
+            # Others are for other programs, such as Prometheus.
+            if set(yaml.safe_load(block)) & set(Config.model_fields):
+                yield page, number, block
 
 
 def _licence(found: Distribution) -> str:

@@ -12,7 +12,12 @@ use pyo3::types::PyBytes;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-create_exception!(_engine, PyEngineError, PyException, "The engine refuses or fails.");
+create_exception!(
+    _engine,
+    PyEngineError,
+    PyException,
+    "The engine refuses or fails."
+);
 
 fn raise(py: Python<'_>, error: &EngineError) -> PyErr {
     let raised = PyEngineError::new_err(error.to_string());
@@ -42,7 +47,8 @@ impl PyEngine {
         call: impl FnOnce(&Engine) -> Result<T, EngineError> + Send,
     ) -> PyResult<T> {
         let engine = &self.engine;
-        py.detach(|| call(engine)).map_err(|error| raise(py, &error))
+        py.detach(|| call(engine))
+            .map_err(|error| raise(py, &error))
     }
 
     fn bytes<'py>(
@@ -123,12 +129,7 @@ impl PyEngine {
 /// For each slot the index of its winner: see the strategies in Python that call it.
 #[pyfunction]
 #[allow(clippy::needless_pass_by_value)] // Extraction hands over owned vectors.
-fn consistent_table(
-    py: Python<'_>,
-    ids: Vec<String>,
-    weights: Vec<u32>,
-    slots: usize,
-) -> Vec<u32> {
+fn consistent_table(py: Python<'_>, ids: Vec<String>, weights: Vec<u32>, slots: usize) -> Vec<u32> {
     py.detach(|| {
         let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
         evenflow_engine::consistent::consistent_table(&ids, &weights, slots)

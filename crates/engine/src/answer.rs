@@ -61,7 +61,13 @@ pub fn lines(
         None => &listener.chain.edits,
     };
     edits.response.append(&mut lines, |_| false);
-    cross_origin(&mut lines, listener, route.map(|(_, route)| route), head, base);
+    cross_origin(
+        &mut lines,
+        listener,
+        route.map(|(_, route)| route),
+        head,
+        base,
+    );
     lines
 }
 
@@ -103,7 +109,10 @@ pub fn preflight(
     }
     let asked = field(head, base, b"access-control-request-headers");
     let refused = || b"Vary: Origin\r\n".to_vec();
-    Some(cors.preflight(origin, method, asked).unwrap_or_else(refused))
+    Some(
+        cors.preflight(origin, method, asked)
+            .unwrap_or_else(refused),
+    )
 }
 
 /// The value of the first field of a name; empty when there is none.

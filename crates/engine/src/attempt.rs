@@ -7,8 +7,8 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use crate::buffer::{BODY_BYTES, Buffer};
+use crate::connection::Connection;
 use crate::error::Reason;
-use crate::exchange::Connection;
 use crate::filters::Edits;
 use crate::http1::encode::{self, Delivery, Origin};
 use crate::http1::head::{Scan, scan};
@@ -260,7 +260,8 @@ impl Attempt<'_> {
                 Poll::Pending => {}
             }
             let sending = !body.is_done();
-            if sending && let Poll::Ready(Err(broken)) = body.poll(cx, connection, &mut upstream.stream)
+            if sending
+                && let Poll::Ready(Err(broken)) = body.poll(cx, connection, &mut upstream.stream)
             {
                 return Poll::Ready(Step::Failed(Failure::client(match broken {
                     Broken::Framing(detail) => Reason::BadRequest(detail),
@@ -295,7 +296,11 @@ impl Attempt<'_> {
             let progress = (from_client, body.received() + body.streamed());
             if armed != Some(progress) {
                 armed = Some(progress);
-                let patience = if from_client { timeouts.body_ms } else { first_byte_ms };
+                let patience = if from_client {
+                    timeouts.body_ms
+                } else {
+                    first_byte_ms
+                };
                 connection.slot.arm((now + patience).min(try_deadline));
             }
             Poll::Pending
@@ -327,7 +332,13 @@ impl Attempt<'_> {
         upstream.buffer.consume(response.len);
         let deadline = worker.coarse_ms.get() + self.listener.timeouts.write_ms;
         self.connection.slot.arm(deadline);
-        let written = write_head(&mut self.connection.stream, &out, b"", &self.connection.slot).await;
+        let written = write_head(
+            &mut self.connection.stream,
+            &out,
+            b"",
+            &self.connection.slot,
+        )
+        .await;
         self.connection.worker.buffers.give_out(out);
         match written.1 {
             Ok(()) => Ok(()),

@@ -248,7 +248,9 @@ impl Engine {
         let gone = listeners_gone(&table, state);
         for address in &gone {
             state.bound.remove(address);
-            ask_all(&state.workers, |done| Command::Unlisten(address.clone(), done));
+            ask_all(&state.workers, |done| {
+                Command::Unlisten(address.clone(), done)
+            });
         }
         let removed = state.registry.prune(&table);
         self.forget_ejections(&table);
@@ -282,12 +284,17 @@ impl Engine {
 
     /// Lets the ejection list go of endpoints that no table has any more.
     fn forget_ejections(&self, table: &Table) {
-        let mut ejected = self.shared.ejected.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ejected = self
+            .shared
+            .ejected
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         ejected.retain(|(endpoint, _)| {
-            table
-                .pools
-                .iter()
-                .any(|pool| pool.members.iter().any(|m| Arc::ptr_eq(&m.endpoint, endpoint)))
+            table.pools.iter().any(|pool| {
+                pool.members
+                    .iter()
+                    .any(|m| Arc::ptr_eq(&m.endpoint, endpoint))
+            })
         });
     }
 
@@ -299,7 +306,10 @@ impl Engine {
         let update: PoolUpdate = decode(document)?;
         let mut state = self.state()?;
         let current = self.shared.table.load_full();
-        let found = current.pools.iter().position(|pool| *pool.name == *update.pool);
+        let found = current
+            .pools
+            .iter()
+            .position(|pool| *pool.name == *update.pool);
         let Some(index) = found else {
             let message = format!("no pool {:?}", update.pool);
             return Err(EngineError::new("plan", "pool", message));
@@ -431,7 +441,9 @@ impl Engine {
         state.accepting = false;
         let addresses: Vec<String> = state.bound.drain().map(|(address, _)| address).collect();
         for address in addresses {
-            ask_all(&state.workers, |done| Command::Unlisten(address.clone(), done));
+            ask_all(&state.workers, |done| {
+                Command::Unlisten(address.clone(), done)
+            });
         }
         Ok(())
     }
@@ -495,12 +507,20 @@ fn find<'t>(
 ) -> Result<(&'t Pool, &'t Arc<crate::endpoint::Endpoint>), EngineError> {
     let rules = table.pools.iter().find(|rules| *rules.name == *pool);
     let Some(rules) = rules else {
-        return Err(EngineError::new("plan", "pool", format!("no pool {pool:?}")));
+        return Err(EngineError::new(
+            "plan",
+            "pool",
+            format!("no pool {pool:?}"),
+        ));
     };
     let member = rules.members.iter().find(|member| member.endpoint.id == id);
     match member {
         Some(member) => Ok((rules, &member.endpoint)),
-        None => Err(EngineError::new("plan", "id", format!("no endpoint {id:?}"))),
+        None => Err(EngineError::new(
+            "plan",
+            "id",
+            format!("no endpoint {id:?}"),
+        )),
     }
 }
 
@@ -553,7 +573,10 @@ fn start_control(shared: &Arc<Shared>) -> Result<(Prober, Control), EngineError>
 
 fn end_ejections(shared: &Shared) {
     let now = shared.now_ms();
-    let mut ejected = shared.ejected.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut ejected = shared
+        .ejected
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
     ejected.retain(|(endpoint, pool)| {
         let over = endpoint.ejected_until_ms.load(Ordering::Acquire) <= now;
         if over {
@@ -595,8 +618,8 @@ fn bind_new(table: &Table, state: &State) -> Result<NewSockets, EngineError> {
                                        remove that one first";
                         return Err(EngineError::new("bind", path(), message));
                     }
-                    let (bound, new) = listen::bind(address, state.workers.len())
-                        .map_err(|error| {
+                    let (bound, new) =
+                        listen::bind(address, state.workers.len()).map_err(|error| {
                             EngineError::new("bind", path(), format!("{address}: {error}"))
                         })?;
                     sockets.push((address.clone(), uid, bound, new));
@@ -656,10 +679,7 @@ fn open_log(plan: &Plan, previous: &Table) -> Result<Option<Arc<AccessLog>>, Eng
 }
 
 /// Asks every worker and waits for all; the answers that came.
-fn ask_all<T>(
-    workers: &[Handle],
-    command: impl Fn(oneshot::Sender<T>) -> Command,
-) -> Vec<T> {
+fn ask_all<T>(workers: &[Handle], command: impl Fn(oneshot::Sender<T>) -> Command) -> Vec<T> {
     let answers: Vec<_> = workers
         .iter()
         .map(|worker| {
@@ -686,12 +706,6 @@ fn wait<T>(mut answer: oneshot::Receiver<T>) -> Option<T> {
             }
         }
     }
-}
-
-/// The document types that Python's own are held against.
-#[cfg(feature = "schema")]
-pub fn plan_schema() -> String {
-    serde_json::to_string(&schemars::schema_for!(Plan)).unwrap_or_default()
 }
 
 /// Compiles a plan without serving it: for fuzzing and benchmarks.

@@ -85,7 +85,9 @@ pub fn explain(
     }
     let (head, bytes) = parse(listener, request)?;
     told.run_filters(&listener.chain, request.client);
-    let found = listener.router.find(head.host.get(&bytes), head.path(&bytes));
+    let found = listener
+        .router
+        .find(head.host.get(&bytes), head.path(&bytes));
     let Some(route) = found.map(|index| &table.routes[index]) else {
         told.reason = "no route takes this host and path".into();
         return Ok(told);
@@ -108,7 +110,10 @@ fn parse(
     request: &Request,
 ) -> Result<(RequestHead, Vec<u8>), (&'static str, String)> {
     let mut text = format!("{} {} HTTP/1.1\r\n", request.method, request.target);
-    let has_host = request.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host"));
+    let has_host = request
+        .headers
+        .iter()
+        .any(|(name, _)| name.eq_ignore_ascii_case("host"));
     if !has_host {
         text.push_str("host: localhost\r\n");
     }
@@ -163,7 +168,10 @@ impl Explanation {
             self.reason = format!("filter {} refuses it", refused.filter);
             return;
         }
-        let hash = pool.picker.key().map_or(0, |key| hash_key(key, head, client));
+        let hash = pool
+            .picker
+            .key()
+            .map_or(0, |key| hash_key(key, head, client));
         let choice = Choice {
             hash,
             tried: &Tried::default(),

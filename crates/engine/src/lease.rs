@@ -10,21 +10,21 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::Poll;
 
+use crate::connection::Connection;
 use crate::endpoint::EJECTED;
 use crate::error::Reason;
 use crate::events::Event;
-use crate::exchange::Connection;
 use crate::http1::head::RequestHead;
 use crate::picker::{Choice, Picked, Tried, hash_key, pick};
 use crate::stats::ErrorKind;
 use crate::stream::Gone;
-use crate::table::{Member, Pool, Table};
-use crate::worker::Worker;
+use crate::table::{Member, Pool};
+use crate::worker::{Current, Worker};
 
 /// A place at an endpoint.
 #[derive(Debug)]
 pub struct Lease {
-    table: Rc<Arc<Table>>,
+    table: Current,
     pool: usize,
     /// The member's number in the pool.
     pub index: u32,
@@ -48,7 +48,7 @@ pub fn choice_hash(
 /// Why there is none.
 pub async fn acquire(
     connection: &mut Connection,
-    table: &Rc<Arc<Table>>,
+    table: &Current,
     pool: usize,
     hash: u64,
     tried: &Tried,
@@ -69,7 +69,7 @@ pub async fn acquire(
 /// [`Picked::Full`] or [`Picked::None`].
 pub fn try_acquire(
     worker: &Worker,
-    table: &Rc<Arc<Table>>,
+    table: &Current,
     pool: usize,
     hash: u64,
     tried: &Tried,
@@ -107,7 +107,7 @@ impl Drop for Place<'_> {
 
 async fn queue(
     connection: &mut Connection,
-    table: &Rc<Arc<Table>>,
+    table: &Current,
     pool: usize,
     hash: u64,
     tried: &Tried,
@@ -214,7 +214,10 @@ impl Lease {
         pool.state.ejections.fetch_add(1, Ordering::Relaxed);
         let shared = &worker.shared;
         let entry = (Arc::clone(endpoint), Arc::clone(&pool.state));
-        let mut list = shared.ejected.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut list = shared
+            .ejected
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         list.push(entry);
         drop(list);
         let last = match kind {

@@ -50,7 +50,11 @@ pub fn bind(address: &str, workers: usize) -> io::Result<(String, Vec<Socket>)> 
 }
 
 fn open(address: SocketAddr) -> io::Result<RawSocket> {
-    let socket = RawSocket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = RawSocket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
         // `[::]` and `0.0.0.0` can be bound side by side.
@@ -64,8 +68,8 @@ fn open(address: SocketAddr) -> io::Result<RawSocket> {
 
 fn bind_unix(path: &str, workers: usize) -> io::Result<(String, Vec<Socket>)> {
     if let Ok(found) = std::fs::symlink_metadata(path) {
-        let stale = found.file_type().is_socket()
-            && std::os::unix::net::UnixStream::connect(path).is_err();
+        let stale =
+            found.file_type().is_socket() && std::os::unix::net::UnixStream::connect(path).is_err();
         if !stale {
             return Err(io::ErrorKind::AddrInUse.into());
         }

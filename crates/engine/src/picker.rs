@@ -143,7 +143,7 @@ fn pass(pool: &Pool, choice: &Choice<'_>, desperate: bool) -> Option<u32> {
         Picker::Hash {
             table, load_bound, ..
         } => {
-            let start = (u128::from(choice.hash) * table.len() as u128 >> 64) as usize;
+            let start = ((u128::from(choice.hash) * table.len() as u128) >> 64) as usize;
             let bound = load_bound.map(|bound| bound_of(pool, bound));
             walk(table, start, |index| {
                 bound.is_none_or(|max| pool.members[index as usize].endpoint.in_flight() < max)

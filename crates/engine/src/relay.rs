@@ -209,13 +209,12 @@ impl Relay {
                 break;
             }
             match ready!(to.poll_write_vectored(cx, &slices[..count])) {
-                Ok(0) => return Poll::Ready(Err(Broken::Write)),
-                Ok(written) => {
+                Ok(written) if written > 0 => {
                     self.written += written;
                     self.sent += written as u64;
                     self.moved = true;
                 }
-                Err(_) => return Poll::Ready(Err(Broken::Write)),
+                _ => return Poll::Ready(Err(Broken::Write)),
             }
         }
         self.lead.clear();

@@ -5,8 +5,8 @@ use std::io::IoSlice;
 use std::task::{Context, Poll};
 
 use crate::buffer::Buffer;
+use crate::connection::Connection;
 use crate::error::Reason;
-use crate::exchange::Connection;
 use crate::http1::body::{Decoder, encode_size_line};
 use crate::http1::head::{Length, RequestHead};
 use crate::relay::{Broken, Relay, Waiting};
@@ -87,10 +87,7 @@ impl RequestBody {
         if limit != 0 && size > limit {
             return Err(Reason::BodyTooLarge);
         }
-        body.data = (
-            head_len + decoded.data.start,
-            head_len + decoded.data.end,
-        );
+        body.data = (head_len + decoded.data.start, head_len + decoded.data.end);
         body.used = decoded.used;
         body.trailers.extend_from_slice(decoder.trailers());
         if !decoder.is_done() {
@@ -196,12 +193,9 @@ impl RequestBody {
         let polled = match &mut self.rest {
             Rest::Here => return Poll::Ready(Ok(())),
             Rest::Kept { .. } => self.poll_kept(cx, connection, to),
-            Rest::Stream(relay) => relay.poll(
-                cx,
-                &connection.worker.buffers,
-                &mut connection.stream,
-                to,
-            ),
+            Rest::Stream(relay) => {
+                relay.poll(cx, &connection.worker.buffers, &mut connection.stream, to)
+            }
         };
         if let Poll::Ready(Err(Broken::Write)) = polled {
             // It may have answered before it closed: whoever reads the answer will see.

@@ -126,6 +126,7 @@ fn read(counter: &AtomicU64) -> u64 {
 
 impl<'a> Snapshot<'a> {
     /// Puts names to the workers' numbers.
+    #[allow(clippy::too_many_lines)] // One member after the other.
     pub(crate) fn new(
         table: &'a Table,
         stats: &Stats,
@@ -145,7 +146,13 @@ impl<'a> Snapshot<'a> {
         }
         let unserved = stats.unserved.iter().map(|(&(route, status), &count)| {
             let route = routes.get(&route).copied().unwrap_or_default();
-            RequestEntry { route, pool: "", backend: "", status, count }
+            RequestEntry {
+                route,
+                pool: "",
+                backend: "",
+                status,
+                count,
+            }
         });
         let mut requests: Vec<_> = unserved.collect();
         let mut endpoints = Vec::new();
@@ -153,7 +160,10 @@ impl<'a> Snapshot<'a> {
         for pool in shown(table) {
             for member in pool.members.iter() {
                 let uid = member.endpoint.uid;
-                let numbers = stats.endpoints.get(&uid).map_or(&nothing, |numbers| numbers);
+                let numbers = stats
+                    .endpoints
+                    .get(&uid)
+                    .map_or(&nothing, |numbers| numbers);
                 for &(route, status, count) in &numbers.served {
                     requests.push(RequestEntry {
                         route: routes.get(&route).copied().unwrap_or_default(),
@@ -174,14 +184,21 @@ impl<'a> Snapshot<'a> {
             workers: busy_ns
                 .iter()
                 .enumerate()
-                .map(|(id, ns)| WorkerEntry { id, busy_s: *ns as f64 / 1e9 })
+                .map(|(id, ns)| WorkerEntry {
+                    id,
+                    busy_s: *ns as f64 / 1e9,
+                })
                 .collect(),
             listeners: listener_entries(table),
             requests,
             methods: stats
                 .methods
                 .iter()
-                .map(|(&(method, status), &count)| MethodEntry { method, status, count })
+                .map(|(&(method, status), &count)| MethodEntry {
+                    method,
+                    status,
+                    count,
+                })
                 .collect(),
             routes: table
                 .routes
@@ -197,17 +214,26 @@ impl<'a> Snapshot<'a> {
             filters: table
                 .tallies
                 .iter()
-                .map(|tally| FilterEntry { filter: &tally.name, limited: read(&tally.limited) })
+                .map(|tally| FilterEntry {
+                    filter: &tally.name,
+                    limited: read(&tally.limited),
+                })
                 .collect(),
             errors: stats
                 .errors
                 .iter()
                 .map(|(&reason, &count)| ErrorEntry { reason, count })
                 .collect(),
-            access_log: table.access_log.as_ref().map_or_else(AccessEntry::default, |log| {
-                let stats = log.stats();
-                AccessEntry { written: stats.written, dropped: stats.dropped }
-            }),
+            access_log: table
+                .access_log
+                .as_ref()
+                .map_or_else(AccessEntry::default, |log| {
+                    let stats = log.stats();
+                    AccessEntry {
+                        written: stats.written,
+                        dropped: stats.dropped,
+                    }
+                }),
         }
     }
 }
@@ -239,7 +265,10 @@ fn pool_entry(pool: &Pool) -> PoolEntry<'_> {
         queue_timeouts: read(&state.queue_timeouts),
         queue_rejected: read(&state.queue_rejected),
         ejections: read(&state.ejections),
-        retries: kinds.into_iter().zip(state.retries.iter().map(read)).collect(),
+        retries: kinds
+            .into_iter()
+            .zip(state.retries.iter().map(read))
+            .collect(),
         retries_over_budget: read(&state.retries_over_budget),
     }
 }
@@ -261,7 +290,11 @@ fn endpoint_entry<'a>(
         up: endpoint.has(crate::endpoint::UP),
         drain: endpoint.has(crate::endpoint::DRAIN),
         usable: endpoint.usable(pool.use_all).is_ok(),
-        ejected_for_s: if ejected { until.saturating_sub(now_ms) as f64 / 1000.0 } else { 0.0 },
+        ejected_for_s: if ejected {
+            until.saturating_sub(now_ms) as f64 / 1000.0
+        } else {
+            0.0
+        },
         weight: endpoint.weight(),
         in_flight: endpoint.in_flight(),
         idle_connections,

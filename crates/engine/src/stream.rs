@@ -27,7 +27,11 @@ impl Stream {
     }
 
     /// Reads into `buffer`. `Ok(0)` is the end of the stream.
-    pub fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+    pub fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
         let mut buffer = ReadBuf::new(buffer);
         let polled = match self {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut buffer),

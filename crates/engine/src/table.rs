@@ -298,15 +298,18 @@ impl Registry {
             .flat_map(|pool| pool.members.iter().map(|member| member.endpoint.uid))
             .collect();
         let before = self.endpoints.len();
-        self.endpoints.retain(|_, endpoint| kept.contains(&endpoint.uid));
+        self.endpoints
+            .retain(|_, endpoint| kept.contains(&endpoint.uid));
         let pools: HashSet<u32> = table.pools.iter().map(|pool| pool.state.uid).collect();
         self.pools.retain(|_, state| pools.contains(&state.uid));
         let listeners: HashSet<u32> = table.listeners.iter().map(|l| l.state.uid).collect();
-        self.listeners.retain(|_, state| listeners.contains(&state.uid));
+        self.listeners
+            .retain(|_, state| listeners.contains(&state.uid));
         let routes: HashSet<u32> = table.routes.iter().map(|route| route.uid).collect();
         self.routes.retain(|_, (uid, _)| routes.contains(uid));
         let tallies: HashSet<&str> = table.tallies.iter().map(|t| t.name.as_str()).collect();
-        self.tallies.retain(|name, _| tallies.contains(name.as_str()));
+        self.tallies
+            .retain(|name, _| tallies.contains(name.as_str()));
         before - self.endpoints.len()
     }
 
@@ -321,6 +324,7 @@ impl Registry {
 ///
 /// # Errors
 /// The first thing that is wrong, with its place.
+#[allow(clippy::too_many_lines)] // One section of the plan after the other, in order.
 pub fn compile(
     plan: &Plan,
     registry: &mut Registry,
@@ -334,7 +338,8 @@ pub fn compile(
     {
         return refuse("access_log.sample", "expected a share from 0 to 1");
     }
-    if !plan.server_name.bytes().all(|byte| byte.is_ascii_graphic()) || plan.server_name.is_empty() {
+    if !plan.server_name.bytes().all(|byte| byte.is_ascii_graphic()) || plan.server_name.is_empty()
+    {
         return refuse("server_name", "expected visible ASCII characters");
     }
     let mut chains: Chains<'_> = HashMap::new();
@@ -342,7 +347,10 @@ pub fn compile(
     for (index, chain) in plan.filters.iter().enumerate() {
         let tally = registry.tally(&chain.name);
         tallies.push(Arc::clone(&tally));
-        if chains.insert(chain.name.as_str(), (index, chain, tally)).is_some() {
+        if chains
+            .insert(chain.name.as_str(), (index, chain, tally))
+            .is_some()
+        {
             return refuse(format!("filters[{index}].name"), "used twice");
         }
     }
@@ -374,7 +382,12 @@ pub fn compile(
         }
         let kept = previous.and_then(|table| table.pools.get(index));
         pools.push(Arc::new(compile_pool(
-            pool, &path, registry, kept, &mut states, &mut added,
+            pool,
+            &path,
+            registry,
+            kept,
+            &mut states,
+            &mut added,
         )?));
     }
 
@@ -423,7 +436,10 @@ pub fn compile(
                 None => return refuse(format!("{path}.pool"), format!("no pool {name:?}")),
             },
             (Protocol::Http, Some(_)) => {
-                return refuse(format!("{path}.pool"), "expected null: routes name the pools");
+                return refuse(
+                    format!("{path}.pool"),
+                    "expected null: routes name the pools",
+                );
             }
             (Protocol::Tcp, None) => {
                 return refuse(format!("{path}.pool"), "expected the name of a pool");
@@ -445,7 +461,10 @@ pub fn compile(
             );
         }
         let chain = chain_of(&listener.filters, &format!("{path}.filters"))?;
-        let mut edits: Vec<Edits> = routes.iter().map(|route| route.chain.edits.clone()).collect();
+        let mut edits: Vec<Edits> = routes
+            .iter()
+            .map(|route| route.chain.edits.clone())
+            .collect();
         if !chain.edits.is_empty() {
             for (edits, route) in edits.iter_mut().zip(&plan.routes) {
                 *edits = if route.internal || edits.is_empty() {
@@ -482,9 +501,10 @@ pub fn compile(
         }
     }
     limiters.retain(|limiter| {
-        plan.filters.iter().flat_map(|chain| &chain.steps).any(
-            |step| matches!(step, plan::Filter::Limit(filter) if limiter.fits(filter)),
-        )
+        plan.filters
+            .iter()
+            .flat_map(|chain| &chain.steps)
+            .any(|step| matches!(step, plan::Filter::Limit(filter) if limiter.fits(filter)))
     });
     Ok(Compiled {
         table: Table {
@@ -510,7 +530,9 @@ fn edits_of<'a>(
     chains: &Chains<'_>,
     names: impl IntoIterator<Item = &'a String>,
 ) -> Result<Edits, Refused> {
-    let named = names.into_iter().filter_map(|name| chains.get(name.as_str()));
+    let named = names
+        .into_iter()
+        .filter_map(|name| chains.get(name.as_str()));
     Edits::compile(named.map(|(index, chain, _)| (*index, *chain))).map_err(
         |(index, below, message)| Refused {
             path: format!("filters[{index}].{below}"),

@@ -8,8 +8,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::access_log::Record;
 use crate::buffer::Buffer;
+use crate::connection::Connection;
 use crate::error::Reason;
-use crate::exchange::Connection;
 use crate::filters::Seen;
 use crate::http1::head::{Length, RequestHead};
 use crate::lease::{self, Lease};

@@ -54,7 +54,9 @@ impl Timer {
     /// Wakes every task whose deadline has passed.
     pub fn sweep(&self, now_ms: u64) {
         let mut slots = self.slots.borrow_mut();
-        let Slots { deadlines, wakers, .. } = &mut *slots;
+        let Slots {
+            deadlines, wakers, ..
+        } = &mut *slots;
         for (index, deadline) in deadlines.iter_mut().enumerate() {
             if *deadline <= now_ms && *deadline != FIRED {
                 *deadline = FIRED;

@@ -68,7 +68,10 @@ impl Idle {
     /// How many are kept, by endpoint.
     pub fn counts(&self) -> Vec<(u32, usize)> {
         let stacks = self.stacks.borrow();
-        stacks.iter().map(|(uid, stack)| (*uid, stack.len())).collect()
+        stacks
+            .iter()
+            .map(|(uid, stack)| (*uid, stack.len()))
+            .collect()
     }
 }
 

@@ -2,7 +2,7 @@
 //! connections, buffers and counters. Workers share the table, endpoint states and limiters only.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
@@ -28,6 +28,11 @@ use crate::stream::Stream;
 use crate::table::{ListenerState, Pool, PoolState, Table};
 use crate::timer::{SWEEP, Timer};
 use crate::upstream::Idle;
+
+/// A worker's hold on the table. Requests clone the `Rc`, which no other worker sees; cloning the
+/// `Arc` would pass its counter's cache line around between all of them.
+#[allow(clippy::redundant_allocation)]
+pub type Current = Rc<Arc<Table>>;
 
 /// What all workers see.
 #[derive(Debug)]
@@ -104,7 +109,7 @@ pub struct Worker {
     pub workers: usize,
     /// What all workers see.
     pub shared: Arc<Shared>,
-    table: RefCell<Rc<Arc<Table>>>,
+    table: RefCell<Current>,
     generation: Cell<u64>,
     /// The engine's clock as of the last sweep: good enough for deadlines, and free.
     pub coarse_ms: Cell<u64>,
@@ -116,6 +121,8 @@ pub struct Worker {
     pub idle: Idle,
     /// Counters.
     pub stats: RefCell<Stats>,
+    /// Boxed, so that a task holds a pointer and not the heads themselves.
+    #[allow(clippy::vec_box)]
     scratch: RefCell<Vec<Box<Scratch>>>,
     budgets: RefCell<FxHashMap<u32, Budget>>,
     log: RefCell<Option<(Arc<AccessLog>, LogBuffer)>>,
@@ -149,7 +156,7 @@ impl Worker {
     }
 
     /// The table in force.
-    pub fn table(&self) -> Rc<Arc<Table>> {
+    pub fn table(&self) -> Current {
         let generation = self.shared.generation.load(Ordering::Acquire);
         if generation != self.generation.get() {
             self.generation.set(generation);
@@ -263,15 +270,15 @@ impl Worker {
     /// Forgets what belongs to endpoints and routes that the table no longer has.
     fn prune(&self) {
         let table = self.table();
-        let mut kept = HashMap::new();
+        let mut kept = HashSet::new();
         for pool in &table.pools {
             for member in pool.members.iter() {
-                kept.insert(member.endpoint.uid, ());
+                kept.insert(member.endpoint.uid);
             }
         }
-        self.idle.retain(|uid| kept.contains_key(&uid));
+        self.idle.retain(|uid| kept.contains(&uid));
         let mut stats = self.stats.borrow_mut();
-        stats.endpoints.retain(|uid, _| kept.contains_key(uid));
+        stats.endpoints.retain(|uid, _| kept.contains(uid));
         let routes: Vec<u32> = table.routes.iter().map(|route| route.uid).collect();
         stats
             .unserved
@@ -300,7 +307,10 @@ fn thread_cpu_ns() -> u64 {
     #[cfg(target_os = "linux")]
     {
         let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-        text.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or(0)
+        text.split(' ')
+            .next()
+            .and_then(|first| first.parse().ok())
+            .unwrap_or(0)
     }
     #[cfg(not(target_os = "linux"))]
     {
@@ -339,10 +349,8 @@ pub fn run(
             match command {
                 Command::Listen(address, uid, socket, done) => {
                     let started = Acceptor::new(socket, uid).map(|acceptor| {
-                        let task = tokio::task::spawn_local(accept(
-                            Rc::clone(&worker),
-                            acceptor.clone(),
-                        ));
+                        let task =
+                            tokio::task::spawn_local(accept(Rc::clone(&worker), acceptor.clone()));
                         accepting.insert(address, (task, acceptor));
                     });
                     let _ = done.send(started);
@@ -408,9 +416,10 @@ impl Acceptor {
     async fn accept(&self) -> io::Result<Stream> {
         match &*self.socket {
             Listening::Tcp(socket) => socket.accept().await.map(|(stream, _)| Stream::Tcp(stream)),
-            Listening::Unix(socket) => {
-                socket.accept().await.map(|(stream, _)| Stream::Unix(stream))
-            }
+            Listening::Unix(socket) => socket
+                .accept()
+                .await
+                .map(|(stream, _)| Stream::Unix(stream)),
         }
     }
 

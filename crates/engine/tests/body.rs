@@ -157,7 +157,11 @@ fn chunks_that_could_be_read_in_two_ways_are_refused() {
     ];
     for bytes in bad {
         let found = read(Length::Chunked, bytes);
-        assert!(found.is_err(), "{:?} gave {found:?}", String::from_utf8_lossy(bytes));
+        assert!(
+            found.is_err(),
+            "{:?} gave {found:?}",
+            String::from_utf8_lossy(bytes)
+        );
     }
 }
 
@@ -183,7 +187,10 @@ fn the_largest_size_is_read_and_goes_on() {
 #[test]
 fn a_body_of_known_length_ends_there() {
     let found = read(Length::Known(5), b"helloGET").unwrap();
-    assert_eq!((found.data.as_slice(), found.rest.as_slice()), (&b"hello"[..], &b"GET"[..]));
+    assert_eq!(
+        (found.data.as_slice(), found.rest.as_slice()),
+        (&b"hello"[..], &b"GET"[..])
+    );
     assert!(found.done);
     let mut decoder = Decoder::new(Length::Known(5));
     assert_eq!(decoder.remaining(), Some(5));
@@ -222,9 +229,15 @@ fn a_chunked_body_is_cut_short_by_a_close_anywhere() {
 
 /// A body as chunks of these data, and its data.
 fn chunks() -> impl Strategy<Value = (Vec<u8>, Vec<u8>)> {
-    let chunk = (prop::collection::vec(any::<u8>(), 1..40), "(;[a-z]{0,5}(=[a-z\"]{0,3})?)?");
-    (prop::collection::vec(chunk, 0..8), "(X-[a-z]{1,3}: [!-~]{0,5}\r\n){0,3}").prop_map(
-        |(chunks, trailers)| {
+    let chunk = (
+        prop::collection::vec(any::<u8>(), 1..40),
+        "(;[a-z]{0,5}(=[a-z\"]{0,3})?)?",
+    );
+    (
+        prop::collection::vec(chunk, 0..8),
+        "(X-[a-z]{1,3}: [!-~]{0,5}\r\n){0,3}",
+    )
+        .prop_map(|(chunks, trailers)| {
             let mut bytes = Vec::new();
             let mut data = Vec::new();
             for (chunk, extension) in chunks {
@@ -237,8 +250,7 @@ fn chunks() -> impl Strategy<Value = (Vec<u8>, Vec<u8>)> {
             bytes.extend_from_slice(trailers.as_bytes());
             bytes.extend_from_slice(b"\r\n");
             (bytes, data)
-        },
-    )
+        })
 }
 
 fn cut(splits: &[prop::sample::Index], len: usize) -> Vec<usize> {

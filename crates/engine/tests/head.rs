@@ -93,15 +93,36 @@ fn the_target_has_four_forms_of_which_three_are_served() {
         ("GET /?q HTTP/1.1", "a", "/?q", "/", "q", "a"),
         ("GET /a?b?c HTTP/1.1", "a", "/a?b?c", "/a", "b?c", "a"),
         ("GET //a HTTP/1.1", "a", "//a", "//a", "", "a"),
-        ("GET /a//../%2e HTTP/1.1", "a", "/a//../%2e", "/a//../%2e", "", "a"),
+        (
+            "GET /a//../%2e HTTP/1.1",
+            "a",
+            "/a//../%2e",
+            "/a//../%2e",
+            "",
+            "a",
+        ),
         ("GET http://b/x?y HTTP/1.1", "a", "/x?y", "/x", "y", "b"),
         ("GET http://b:80/ HTTP/1.1", "a", "/", "/", "", "b:80"),
         ("GET HTTPS://b/x HTTP/1.1", "a", "/x", "/x", "", "b"),
         ("GET http://b HTTP/1.1", "a", "", "/", "", "b"),
         ("OPTIONS * HTTP/1.1", "a", "*", "*", "", "a"),
         ("GET / HTTP/1.1", "[::1]", "/", "/", "", "[::1]"),
-        ("GET / HTTP/1.1", "[2001:db8::7]:80", "/", "/", "", "[2001:db8::7]:80"),
-        ("GET / HTTP/1.1", "a.b-c_d.example.:1", "/", "/", "", "a.b-c_d.example.:1"),
+        (
+            "GET / HTTP/1.1",
+            "[2001:db8::7]:80",
+            "/",
+            "/",
+            "",
+            "[2001:db8::7]:80",
+        ),
+        (
+            "GET / HTTP/1.1",
+            "a.b-c_d.example.:1",
+            "/",
+            "/",
+            "",
+            "a.b-c_d.example.:1",
+        ),
         ("GET / HTTP/1.1", "a:", "/", "/", "", "a:"),
     ];
     for (line, host, target, path, query, used_host) in cases {
@@ -110,7 +131,11 @@ fn the_target_has_four_forms_of_which_three_are_served() {
         assert_eq!(text(head.target.get(&bytes)), target, "target of {line}");
         assert_eq!(text(head.path(&bytes)), path, "path of {line}");
         assert_eq!(text(head.query(&bytes)), query, "query of {line}");
-        assert_eq!(text(head.host.get(&bytes)), used_host, "host of {line}, {host}");
+        assert_eq!(
+            text(head.host.get(&bytes)),
+            used_host,
+            "host of {line}, {host}"
+        );
     }
 }
 
@@ -121,7 +146,10 @@ fn the_body_has_one_length() {
         (&["Content-Length: 0"], Length::None),
         (&["content-length: 5"], Length::Known(5)),
         (&["Content-Length: 0005"], Length::Known(5)),
-        (&["Content-Length: 999999999999999999"], Length::Known(999_999_999_999_999_999)),
+        (
+            &["Content-Length: 999999999999999999"],
+            Length::Known(999_999_999_999_999_999),
+        ),
         (&["Transfer-Encoding: chunked"], Length::Chunked),
         (&["transfer-encoding: CHUNKED"], Length::Chunked),
     ];
@@ -142,7 +170,11 @@ fn the_connection_is_kept_as_version_and_options_say() {
         ("1.1", &["Connection: keep-alive, close"], false),
         ("1.0", &[], false),
         ("1.0", &["Connection: Keep-Alive"], true),
-        ("1.0", &["Connection: keep-alive", "Connection: close"], false),
+        (
+            "1.0",
+            &["Connection: keep-alive", "Connection: close"],
+            false,
+        ),
     ];
     for (version, fields, kept) in cases {
         let line = format!("GET / HTTP/{version}");
@@ -162,7 +194,12 @@ fn http_10_may_lack_a_host() {
 fn an_expectation_counts_for_http_11_only() {
     for (version, expected) in [("1.1", true), ("1.0", false)] {
         let line = format!("POST / HTTP/{version}");
-        let bytes = head(&[&line, "Host: a", "Expect: 100-Continue", "Content-Length: 1"]);
+        let bytes = head(&[
+            &line,
+            "Host: a",
+            "Expect: 100-Continue",
+            "Content-Length: 1",
+        ]);
         assert_eq!(parsed(&bytes).expects_continue, expected, "{version}");
     }
 }
@@ -320,7 +357,10 @@ fn requests_that_could_be_read_in_two_ways_are_refused() {
 #[test]
 fn what_is_not_served_says_so() {
     let cases = [
-        (head(&["CONNECT a:443 HTTP/1.1", "Host: a:443"]), Reason::Method),
+        (
+            head(&["CONNECT a:443 HTTP/1.1", "Host: a:443"]),
+            Reason::Method,
+        ),
         (head(&["GET / HTTP/2.0", "Host: a"]), Reason::Version),
         (head(&["GET / HTTP/1.2", "Host: a"]), Reason::Version),
         (head(&["GET / HTTP/0.9", "Host: a"]), Reason::Version),
@@ -393,19 +433,67 @@ fn an_answer_is_taken_apart() {
 fn an_answers_length_depends_on_status_method_and_fields() {
     use Length::{Chunked, Known, None, UntilClose};
     let cases: [(&str, &[&str], bool, Length, bool); 14] = [
-        ("HTTP/1.1 200 OK", &["Content-Length: 3"], false, Known(3), true),
+        (
+            "HTTP/1.1 200 OK",
+            &["Content-Length: 3"],
+            false,
+            Known(3),
+            true,
+        ),
         ("HTTP/1.1 200 OK", &["Content-Length: 0"], false, None, true),
         ("HTTP/1.1 200 OK", &["Content-Length: 3"], true, None, true),
-        ("HTTP/1.1 200 OK", &["Transfer-Encoding: chunked"], false, Chunked, true),
-        ("HTTP/1.1 200 OK", &["Transfer-Encoding: chunked"], true, None, true),
+        (
+            "HTTP/1.1 200 OK",
+            &["Transfer-Encoding: chunked"],
+            false,
+            Chunked,
+            true,
+        ),
+        (
+            "HTTP/1.1 200 OK",
+            &["Transfer-Encoding: chunked"],
+            true,
+            None,
+            true,
+        ),
         ("HTTP/1.1 200 OK", &[], false, UntilClose, false),
         ("HTTP/1.0 200 OK", &[], false, UntilClose, false),
-        ("HTTP/1.0 200 OK", &["Connection: keep-alive"], false, UntilClose, false),
-        ("HTTP/1.0 200 OK", &["Connection: keep-alive", "Content-Length: 1"], false, Known(1), true),
-        ("HTTP/1.0 200 OK", &["Content-Length: 1"], false, Known(1), false),
-        ("HTTP/1.1 200 OK", &["Content-Length: 1", "Connection: close"], false, Known(1), false),
+        (
+            "HTTP/1.0 200 OK",
+            &["Connection: keep-alive"],
+            false,
+            UntilClose,
+            false,
+        ),
+        (
+            "HTTP/1.0 200 OK",
+            &["Connection: keep-alive", "Content-Length: 1"],
+            false,
+            Known(1),
+            true,
+        ),
+        (
+            "HTTP/1.0 200 OK",
+            &["Content-Length: 1"],
+            false,
+            Known(1),
+            false,
+        ),
+        (
+            "HTTP/1.1 200 OK",
+            &["Content-Length: 1", "Connection: close"],
+            false,
+            Known(1),
+            false,
+        ),
         ("HTTP/1.1 204 No Content", &[], false, None, true),
-        ("HTTP/1.1 304 Not Modified", &["Content-Length: 9"], false, None, true),
+        (
+            "HTTP/1.1 304 Not Modified",
+            &["Content-Length: 9"],
+            false,
+            None,
+            true,
+        ),
         ("HTTP/1.1 103 Early Hints", &["Link: a"], false, None, true),
     ];
     for (line, fields, head_request, length, kept) in cases {
@@ -437,7 +525,11 @@ fn answers_that_could_be_read_in_two_ways_are_refused() {
     ];
     for bytes in bad {
         let found = answer(bytes, false);
-        assert!(found.is_err(), "{:?} gave {found:?}", String::from_utf8_lossy(bytes));
+        assert!(
+            found.is_err(),
+            "{:?} gave {found:?}",
+            String::from_utf8_lossy(bytes)
+        );
     }
 }
 
@@ -456,7 +548,12 @@ fn kept_lines_are_copied_as_they_were_sent() {
         head.copy_fields(&bytes, &mut out, keep);
         String::from_utf8(out).unwrap()
     };
-    let lines = ["hOst:a\r\n", "X-One:  odd \t spacing \t\r\n", "X-Two:\r\n", "x-three: \u{e9}\r\n"];
+    let lines = [
+        "hOst:a\r\n",
+        "X-One:  odd \t spacing \t\r\n",
+        "X-Two:\r\n",
+        "x-three: \u{e9}\r\n",
+    ];
     assert_eq!(copy(&|_| true), lines.concat());
     assert_eq!(copy(&|_| false), "");
     let named = |name: &'static str| {
@@ -464,7 +561,10 @@ fn kept_lines_are_copied_as_they_were_sent() {
         move |field: &Field| field.name.get(bytes) != name.as_bytes()
     };
     assert_eq!(copy(&named("hOst")), lines[1..].concat());
-    assert_eq!(copy(&named("X-Two")), [lines[0], lines[1], lines[3]].concat());
+    assert_eq!(
+        copy(&named("X-Two")),
+        [lines[0], lines[1], lines[3]].concat()
+    );
     assert_eq!(copy(&named("x-three")), lines[..3].concat());
 }
 
@@ -483,10 +583,32 @@ fn a_scan_waits_for_the_empty_line() {
 /// Pieces that matter to a parser, so that random heads are near the border of what is valid.
 fn piece() -> impl Strategy<Value = Vec<u8>> {
     let tokens = [
-        "GET ", "POST ", "/", "/a?b", "*", "http://b/", " HTTP/1.1", " HTTP/1.0", "\r\n", "\r\n",
-        "\r\n", "\n", "\r", " ", "\t", ":", "Host: a\r\n", "Host: a\r\n", "Content-Length: 3\r\n",
-        "Transfer-Encoding: chunked\r\n", "Connection: close, x\r\n", "X: y\r\n", "Expect: 100-continue\r\n",
-        "HTTP/1.1 200 OK\r\n", "HTTP/1.1 ", "\r\n\r\n",
+        "GET ",
+        "POST ",
+        "/",
+        "/a?b",
+        "*",
+        "http://b/",
+        " HTTP/1.1",
+        " HTTP/1.0",
+        "\r\n",
+        "\r\n",
+        "\r\n",
+        "\n",
+        "\r",
+        " ",
+        "\t",
+        ":",
+        "Host: a\r\n",
+        "Host: a\r\n",
+        "Content-Length: 3\r\n",
+        "Transfer-Encoding: chunked\r\n",
+        "Connection: close, x\r\n",
+        "X: y\r\n",
+        "Expect: 100-continue\r\n",
+        "HTTP/1.1 200 OK\r\n",
+        "HTTP/1.1 ",
+        "\r\n\r\n",
     ];
     prop_oneof![
         8 => prop::sample::select(tokens.to_vec()).prop_map(|token| token.as_bytes().to_vec()),
@@ -495,15 +617,21 @@ fn piece() -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn near_heads() -> impl Strategy<Value = Vec<u8>> {
-    let start = prop::sample::select(vec!["", "GET / HTTP/1.1\r\nHost: a\r\n", "HTTP/1.1 200 OK\r\n"]);
-    (start, prop::collection::vec(piece(), 0..12), any::<bool>()).prop_map(|(start, pieces, end)| {
-        let mut out = start.as_bytes().to_vec();
-        out.extend(pieces.concat());
-        if end {
-            out.extend_from_slice(b"\r\n\r\n");
-        }
-        out
-    })
+    let start = prop::sample::select(vec![
+        "",
+        "GET / HTTP/1.1\r\nHost: a\r\n",
+        "HTTP/1.1 200 OK\r\n",
+    ]);
+    (start, prop::collection::vec(piece(), 0..12), any::<bool>()).prop_map(
+        |(start, pieces, end)| {
+            let mut out = start.as_bytes().to_vec();
+            out.extend(pieces.concat());
+            if end {
+                out.extend_from_slice(b"\r\n\r\n");
+            }
+            out
+        },
+    )
 }
 
 /// What must hold of whatever was accepted, by the plainest means.
@@ -516,8 +644,16 @@ fn assert_unambiguous(bytes: &[u8], fields: &[Field]) {
         }
     }
     let lower = String::from_utf8_lossy(bytes).to_lowercase();
-    let lines = |name: &str| lower.split("\r\n").filter(|line| line.starts_with(name)).count();
-    assert!(lower.starts_with("http/") || lines("host:") <= 1, "{lower:?}");
+    let lines = |name: &str| {
+        lower
+            .split("\r\n")
+            .filter(|line| line.starts_with(name))
+            .count()
+    };
+    assert!(
+        lower.starts_with("http/") || lines("host:") <= 1,
+        "{lower:?}"
+    );
     let framings = lines("content-length:") + lines("transfer-encoding:");
     assert!(framings <= 1, "{lower:?}");
     // All lines but the first and the empty ones are fields.

@@ -244,7 +244,7 @@ class Controller:
             self._live.members.values(),
             self._live.runtime,
             self.snapshot(),
-            self.started_at,
+            self._live.joined,
             self._live.ejections,
         )
 

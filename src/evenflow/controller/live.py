@@ -94,6 +94,8 @@ class Live:
         self.runtime = Runtime()
         self.ejections: dict[Key, tuple[float, str]] = {}
         """Since when (Unix seconds) and why a member is ejected."""
+        self.joined: dict[Key, float] = {}
+        """Since when (Unix seconds) a member is there."""
         self.member_callbacks: list[Callable[[], None]] = []
         self.probe_callbacks: list[Callable[[list[ProbeResult]], None]] = []
         self._engine = engine
@@ -176,6 +178,10 @@ class Live:
         self.runtime.forget(gone)
         for key in gone:
             self.ejections.pop(key, None)
+            self.joined.pop(key, None)
+        now = time.time()
+        for key in wanted.members.keys() - self.joined.keys():
+            self.joined[key] = now
         self.runtime.ramps.update(swap.new_ramps)
         # A name may have resolved anew while the plan was on its way.
         self.runtime.resolutions = {

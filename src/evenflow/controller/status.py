@@ -57,14 +57,17 @@ def backend_statuses(
     members: Iterable[Member],
     runtime: Runtime,
     snapshot: Snapshot,
-    started_at: float,
+    joined: Mapping[Key, float],
     ejections: Mapping[Key, tuple[float, str]],
 ) -> list[BackendStatus]:
-    """All members, in the configuration's order. `ejections` has each one's time and reason."""
+    """All members, in the configuration's order.
+
+    `joined` has the Unix time since when each is there, `ejections` each one's time and reason.
+    """
     endpoints = {(entry["pool"], entry["id"]): entry for entry in snapshot["endpoints"]}
     now = time.monotonic()
     return [
-        _status(member, runtime, endpoints.get(member.key), started_at, ejections, now)
+        _status(member, runtime, endpoints.get(member.key), joined, ejections, now)
         for member in members
     ]
 
@@ -73,7 +76,7 @@ def _status(
     member: Member,
     runtime: Runtime,
     endpoint: EndpointSnapshot | None,
-    started_at: float,
+    joined: Mapping[Key, float],
     ejections: Mapping[Key, tuple[float, str]],
     now: float,
 ) -> BackendStatus:
@@ -81,7 +84,7 @@ def _status(
     verdict = runtime.verdicts.get(key)
     addresses = runtime.addresses(member)
     ejected_for_s = endpoint["ejected_for_s"] if endpoint is not None else 0.0
-    status, reason, since = _judged(member, verdict, started_at)
+    status, reason, since = _judged(member, verdict, joined.get(key, 0.0))
     if not addresses:
         resolution = runtime.resolutions.get(backend.target.address)
         status, reason = "unhealthy", resolution.error if resolution else "not resolved yet"
@@ -113,11 +116,9 @@ def _status(
     )
 
 
-def _judged(
-    member: Member, verdict: Verdict | None, started_at: float
-) -> tuple[Status, str, float]:
+def _judged(member: Member, verdict: Verdict | None, joined_at: float) -> tuple[Status, str, float]:
     if not member.health_check.enabled:
-        return "healthy", "health checks are off", started_at
+        return "healthy", "health checks are off", joined_at
     if verdict is None:
-        return "unknown", "not checked yet", started_at
-    return verdict.status, verdict.reason, verdict.since or started_at
+        return "unknown", "not checked yet", joined_at
+    return verdict.status, verdict.reason, verdict.since or joined_at

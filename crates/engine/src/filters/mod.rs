@@ -157,14 +157,15 @@ impl Chain {
                     self.checks.push((Arc::clone(tally), check));
                 }
                 plan::Filter::Limit(filter) => {
-                    let limiter = limiter_for(filter, limiters)
-                        .map_err(|error| at(error, "limit"))?;
-                    self.checks
-                        .push((Arc::clone(tally), Check::Rate(limiter)));
+                    let limiter =
+                        limiter_for(filter, limiters).map_err(|error| at(error, "limit"))?;
+                    self.checks.push((Arc::clone(tally), Check::Rate(limiter)));
                 }
                 plan::Filter::RequestHeaders(_) | plan::Filter::ResponseHeaders(_) => {}
                 plan::Filter::BodyLimit(limit) => {
-                    let bytes = self.body_limit.map_or(limit.bytes, |old| old.min(limit.bytes));
+                    let bytes = self
+                        .body_limit
+                        .map_or(limit.bytes, |old| old.min(limit.bytes));
                     self.body_limit = Some(bytes);
                 }
                 plan::Filter::Cors(cors) => {
@@ -193,7 +194,9 @@ impl Chain {
                     }
                 }
                 Check::Rate(limit) => {
-                    let decision = limit.limiter.check(rate_key(&limit.source.key, seen), seen.now_ns);
+                    let decision = limit
+                        .limiter
+                        .check(rate_key(&limit.source.key, seen), seen.now_ns);
                     if !decision.allowed {
                         tally.limited.fetch_add(1, Ordering::Relaxed);
                         if !limit.source.dry_run {
@@ -243,7 +246,11 @@ fn limiter_for(
         kept.source = filter.clone();
         return Ok(kept.clone());
     }
-    let limiter = Limiter::new(filter.requests_per_second, filter.burst, filter.max_keys as usize);
+    let limiter = Limiter::new(
+        filter.requests_per_second,
+        filter.burst,
+        filter.max_keys as usize,
+    );
     let named = NamedLimiter {
         source: filter.clone(),
         limiter: Arc::new(limiter),

@@ -41,6 +41,7 @@ pub fn request_id<'a>(head: &RequestHead, base: &'a [u8], origin: &Origin<'a>) -
 }
 
 /// The head to send to an endpoint.
+#[allow(clippy::too_many_lines)] // One line of the head after the other.
 pub fn request_head(
     out: &mut Vec<u8>,
     head: &RequestHead,

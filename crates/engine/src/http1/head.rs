@@ -209,6 +209,7 @@ pub struct ResponseHead {
 
 /// What the framing fields of a head add up to.
 #[derive(Default)]
+#[allow(clippy::struct_excessive_bools)] // Four facts that are independent of each other.
 struct Framing {
     content_length: Option<u64>,
     chunked: bool,
@@ -343,8 +344,7 @@ impl RequestHead {
         if target.len() > max_target {
             return Err(Reason::TargetTooLong);
         }
-        if bytes[method.len() + 1 + target.len()..][..1] != *b" "
-            || bytes[method.len() + 1] == b' '
+        if bytes[method.len() + 1 + target.len()..][..1] != *b" " || bytes[method.len() + 1] == b' '
         {
             return Err(Reason::BadRequest("The request line is not valid."));
         }
@@ -425,7 +425,8 @@ impl RequestHead {
             return bad("The request target is not valid.");
         }
         let host = self.host.get(bytes);
-        if !(host.is_empty() && self.version_10) && !valid_host(host) {
+        let absent = host.is_empty() && self.version_10;
+        if !absent && !valid_host(host) {
             return bad("The host is not valid.");
         }
         Ok(())

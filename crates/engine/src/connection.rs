@@ -1,0 +1,244 @@
+//! A client's connection: waiting for a request, reading its head, closing in order.
+
+use std::future::poll_fn;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::task::Poll;
+
+use crate::buffer::{Buffer, HEAD_BYTES};
+use crate::error::Reason;
+use crate::http1::encode::Origin;
+use crate::http1::head::{Known, RequestHead, Scan, scan};
+use crate::stream::Stream;
+use crate::table::{Listener, Table};
+use crate::timer::Slot;
+use crate::worker::Worker;
+
+/// How long bytes of a refused request are read and thrown away before the connection closes, so
+/// that the client gets to see the answer and not a reset.
+pub const LINGER_MS: u64 = 2_000;
+
+/// How many such bytes at the most.
+const LINGER_BYTES: usize = 1024 * 1024;
+
+/// A client's connection.
+#[derive(Debug)]
+pub struct Connection {
+    /// The worker that serves it.
+    pub worker: Rc<Worker>,
+    /// The socket.
+    pub stream: Stream,
+    /// Its deadline.
+    pub slot: Slot,
+    /// What was received and not used up yet.
+    pub buffer: Buffer,
+    /// The other end.
+    pub peer: Option<IpAddr>,
+    /// The listener's number.
+    pub listener: u32,
+}
+
+impl Connection {
+    /// Waits, without a buffer, for the next request's first bytes. `false`: none will come.
+    pub async fn await_request(&mut self) -> bool {
+        let spent = std::mem::take(&mut self.buffer);
+        self.worker.buffers.give(spent);
+        let Some(idle_ms) = self.rules(|listener| listener.timeouts.idle_ms) else {
+            return false;
+        };
+        self.slot.arm(self.worker.coarse_ms.get() + idle_ms);
+        let ready = poll_fn(|cx| {
+            if let Poll::Ready(ready) = self.stream.poll_read_ready(cx) {
+                return Poll::Ready(ready.is_ok());
+            }
+            let over =
+                self.slot.fired() || self.worker.draining.get() || self.rules(|_| ()).is_none();
+            if over {
+                Poll::Ready(false)
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
+        if ready {
+            self.buffer = self.worker.buffers.take(HEAD_BYTES);
+        }
+        ready
+    }
+
+    /// Something of the listener's rules; `None` when the listener is gone.
+    pub fn rules<T>(&self, get: impl FnOnce(&Listener) -> T) -> Option<T> {
+        let table = self.worker.table();
+        find_listener(&table, self.listener).map(get)
+    }
+
+    /// Closes in order: nothing more is written, what still comes is thrown away for a bounded
+    /// time. Closing with unread input would reset the connection under the answer.
+    pub async fn linger(&mut self) {
+        self.slot.arm(self.worker.coarse_ms.get() + LINGER_MS);
+        let mut discarded = 0;
+        let mut shut = false;
+        let mut sink = [0; 2048];
+        poll_fn(|cx| {
+            if !shut {
+                match self.stream.poll_shutdown(cx) {
+                    Poll::Ready(Ok(())) => shut = true,
+                    Poll::Ready(Err(_)) => return Poll::Ready(()),
+                    Poll::Pending => {}
+                }
+            }
+            loop {
+                if self.slot.fired() || discarded > LINGER_BYTES || self.worker.draining.get() {
+                    return Poll::Ready(());
+                }
+                match self.stream.poll_read(cx, &mut sink) {
+                    Poll::Ready(Ok(count)) if count > 0 => discarded += count,
+                    Poll::Ready(_) => return Poll::Ready(()),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+        })
+        .await;
+    }
+}
+
+pub fn find_listener(table: &Table, uid: u32) -> Option<&Listener> {
+    table.listeners.iter().find(|l| l.state.uid == uid)
+}
+
+/// Reads until a whole head is there. `Ok(false)`: the client closed without a request.
+pub async fn read_head(
+    connection: &mut Connection,
+    listener: &Listener,
+    head: &mut RequestHead,
+) -> Result<bool, Reason> {
+    let limits = &listener.limits;
+    let max_head = limits.head_bytes as usize;
+    let max_target = limits.target_bytes as usize;
+    let mut scanned = 0;
+    let mut armed = false;
+    let mut fresh = connection.buffer.is_empty();
+    loop {
+        if !fresh {
+            // One empty line before a request is passed over (RFC 9112 §2.2).
+            if scanned == 0 && connection.buffer.bytes().starts_with(b"\r\n") {
+                connection.buffer.consume(2);
+            }
+            let bytes = connection.buffer.bytes();
+            if let Some(first) = bytes.first()
+                && !first.is_ascii_alphanumeric()
+                && !b"!#$%&'*+-.^_`|~\r".contains(first)
+            {
+                return Err(Reason::BadRequest("The request line is not valid."));
+            }
+            match scan(bytes, scanned).map_err(Reason::BadRequest)? {
+                Scan::Complete(len) if len <= max_head => {
+                    head.parse(&bytes[..len], limits.headers as usize, max_target)?;
+                    return Ok(true);
+                }
+                Scan::Complete(_) => return Err(too_large(bytes, max_target)),
+                Scan::Partial(at) => {
+                    scanned = at;
+                    if bytes.len() >= max_head || (at == 0 && bytes.len() > max_target + 64) {
+                        return Err(too_large(bytes, max_target));
+                    }
+                }
+            }
+            if !armed {
+                armed = true;
+                let deadline = connection.worker.coarse_ms.get() + listener.timeouts.head_ms;
+                connection.slot.arm(deadline);
+            }
+        }
+        fresh = false;
+        if connection.buffer.spare().is_empty() {
+            connection.buffer.compact();
+            let size = (connection.buffer.size() * 2).min(max_head + HEAD_BYTES);
+            connection.buffer.grow(size);
+        }
+        let read = poll_fn(|cx| {
+            if armed && connection.slot.fired() {
+                return Poll::Ready(None);
+            }
+            let spare = connection.buffer.spare();
+            connection.stream.poll_read(cx, spare).map(Some)
+        })
+        .await;
+        match read {
+            None => return Err(Reason::HeadTimeout),
+            Some(Ok(count)) if count > 0 => connection.buffer.end += count,
+            Some(_) if connection.buffer.is_empty() => return Ok(false),
+            Some(Ok(_)) => return Err(Reason::BadRequest("The request head is cut short.")),
+            Some(Err(_)) => return Ok(false),
+        }
+    }
+}
+
+/// Which part of a head is too large: 414 when it is the first line, else 431.
+fn too_large(bytes: &[u8], max_target: usize) -> Reason {
+    let line = memchr::memchr(b'\n', bytes).unwrap_or(bytes.len());
+    if line > max_target {
+        Reason::TargetTooLong
+    } else {
+        Reason::HeadTooLarge
+    }
+}
+
+pub fn origin_of<'a>(
+    connection: &Connection,
+    listener: &Listener,
+    table: &'a Table,
+    head: &RequestHead,
+    id: &'a [u8],
+) -> Origin<'a> {
+    let peer = connection.peer;
+    let trusted = match (&listener.trusted, peer) {
+        (Some(set), Some(peer)) => set.permits(peer),
+        _ => false,
+    };
+    let client = if trusted {
+        client_behind_proxies(connection, listener, head).or(peer)
+    } else {
+        peer
+    };
+    Origin {
+        peer,
+        client,
+        trusted,
+        scheme: "http",
+        forwarded: listener.forwarded,
+        internal: false,
+        request_id: id,
+        server_name: &table.server_name,
+    }
+}
+
+/// The nearest address in `X-Forwarded-For` that is not a trusted proxy's: everything beyond it is
+/// only what that client claims.
+fn client_behind_proxies(
+    connection: &Connection,
+    listener: &Listener,
+    head: &RequestHead,
+) -> Option<IpAddr> {
+    let base = connection.buffer.bytes();
+    let set = listener.trusted.as_ref()?;
+    let mut nearest = None;
+    for field in head.fields.iter().rev() {
+        if field.known != Known::XForwardedFor {
+            continue;
+        }
+        for hop in field.value.get(base).rsplit(|&byte| byte == b',') {
+            let hop = std::str::from_utf8(hop.trim_ascii()).ok()?;
+            let ip = hop.parse::<IpAddr>().ok().or_else(|| {
+                let address = hop.parse::<std::net::SocketAddr>().ok()?;
+                Some(address.ip())
+            });
+            let Some(ip) = ip else { return nearest };
+            nearest = Some(ip);
+            if !set.permits(ip) {
+                return nearest;
+            }
+        }
+    }
+    nearest
+}

@@ -1,0 +1,124 @@
+//! What is noted of an exchange, and what is made of it at the end: counters and an access record.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use crate::access_log::Record;
+use crate::connection::{Connection, origin_of};
+use crate::error::Reason;
+use crate::http1::encode;
+use crate::lease::Lease;
+use crate::stats::method_label;
+use crate::table::{Listener, Route, Table};
+use crate::worker::Scratch;
+
+/// What is noted of an exchange while it runs, for the record at its end.
+#[derive(Debug)]
+pub struct Noted {
+    /// When its head was complete.
+    pub started: Instant,
+    /// The status of the answer; 0 before there is one.
+    pub status: u16,
+    /// Why it was not served as asked.
+    pub reason: Option<Reason>,
+    /// Endpoints it was sent to.
+    pub attempts: u32,
+    /// Bytes sent to the client.
+    pub sent: u64,
+    /// Bytes of body received from the client.
+    pub received: u64,
+}
+
+/// Counts the exchange and writes its access record.
+#[allow(clippy::too_many_arguments)] // All that is known of an exchange.
+pub fn record(
+    connection: &Connection,
+    table: &Table,
+    listener: &Listener,
+    scratch: &Scratch,
+    noted: &Noted,
+    route: Option<&Route>,
+    lease: Option<&Lease>,
+    id: &[u8],
+) {
+    let worker = &connection.worker;
+    let head = &scratch.request;
+    let base = connection.buffer.bytes();
+    let latency_ns = noted.started.elapsed().as_nanos() as u64;
+    let method = if head.len == 0 {
+        b""
+    } else {
+        head.method.get(base)
+    };
+    if !route.is_some_and(|route| route.internal) {
+        let mut stats = worker.stats.borrow_mut();
+        *stats
+            .methods
+            .entry((method_label(method), noted.status))
+            .or_default() += 1;
+        let uid = route.map_or(0, |route| route.uid);
+        stats.routes.entry(uid).or_default().record(latency_ns);
+        match lease.filter(|_| {
+            noted
+                .reason
+                .is_none_or(|reason| reason.status() != noted.status)
+        }) {
+            Some(lease) => {
+                let endpoint = stats.endpoint(lease.member().endpoint.uid);
+                endpoint.requests += 1;
+                endpoint.total.record(latency_ns);
+                endpoint.count_served(uid, noted.status, 1);
+            }
+            None => *stats.unserved.entry((uid, noted.status)).or_default() += 1,
+        }
+        if let Some(reason) = noted.reason {
+            *stats.errors.entry(reason.label()).or_default() += 1;
+        }
+    }
+    let sampled = noted.reason.is_some()
+        || noted.status >= 500
+        || table.access_sample >= 1.0
+        || fastrand::f64() < table.access_sample;
+    if table.access_log.is_none() || !sampled {
+        return;
+    }
+    let origin = origin_of(connection, listener, table, head, id);
+    let request_id = if head.len == 0 {
+        id
+    } else {
+        encode::request_id(head, base, &origin)
+    };
+    let field = |name: &[u8]| {
+        let mut fields = head.fields.iter();
+        fields
+            .find(|field| field.name.get(base).eq_ignore_ascii_case(name))
+            .map_or(&b""[..], |field| field.value.get(base))
+    };
+    let served = head.len > 0;
+    worker.log(&Record {
+        time_ns: SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_nanos() as u64)
+            .saturating_sub(latency_ns),
+        request_id,
+        client: origin.client,
+        method,
+        host: if served { head.host.get(base) } else { b"" },
+        target: if served { head.target.get(base) } else { b"" },
+        version: if head.version_10 {
+            "HTTP/1.0"
+        } else {
+            "HTTP/1.1"
+        },
+        status: noted.status,
+        bytes_sent: noted.sent,
+        bytes_received: noted.received,
+        route: route.map_or("", |route| &route.name),
+        pool: lease.map_or("", |lease| &lease.pool().name),
+        backend_id: lease.map_or("", |lease| &lease.member().endpoint.id),
+        attempts: noted.attempts,
+        latency_ns,
+        reason: noted.reason.map_or("", Reason::label),
+        user_agent: field(b"user-agent"),
+        referer: field(b"referer"),
+    });
+}

@@ -1,0 +1,136 @@
+//! Answers of the balancer's own, written to the client.
+
+use std::future::poll_fn;
+use std::task::Poll;
+
+use crate::answer::{self, Answer};
+use crate::buffer::Buffer;
+use crate::connection::{Connection, LINGER_MS};
+use crate::error::Reason;
+use crate::exchange::Next;
+use crate::http1::encode::{self, Delivery, Origin};
+use crate::http1::head::{Length, RequestHead};
+use crate::record::Noted;
+
+/// Answers with an error of the balancer's own.
+pub async fn refuse(
+    connection: &mut Connection,
+    head: &RequestHead,
+    noted: &mut Noted,
+    reason: Reason,
+    retry_after_ns: u64,
+    lines: &[u8],
+    id: &[u8],
+) -> Next {
+    noted.reason = Some(reason);
+    noted.status = reason.status();
+    if matches!(reason, Reason::ClientGone | Reason::ClientSlow) {
+        return Next::Drop;
+    }
+    let mut lines = lines.to_vec();
+    if reason == Reason::Limited {
+        answer::push_retry_after(&mut lines, retry_after_ns);
+    }
+    let base = connection.buffer.bytes();
+    let id = if head.len == 0 {
+        id
+    } else {
+        let listener = connection.rules(|listener| {
+            matches!((&listener.trusted, connection.peer), (Some(set), Some(peer)) if set.permits(peer))
+        });
+        let origin = Origin {
+            peer: connection.peer,
+            client: None,
+            trusted: listener == Some(true),
+            scheme: "http",
+            forwarded: false,
+            internal: false,
+            request_id: id,
+            server_name: "",
+        };
+        encode::request_id(head, base, &origin)
+    };
+    let body = answer::error_body(head, base, reason, id);
+    let answer = Answer {
+        status: reason.status(),
+        lines: &lines,
+        content: Some((body.0, &body.1)),
+        close: reason.closes(),
+    };
+    respond(connection, head, noted, &answer).await
+}
+
+/// Writes an answer of the balancer's own.
+pub async fn respond(
+    connection: &mut Connection,
+    head: &RequestHead,
+    noted: &mut Noted,
+    answer: &Answer<'_>,
+) -> Next {
+    noted.status = answer.status;
+    let whole = match head.length {
+        Length::None => true,
+        Length::Known(length) => {
+            // A body that is here already can be passed over.
+            let here = (connection.buffer.bytes().len() - head.len) as u64;
+            here >= length && head.len > 0
+        }
+        Length::Chunked | Length::UntilClose => false,
+    };
+    let keep = whole
+        && head.len > 0
+        && head.keep_alive
+        && !answer.close
+        && !connection.worker.draining.get();
+    let head_request = head.len > 0 && head.method.get(connection.buffer.bytes()) == b"HEAD";
+    let out = answer.encode(
+        &connection.worker,
+        Delivery {
+            version_10: head.version_10,
+            keep_alive: keep,
+            chunked: false,
+        },
+        head_request,
+    );
+    let write_ms = connection
+        .rules(|listener| listener.timeouts.write_ms)
+        .unwrap_or(LINGER_MS);
+    connection
+        .slot
+        .arm(connection.worker.coarse_ms.get() + write_ms);
+    let mut written = 0;
+    let done = poll_fn(|cx| {
+        while written < out.len() {
+            let slice = [std::io::IoSlice::new(&out[written..])];
+            match connection.stream.poll_write_vectored(cx, &slice) {
+                Poll::Ready(Ok(count)) if count > 0 => written += count,
+                Poll::Ready(_) => return Poll::Ready(false),
+                Poll::Pending if connection.slot.fired() => return Poll::Ready(false),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        Poll::Ready(true)
+    })
+    .await;
+    noted.sent += written as u64;
+    connection.worker.buffers.give_out(out);
+    if !done {
+        return Next::Drop;
+    }
+    if !keep {
+        return Next::Close;
+    }
+    if let Length::Known(length) = head.length {
+        // The head itself is taken off at the end of the exchange.
+        remove_body(&mut connection.buffer, head.len, length as usize);
+    }
+    Next::Keep
+}
+
+/// Takes a body that stands behind a head out of the buffer.
+fn remove_body(buffer: &mut Buffer, head: usize, body: usize) {
+    let bytes = buffer.bytes_mut();
+    let len = bytes.len();
+    bytes.copy_within(head + body..len, head);
+    buffer.end -= body;
+}
