@@ -92,15 +92,18 @@ def _evenflow(config: str) -> Iterator[tuple[int, subprocess.Popen[bytes], float
     command = [program, "serve", "--config", str(file)]
     with measure.running(command, log=log, cores=Placement.choose(1).proxy) as process:
         measure.wait_until_serving(port, process, log, limit_s=60)
-        yield port, process, time.monotonic() - begin
+        took = time.monotonic() - begin
+        # Requests are served before the balancer's own interface is loaded.
+        measure.wait_until_serving(port, process, log, path="/health/live")
+        yield port, process, took
 
 
-def _backends(origin: int, count: int) -> str:
+def _backends(origin: int, count: int, *, checked: bool = True) -> str:
     backends = [
         {"id": f"b{index}", "url": f"http://127.0.0.1:{origin}", "health_check_path": "/100b"}
         for index in range(count)
     ]
-    return json.dumps({"backends": backends})
+    return json.dumps({"backends": backends, "health_check": {"enabled": checked}})
 
 
 def _start(origin: int) -> dict[str, Any]:
@@ -155,13 +158,58 @@ def _use(connection: socket.socket) -> None:
 
 def _scale(origin: int, count: int, seconds: float) -> dict[str, Any]:
     result = {"cpu_us_1_backend": _loaded(origin, 1, seconds)}
+    result |= _nginx_growth(origin, count, seconds)
+    with _evenflow(_backends(origin, count, checked=False)) as (port, process, _):
+        result["cpu_us_many_unchecked"] = _cpu_us(port, process.pid, seconds, warm_up_s=5)
     with _evenflow(_backends(origin, count)) as (port, process, took):
         result["first_answer_s"] = took
         result["resident_mib"] = measure.resident_bytes(process.pid) / 2**20
+        _wait_until_checked(port)
+        result["idle_cpu_share"] = _idle_cpu_share(process.pid)
         result["cpu_us_many_backends"] = _cpu_us(port, process.pid, seconds, warm_up_s=5)
         result["growth"] = result["cpu_us_many_backends"] / result["cpu_us_1_backend"] - 1
         result |= _changes(port, origin, seconds)
     return result
+
+
+def _wait_until_checked(port: int, limit_s: float = 60) -> None:
+    """Wait for the first check of every backend, which come closer together than later ones."""
+    give_up = time.monotonic() + limit_s
+    while time.monotonic() < give_up:
+        _, listed = _timed(port, "GET", f"{API}/backends")
+        if all(backend["status"] != "unknown" for backend in listed["backends"]):
+            return
+        time.sleep(2)
+    raise RuntimeError(f"backends are still unchecked after {limit_s} s")
+
+
+def _idle_cpu_share(pid: int, seconds: float = 5) -> float:
+    """What health checks and housekeeping take of one core while no request comes."""
+    before = measure.cpu_s(pid)
+    time.sleep(seconds)
+    return (measure.cpu_s(pid) - before) / seconds
+
+
+def _nginx_growth(origin: int, count: int, seconds: float) -> dict[str, float]:
+    """What the same numbers of servers cost nginx, beside it."""
+    program = PROXIES["nginx"].find()
+    if not program:
+        return {}
+    directory = (WORK / "nginx").resolve()
+    directory.mkdir(exist_ok=True)
+    found = list[float]()
+    for servers in (1, count):
+        port = measure.free_ports(1)[0]
+        launch = PROXIES["nginx"].prepare(Setting(port, [origin] * servers, 1, directory), program)
+        file = directory / "nginx.conf"
+        text = file.read_text().replace("keepalive 256;", f"keepalive {max(256, servers)};")
+        file.write_text(text.replace("worker_connections 4096", "worker_connections 16384"))
+        log = directory / "output.log"
+        cores = Placement.choose(1).proxy
+        with measure.running(launch.command, log=log, cores=cores) as process:
+            measure.wait_until_serving(port, process, log)
+            found.append(_cpu_us(port, process.pid, seconds, warm_up_s=5))
+    return {"nginx_cpu_us_1_server": found[0], "nginx_cpu_us_many_servers": found[1]}
 
 
 def _loaded(origin: int, count: int, seconds: float) -> float:

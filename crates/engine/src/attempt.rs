@@ -21,6 +21,9 @@ use crate::table::{Listener, Route};
 use crate::upstream::{ConnectError, connect};
 use crate::worker::{Scratch, Worker};
 
+/// The most 1xx answers that are passed on before an answer must come.
+const MAX_INTERIM: usize = 32;
+
 /// A connection to an endpoint whose answer has begun.
 #[derive(Debug)]
 pub struct Upstream {
@@ -167,7 +170,7 @@ impl Attempt<'_> {
             // It may have answered before it closed.
             Err(Some(_)) | Ok(()) => {}
         }
-        loop {
+        for _ in 0..=MAX_INTERIM {
             let step = self
                 .await_head(&worker, &mut upstream, body, reused, try_deadline)
                 .await;
@@ -207,6 +210,9 @@ impl Attempt<'_> {
                 .observe_latency(latency.as_secs_f32() * 1000.0, worker.coarse_ms.get());
             return Ok(upstream);
         }
+        worker.buffers.give(upstream.buffer);
+        let reason = Reason::UpstreamProtocol("The backend sends interim answers without end.");
+        Err(Failure::new(ErrorKind::Protocol, reason))
     }
 
     async fn connect(&self, worker: &Worker) -> Result<Stream, Failure> {

@@ -29,11 +29,22 @@ pub struct Origin<'a> {
     pub server_name: &'a str,
 }
 
+/// Fields that every request sent to an endpoint has, the control plane's own aside.
+const MADE_HERE: [&[u8]; 6] = [
+    b"via",
+    b"x-forwarded-for",
+    b"x-forwarded-host",
+    b"x-forwarded-proto",
+    b"x-real-ip",
+    b"x-request-id",
+];
+
 /// The identifier that goes with a request: a trusted proxy's, or the one made here.
 pub fn request_id<'a>(head: &RequestHead, base: &'a [u8], origin: &Origin<'a>) -> &'a [u8] {
     if origin.trusted {
-        let field = head.fields.iter().find(|f| f.known == Known::XRequestId);
-        if let Some(field) = field.filter(|f| !f.value.is_empty()) {
+        let mut fields = head.fields.iter();
+        let field = fields.find(|f| f.known == Known::XRequestId && !f.value.is_empty());
+        if let Some(field) = field {
             return field.value.get(base);
         }
     }
@@ -52,8 +63,17 @@ pub fn request_head(
     out.extend_from_slice(head.method.get(base));
     out.push(b' ');
     let target = head.target.get(base);
-    // An absolute target without a path asks for the root.
-    out.extend_from_slice(if target.is_empty() { b"/" } else { target });
+    match target.first() {
+        // An absolute target without a path is for the server as a whole with OPTIONS, else for
+        // the root (RFC 9112 §3.2.4).
+        None if head.method.get(base) == b"OPTIONS" => out.push(b'*'),
+        None => out.push(b'/'),
+        Some(b'?') => {
+            out.push(b'/');
+            out.extend_from_slice(target);
+        }
+        Some(_) => out.extend_from_slice(target),
+    }
     out.extend_from_slice(b" HTTP/1.1\r\n");
     if !edit.removes(b"host") {
         out.extend_from_slice(b"host: ");
@@ -61,7 +81,11 @@ pub fn request_head(
         out.extend_from_slice(b"\r\n");
     }
     let keep_forwarding = origin.trusted || origin.internal;
-    let (mut has_proto, mut has_host, mut has_real_ip, mut has_id) = (false, false, false, false);
+    // What an edit removes or sets is not added here either.
+    let mut has_proto = edit.removes(b"x-forwarded-proto");
+    let mut has_host = edit.removes(b"x-forwarded-host");
+    let mut has_real_ip = edit.removes(b"x-real-ip");
+    let mut has_id = edit.removes(b"x-request-id");
     let mut has_forwarded_for = false;
     head.copy_fields(base, out, |field| {
         if field.connection_only || edit.removes(field.name.get(base)) {
@@ -112,7 +136,9 @@ pub fn request_head(
         out.extend_from_slice(origin.scheme.as_bytes());
         out.extend_from_slice(b"\r\n");
     } else {
-        if let Some(peer) = origin.peer {
+        if let Some(peer) = origin.peer
+            && !edit.removes(b"x-forwarded-for")
+        {
             out.extend_from_slice(b"x-forwarded-for: ");
             if has_forwarded_for && origin.trusted {
                 for field in &head.fields {
@@ -145,11 +171,11 @@ pub fn request_head(
             out.extend_from_slice(origin.request_id);
             out.extend_from_slice(b"\r\n");
         }
-        if origin.forwarded {
+        if origin.forwarded && !edit.removes(b"forwarded") {
             push_forwarded(out, head, base, origin);
         }
     }
-    if !origin.internal {
+    if !origin.internal && !edit.removes(b"via") {
         out.extend_from_slice(if head.version_10 {
             b"via: 1.0 "
         } else {
@@ -158,7 +184,9 @@ pub fn request_head(
         out.extend_from_slice(origin.server_name.as_bytes());
         out.extend_from_slice(b"\r\n");
     }
-    edit.append(out, |name| has_field(&head.fields, base, name));
+    edit.append(out, |name| {
+        (!origin.internal && MADE_HERE.contains(&name)) || has_field(&head.fields, base, name)
+    });
     out.extend_from_slice(b"\r\n");
 }
 
@@ -235,7 +263,10 @@ pub fn response_head(
         !field.connection_only
             && match field.known {
                 Known::TransferEncoding | Known::Connection | Known::HopByHop | Known::Own => false,
-                Known::ContentLength => !delivery.chunked,
+                // Without a body there must be no length either (RFC 9110 §8.6).
+                Known::ContentLength => {
+                    !delivery.chunked && head.status >= 200 && head.status != 204
+                }
                 _ => {
                     let name = field.name.get(base);
                     !edit.removes(name) && !cors.is_some_and(|cors| cors.replaces(name))

@@ -170,7 +170,8 @@ pub fn scan(bytes: &[u8], from: usize) -> Result<Scan, &'static str> {
 pub struct RequestHead {
     /// The method as sent.
     pub method: Span,
-    /// The target to forward: origin form, or `*`.
+    /// The target to forward: origin form, `*`, or what follows the authority of an absolute target,
+    /// which may lack the path.
     pub target: Span,
     /// The host the request is for, with its port if it has one; empty for HTTP/1.0 without one.
     pub host: Span,
@@ -415,7 +416,7 @@ impl RequestHead {
                 .iter()
                 .position(|byte| matches!(byte, b'/' | b'?'))
                 .unwrap_or(rest.len());
-            if rest.get(end) == Some(&b'?') || end == 0 {
+            if end == 0 {
                 return bad("The request target is not valid.");
             }
             self.host = Span::of(bytes, &rest[..end]);
@@ -498,8 +499,13 @@ fn valid_host(host: &[u8]) -> bool {
         (name, &host[end..])
     };
     let port_fits = match port {
-        [] => true,
-        [b':', digits @ ..] => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
+        [] | [b':'] => true,
+        [b':', digits @ ..] if digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit) => {
+            let number = digits
+                .iter()
+                .fold(0, |sum, digit| sum * 10 + u32::from(digit - b'0'));
+            number <= u32::from(u16::MAX)
+        }
         _ => false,
     };
     !name.is_empty() && port_fits

@@ -1,0 +1,566 @@
+//! What is written reads back the same: one framing, one host, nothing of this connection only, and
+//! no word on the client but the balancer's.
+
+use std::net::IpAddr;
+
+use evenflow_engine::filters::cors::Cors;
+use evenflow_engine::filters::headers::Edit;
+use evenflow_engine::http1::encode::{
+    Delivery, Origin, own_head, push_ip, push_number, request_head, request_id, response_head,
+};
+use evenflow_engine::http1::head::{Known, Length, RequestHead, ResponseHead};
+use evenflow_engine::plan::{self, HeaderEdit};
+use proptest::prelude::*;
+
+const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
+const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 9));
+
+fn origin() -> Origin<'static> {
+    Origin {
+        peer: Some(PEER),
+        client: Some(PEER),
+        trusted: false,
+        scheme: "http",
+        forwarded: false,
+        internal: false,
+        request_id: b"made-here",
+        server_name: "evenflow",
+    }
+}
+
+fn trusted() -> Origin<'static> {
+    Origin {
+        trusted: true,
+        client: Some(CLIENT),
+        ..origin()
+    }
+}
+
+fn internal() -> Origin<'static> {
+    Origin {
+        internal: true,
+        ..origin()
+    }
+}
+
+fn request(lines: &[&str]) -> (RequestHead, Vec<u8>) {
+    let bytes = format!("{}\r\n\r\n", lines.join("\r\n")).into_bytes();
+    let mut head = RequestHead::default();
+    head.parse(&bytes, 100, 8192).unwrap();
+    (head, bytes)
+}
+
+/// The lines sent to an endpoint, without the empty one at the end.
+fn sent(lines: &[&str], origin: &Origin<'_>, edit: &Edit) -> Vec<String> {
+    let (head, bytes) = request(lines);
+    let mut out = Vec::new();
+    request_head(&mut out, &head, &bytes, origin, edit);
+    let text = String::from_utf8(out).unwrap();
+    let text = text.strip_suffix("\r\n\r\n").unwrap();
+    text.split("\r\n").map(str::to_owned).collect()
+}
+
+fn plain(lines: &[&str], origin: &Origin<'_>) -> Vec<String> {
+    sent(lines, origin, &Edit::default())
+}
+
+/// The values of a field, in order.
+fn values<'a>(lines: &'a [String], name: &str) -> Vec<&'a str> {
+    lines
+        .iter()
+        .skip(1)
+        .filter_map(|line| line.split_once(':'))
+        .filter(|(found, _)| found.eq_ignore_ascii_case(name))
+        .map(|(_, value)| value.trim())
+        .collect()
+}
+
+fn fields(list: &[(&str, &str)]) -> Vec<(String, String)> {
+    let owned = list.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+    owned.collect()
+}
+
+#[test]
+fn a_plain_request_gets_the_forwarding_headers() {
+    let lines = plain(&["GET /a?b HTTP/1.1", "Host: site:81", "Accept: */*"], &origin());
+    assert_eq!(
+        lines,
+        [
+            "GET /a?b HTTP/1.1",
+            "host: site:81",
+            "Accept: */*",
+            "x-forwarded-for: 192.0.2.7",
+            "x-real-ip: 192.0.2.7",
+            "x-forwarded-proto: http",
+            "x-forwarded-host: site:81",
+            "x-request-id: made-here",
+            "via: 1.1 evenflow",
+        ]
+    );
+}
+
+#[test]
+fn the_target_is_written_in_origin_form() {
+    let cases = [
+        ("GET http://other/x?y HTTP/1.1", "GET /x?y HTTP/1.1", "other"),
+        ("GET http://other:8080 HTTP/1.1", "GET / HTTP/1.1", "other:8080"),
+        ("OPTIONS http://other HTTP/1.1", "OPTIONS * HTTP/1.1", "other"),
+        ("OPTIONS http://other/ HTTP/1.1", "OPTIONS / HTTP/1.1", "other"),
+        ("OPTIONS * HTTP/1.1", "OPTIONS * HTTP/1.1", "site"),
+        ("GET //a/../%41 HTTP/1.1", "GET //a/../%41 HTTP/1.1", "site"),
+        ("GET /x HTTP/1.0", "GET /x HTTP/1.1", "site"),
+    ];
+    for (line, written, host) in cases {
+        let lines = plain(&[line, "Host: site"], &origin());
+        assert_eq!(lines[0], written);
+        assert_eq!(values(&lines, "host"), [host], "{line}");
+    }
+}
+
+#[test]
+fn what_concerns_the_clients_connection_stays_behind() {
+    let lines = plain(
+        &[
+            "GET / HTTP/1.1",
+            "Host: a",
+            "Connection: keep-alive, X-Hop, Upgrade, TE",
+            "X-Hop: 1",
+            "Keep-Alive: timeout=5",
+            "Proxy-Connection: keep-alive",
+            "TE: trailers",
+            "Upgrade: websocket",
+            "X-Stays: 1",
+        ],
+        &origin(),
+    );
+    for name in ["connection", "x-hop", "keep-alive", "proxy-connection", "te", "upgrade"] {
+        assert_eq!(values(&lines, name), [""; 0], "{name}");
+    }
+    assert_eq!(values(&lines, "x-stays"), ["1"]);
+}
+
+const CLAIMS: [&str; 11] = [
+    "GET / HTTP/1.1",
+    "Host: a",
+    "X-Forwarded-For: 203.0.113.9, 198.51.100.1",
+    "X-Forwarded-For: 198.51.100.2",
+    "X-Forwarded-Proto: https",
+    "X-Forwarded-Host: front",
+    "X-Real-IP: 203.0.113.9",
+    "X-Request-ID: theirs",
+    "Forwarded: for=203.0.113.9",
+    "Via: 1.1 front",
+    "Evenflow-Client: 127.0.0.1",
+];
+
+#[test]
+fn an_unknown_peers_claims_are_replaced() {
+    let lines = plain(&CLAIMS, &origin());
+    assert_eq!(values(&lines, "x-forwarded-for"), ["192.0.2.7"]);
+    assert_eq!(values(&lines, "x-forwarded-proto"), ["http"]);
+    assert_eq!(values(&lines, "x-forwarded-host"), ["a"]);
+    assert_eq!(values(&lines, "x-real-ip"), ["192.0.2.7"]);
+    assert_eq!(values(&lines, "x-request-id"), ["made-here"]);
+    assert_eq!(values(&lines, "forwarded"), [""; 0]);
+    assert_eq!(values(&lines, "via"), ["1.1 front", "1.1 evenflow"]);
+    assert_eq!(values(&lines, "evenflow-client"), [""; 0]);
+}
+
+#[test]
+fn a_trusted_proxys_claims_are_kept_and_the_proxy_is_added() {
+    let lines = plain(&CLAIMS, &trusted());
+    assert_eq!(
+        values(&lines, "x-forwarded-for"),
+        ["203.0.113.9, 198.51.100.1, 198.51.100.2, 192.0.2.7"]
+    );
+    assert_eq!(values(&lines, "x-forwarded-proto"), ["https"]);
+    assert_eq!(values(&lines, "x-forwarded-host"), ["front"]);
+    assert_eq!(values(&lines, "x-real-ip"), ["203.0.113.9"]);
+    assert_eq!(values(&lines, "x-request-id"), ["theirs"]);
+    assert_eq!(values(&lines, "forwarded"), ["for=203.0.113.9"]);
+    assert_eq!(values(&lines, "evenflow-client"), [""; 0]);
+}
+
+#[test]
+fn a_trusted_proxy_that_says_nothing_is_told_of() {
+    let lines = plain(&["GET / HTTP/1.0", "Host: a"], &trusted());
+    assert_eq!(values(&lines, "x-forwarded-for"), ["192.0.2.7"]);
+    assert_eq!(values(&lines, "x-real-ip"), ["203.0.113.9"]);
+    assert_eq!(values(&lines, "x-request-id"), ["made-here"]);
+    assert_eq!(values(&lines, "via"), ["1.0 evenflow"]);
+}
+
+#[test]
+fn the_control_plane_sees_what_the_client_sent_and_who_it_is() {
+    let lines = plain(&CLAIMS, &internal());
+    assert_eq!(
+        values(&lines, "x-forwarded-for"),
+        ["203.0.113.9, 198.51.100.1", "198.51.100.2"]
+    );
+    assert_eq!(values(&lines, "x-forwarded-host"), ["front"]);
+    assert_eq!(values(&lines, "forwarded"), ["for=203.0.113.9"]);
+    assert_eq!(values(&lines, "via"), ["1.1 front"]);
+    assert_eq!(values(&lines, "x-request-id"), ["theirs"]);
+    assert_eq!(values(&lines, "evenflow-client"), ["192.0.2.7"]);
+    assert_eq!(values(&lines, "evenflow-scheme"), ["http"]);
+    let unix = Origin {
+        peer: None,
+        ..internal()
+    };
+    let lines = plain(&CLAIMS, &unix);
+    assert_eq!(values(&lines, "evenflow-client"), ["unix"]);
+}
+
+#[test]
+fn forwarded_is_written_where_wanted() {
+    let wanted = Origin {
+        forwarded: true,
+        ..origin()
+    };
+    let lines = ["GET / HTTP/1.1", "Host: a:1", "Forwarded: for=claimed"];
+    assert_eq!(
+        values(&plain(&lines, &wanted), "forwarded"),
+        ["for=192.0.2.7;host=\"a:1\";proto=http"]
+    );
+    let v6 = Origin {
+        peer: Some("2001:db8::1".parse().unwrap()),
+        trusted: true,
+        ..wanted
+    };
+    assert_eq!(
+        values(&plain(&lines, &v6), "forwarded"),
+        ["for=claimed", "for=\"[2001:db8::1]\";host=\"a:1\";proto=http"]
+    );
+    let unix = Origin {
+        peer: None,
+        client: None,
+        ..wanted
+    };
+    let lines = plain(&lines, &unix);
+    assert_eq!(values(&lines, "forwarded"), ["for=unknown;host=\"a:1\";proto=http"]);
+    assert_eq!(values(&lines, "x-forwarded-for"), [""; 0]);
+}
+
+#[test]
+fn an_expectation_is_passed_on_where_it_counts() {
+    let head = |version| ["POST / HTTP/", version].concat();
+    for (version, expected) in [("1.1", 1), ("1.0", 0)] {
+        let line = head(version);
+        let lines = [&line, "Host: a", "Expect: 100-continue", "Content-Length: 1"];
+        assert_eq!(values(&plain(&lines, &origin()), "expect").len(), expected);
+    }
+}
+
+#[test]
+fn a_body_keeps_its_framing() {
+    let known = plain(&["POST / HTTP/1.1", "Host: a", "Content-Length: 5"], &origin());
+    assert_eq!(values(&known, "content-length"), ["5"]);
+    let chunked = plain(&["POST / HTTP/1.1", "Host: a", "Transfer-Encoding: Chunked"], &origin());
+    assert_eq!(values(&chunked, "transfer-encoding"), ["chunked"]);
+    assert_eq!(values(&chunked, "content-length"), [""; 0]);
+}
+
+#[test]
+fn an_edit_has_the_last_word_on_the_balancers_own_fields() {
+    let names = ["X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Real-IP",
+        "X-Request-ID", "Via", "Forwarded"];
+    let origins = [origin(), trusted()].map(|origin| Origin {
+        forwarded: true,
+        ..origin
+    });
+    for origin in origins {
+        for name in names {
+            let set = Edit::compile(&HeaderEdit {
+                set: fields(&[(name, "edited")]),
+                ..HeaderEdit::default()
+            });
+            let lines = sent(&CLAIMS, &origin, &set.unwrap());
+            assert_eq!(values(&lines, name), ["edited"], "set {name}");
+            let remove = Edit::compile(&HeaderEdit {
+                remove: vec![name.into()],
+                ..HeaderEdit::default()
+            });
+            let lines = sent(&CLAIMS, &origin, &remove.unwrap());
+            assert_eq!(values(&lines, name), [""; 0], "remove {name}");
+        }
+    }
+}
+
+#[test]
+fn a_default_gives_way_to_what_the_balancer_adds() {
+    let edit = Edit::compile(&HeaderEdit {
+        default: fields(&[("X-Request-ID", "d"), ("Via", "d"), ("X-New", "d"), ("accept", "d")]),
+        ..HeaderEdit::default()
+    });
+    let lines = sent(&["GET / HTTP/1.1", "Host: a", "Accept: b"], &origin(), &edit.unwrap());
+    assert_eq!(values(&lines, "x-request-id"), ["made-here"]);
+    assert_eq!(values(&lines, "via"), ["1.1 evenflow"]);
+    assert_eq!(values(&lines, "x-new"), ["d"]);
+    assert_eq!(values(&lines, "accept"), ["b"]);
+}
+
+#[test]
+fn the_host_can_be_set_and_stays_one() {
+    let edit = Edit::compile(&HeaderEdit {
+        set: fields(&[("Host", "inner")]),
+        ..HeaderEdit::default()
+    });
+    let lines = sent(&["GET / HTTP/1.1", "Host: outer"], &origin(), &edit.unwrap());
+    assert_eq!(values(&lines, "host"), ["inner"]);
+    assert_eq!(values(&lines, "x-forwarded-host"), ["outer"]);
+}
+
+#[test]
+fn a_requests_identifier_is_a_trusted_proxys_or_made_here() {
+    let cases: [(&[&str], Origin<'_>, &str); 4] = [
+        (&["X-Request-ID: theirs"], origin(), "made-here"),
+        (&["X-Request-ID: theirs"], trusted(), "theirs"),
+        (&["X-Request-ID:", "X-Request-ID: second"], trusted(), "second"),
+        (&[], trusted(), "made-here"),
+    ];
+    for (lines, origin, id) in cases {
+        let lines = [&["GET / HTTP/1.1", "Host: a"], lines].concat();
+        let (head, bytes) = request(&lines);
+        assert_eq!(request_id(&head, &bytes, &origin), id.as_bytes());
+        assert_eq!(values(&plain(&lines, &origin), "x-request-id"), [id]);
+    }
+}
+
+fn response(lines: &[&str], head_request: bool) -> (ResponseHead, Vec<u8>) {
+    let bytes = format!("{}\r\n\r\n", lines.join("\r\n")).into_bytes();
+    let mut head = ResponseHead::default();
+    head.parse(&bytes, head_request).unwrap();
+    (head, bytes)
+}
+
+const KEPT: Delivery = Delivery {
+    version_10: false,
+    keep_alive: true,
+    chunked: false,
+};
+
+fn delivered(lines: &[&str], delivery: Delivery, edit: &Edit, cors: Option<&Cors>) -> Vec<String> {
+    let (head, bytes) = response(lines, false);
+    let mut out = Vec::new();
+    response_head(&mut out, &head, &bytes, delivery, edit, cors);
+    let text = String::from_utf8(out).unwrap();
+    let text = text.strip_suffix("\r\n").unwrap();
+    text.split("\r\n").map(str::to_owned).collect()
+}
+
+#[test]
+fn an_answer_passes_as_it_was_sent() {
+    let lines = ["HTTP/1.1 200 Fine", "Server:x", "Set-Cookie: a=1", "set-cookie: b=2",
+        "Content-Length: 5"];
+    assert_eq!(delivered(&lines, KEPT, &Edit::default(), None), lines);
+}
+
+#[test]
+fn an_answers_connection_fields_stay_behind() {
+    let lines = delivered(
+        &["HTTP/1.0 200 OK", "Connection: close, X-Hop", "X-Hop: 1", "Keep-Alive: x",
+            "Proxy-Connection: x", "Upgrade: h2c", "Evenflow-Client: x", "Content-Length: 1"],
+        KEPT,
+        &Edit::default(),
+        None,
+    );
+    assert_eq!(lines, ["HTTP/1.1 200 OK", "Content-Length: 1"]);
+}
+
+#[test]
+fn an_answer_is_framed_as_the_client_can_take_it() {
+    let cases: [(&[&str], Delivery, &[&str]); 7] = [
+        (&["Transfer-Encoding: chunked"], Delivery { chunked: true, ..KEPT },
+            &["transfer-encoding: chunked"]),
+        (&[], Delivery { chunked: true, ..KEPT }, &["transfer-encoding: chunked"]),
+        (&["Transfer-Encoding: chunked"], Delivery { version_10: true, keep_alive: false, ..KEPT },
+            &["connection: close"]),
+        (&["Content-Length: 3"], Delivery { version_10: true, ..KEPT },
+            &["Content-Length: 3", "connection: keep-alive"]),
+        (&["Content-Length: 3"], Delivery { keep_alive: false, ..KEPT },
+            &["Content-Length: 3", "connection: close"]),
+        (&["Content-Length: 3"], Delivery { chunked: true, ..KEPT },
+            &["transfer-encoding: chunked"]),
+        (&["Content-Length: 3"], KEPT, &["Content-Length: 3"]),
+    ];
+    for (fields, delivery, expected) in cases {
+        let lines = [&["HTTP/1.1 200 OK"], fields].concat();
+        let found = delivered(&lines, delivery, &Edit::default(), None);
+        assert_eq!(found[1..], *expected, "{fields:?} {delivery:?}");
+    }
+}
+
+#[test]
+fn an_answer_that_has_no_body_has_no_length() {
+    for (status, length) in [("103 Early Hints", 0), ("204 No Content", 0), ("304 Same", 1)] {
+        let line = format!("HTTP/1.1 {status}");
+        let lines = delivered(&[&line, "Content-Length: 3"], KEPT, &Edit::default(), None);
+        assert_eq!(values(&lines, "content-length").len(), length, "{status}");
+    }
+}
+
+#[test]
+fn an_answer_is_edited() {
+    let edit = Edit::compile(&HeaderEdit {
+        remove: vec!["server".into()],
+        set: fields(&[("X-Frame-Options", "DENY")]),
+        default: fields(&[("Cache-Control", "no-store"), ("X-New", "1")]),
+        ..HeaderEdit::default()
+    });
+    let lines = delivered(
+        &["HTTP/1.1 200 OK", "Server: x", "x-frame-options: no", "cache-control: public",
+            "Content-Length: 0"],
+        KEPT,
+        &edit.unwrap(),
+        None,
+    );
+    assert_eq!(
+        lines,
+        ["HTTP/1.1 200 OK", "cache-control: public", "Content-Length: 0",
+            "X-Frame-Options: DENY", "X-New: 1"]
+    );
+}
+
+#[test]
+fn an_endpoints_own_cross_origin_fields_are_replaced() {
+    let cors = Cors::compile(&plan::Cors {
+        allow_origins: vec!["https://a.example".into()],
+        allow_methods: vec!["GET".into()],
+        allow_headers: Vec::new(),
+        expose_headers: Vec::new(),
+        allow_credentials: false,
+        max_age_s: 1,
+    });
+    let lines = delivered(
+        &["HTTP/1.1 200 OK", "Access-Control-Allow-Origin: *", "Vary: Accept", "Content-Length: 0"],
+        KEPT,
+        &Edit::default(),
+        Some(&cors.unwrap()),
+    );
+    assert_eq!(values(&lines, "access-control-allow-origin"), [""; 0]);
+    assert_eq!(values(&lines, "vary"), ["Accept"]);
+}
+
+#[test]
+fn an_answer_of_the_balancers_own_is_whole() {
+    let mut out = Vec::new();
+    own_head(&mut out, 503, b"today", Some(("text/plain", 12)), KEPT);
+    assert_eq!(
+        String::from_utf8(out).unwrap(),
+        "HTTP/1.1 503 Service Unavailable\r\ndate: today\r\ncontent-type: text/plain\r\n\
+         content-length: 12\r\n"
+    );
+    let mut out = Vec::new();
+    let closing = Delivery {
+        keep_alive: false,
+        ..KEPT
+    };
+    own_head(&mut out, 204, b"today", None, closing);
+    assert_eq!(
+        String::from_utf8(out).unwrap(),
+        "HTTP/1.1 204 No Content\r\ndate: today\r\nconnection: close\r\n"
+    );
+}
+
+/// Heads that the parser takes, with a bit of everything.
+fn heads() -> impl Strategy<Value = Vec<String>> {
+    let line = prop::sample::select(vec![
+        "GET / HTTP/1.1", "POST /a?b HTTP/1.1", "GET http://other/x HTTP/1.1", "GET /y HTTP/1.0",
+        "OPTIONS * HTTP/1.1", "OPTIONS http://other HTTP/1.1",
+    ]);
+    let framing = prop::sample::select(vec![
+        "X-None: 1", "Content-Length: 0", "Content-Length: 17", "Transfer-Encoding: chunked",
+    ]);
+    let field = prop::sample::select(vec![
+        "Connection: close", "Connection: keep-alive, x-hop, host, via", "X-Hop: 1", "TE: trailers",
+        "Upgrade: x", "Keep-Alive: 1", "Via: 1.1 x", "Evenflow-Client: 127.0.0.1",
+        "evenflow-scheme: https", "X-Forwarded-For: 10.0.0.1", "X-Forwarded-For:", "X-Real-IP: 1",
+        "X-Request-ID: a b", "X-Request-ID:", "Forwarded: for=x", "Expect: 100-continue",
+        "Cookie: a=b", "Date: x", "Proxy-Connection: y", "X-Any: \t1 ",
+    ]);
+    (line, framing, prop::collection::vec(field, 0..8), 0..8_usize).prop_map(
+        |(line, framing, fields, at)| {
+            let mut lines: Vec<String> = [line, "Host: site:8"].map(Into::into).to_vec();
+            lines.extend(fields.into_iter().map(Into::into));
+            if !(line.ends_with("1.0") && framing.starts_with("Transfer")) {
+                lines.insert(1 + at.min(lines.len() - 1), framing.into());
+            }
+            lines
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    #[test]
+    fn what_is_sent_reads_back_with_the_same_meaning(
+        lines in heads(),
+        is_trusted: bool,
+        is_internal: bool,
+        forwarded: bool,
+    ) {
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        let (head, bytes) = request(&lines);
+        let origin = Origin { trusted: is_trusted, internal: is_internal, forwarded, ..origin() };
+        let mut out = Vec::new();
+        request_head(&mut out, &head, &bytes, &origin, &Edit::default());
+        let mut again = RequestHead::default();
+        prop_assert_eq!(again.parse(&out, 100, 8192), Ok(()));
+        prop_assert_eq!(again.length, head.length);
+        prop_assert_eq!(again.host.get(&out), head.host.get(&bytes));
+        prop_assert_eq!(again.path(&out), match again.target.get(&out) {
+            b"*" => b"*",
+            _ => head.path(&bytes),
+        });
+        prop_assert_eq!(again.method.get(&out), head.method.get(&bytes));
+        prop_assert!(!again.version_10 && again.keep_alive);
+        prop_assert_eq!(again.expects_continue, head.expects_continue);
+        let count = |known| again.fields.iter().filter(|f| f.known == known).count();
+        prop_assert_eq!(count(Known::HopByHop) + count(Known::Connection), 0);
+        prop_assert_eq!(count(Known::Own), if is_internal { 2 } else { 0 });
+        prop_assert!(count(Known::ContentLength) + count(Known::TransferEncoding) <= 1);
+        if !is_internal {
+            prop_assert_eq!(count(Known::XForwardedFor), 1);
+            prop_assert_eq!(count(Known::XRequestId), 1);
+            prop_assert!(count(Known::XForwardedProto) == 1 && count(Known::XForwardedHost) == 1);
+            prop_assert!(count(Known::XRealIp) >= 1);
+        }
+    }
+
+    #[test]
+    fn what_is_delivered_reads_back_with_the_same_meaning(
+        fields in prop::collection::vec(prop::sample::select(vec![
+            "Connection: close, x-hop", "X-Hop: 1", "Keep-Alive: 1", "Upgrade: x", "Via: a",
+            "Evenflow-X: 1", "Date: x", "X-Any: \t1 ", "Server:", "Trailer: x",
+        ]), 0..6),
+        framing in prop::sample::select(vec!["X: 1", "Content-Length: 4", "Transfer-Encoding: chunked"]),
+        status in prop::sample::select(vec!["200 OK", "404", "500 Bad \u{e4}", "999 X"]),
+        keep_alive: bool,
+    ) {
+        let line = format!("HTTP/1.1 {status}");
+        let lines: Vec<&str> = [line.as_str(), framing].into_iter().chain(fields).collect();
+        let (head, bytes) = response(&lines, false);
+        let chunked = matches!(head.length, Length::Chunked | Length::UntilClose);
+        let delivery = Delivery { version_10: false, keep_alive, chunked };
+        let mut out = Vec::new();
+        response_head(&mut out, &head, &bytes, delivery, &Edit::default(), None);
+        out.extend_from_slice(b"\r\n");
+        let mut again = ResponseHead::default();
+        prop_assert_eq!(again.parse(&out, false), Ok(()));
+        prop_assert_eq!(again.status, head.status);
+        prop_assert_eq!(again.keep_alive, keep_alive);
+        prop_assert_eq!(again.length, if chunked { Length::Chunked } else { head.length });
+        let count = |known| again.fields.iter().filter(|f| f.known == known).count();
+        prop_assert_eq!(count(Known::HopByHop) + count(Known::Own), 0);
+    }
+
+    #[test]
+    fn addresses_and_numbers_are_written_as_everybody_does(ip: IpAddr, number: u64) {
+        let mut out = Vec::new();
+        push_ip(&mut out, ip);
+        out.push(b' ');
+        push_number(&mut out, number);
+        prop_assert_eq!(String::from_utf8(out).unwrap(), format!("{ip} {number}"));
+    }
+}
