@@ -1,5 +1,9 @@
 """The Rust engine as Python sees it: JSON documents in and out, one exception class."""
 
+from typing import Self, final
+
+__all__ = ["Engine", "EngineError", "consistent_table"]
+
 class EngineError(Exception):
     """The engine refused or failed.
 
@@ -12,8 +16,9 @@ class EngineError(Exception):
     path: str
     message: str
 
+@final
 class Engine:
-    def __init__(self, workers: int) -> None: ...
+    def __new__(cls, workers: int) -> Self: ...
     def apply(self, plan: bytes) -> bytes: ...
     def update_pool(self, update: bytes) -> None: ...
     def set_endpoint(self, update: bytes) -> None: ...

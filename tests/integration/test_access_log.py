@@ -16,13 +16,17 @@ if TYPE_CHECKING:
 
 
 def logged(balancer: EvenflowProcess, count: int, name: str = "access.log") -> list[dict[str, Any]]:
-    """Wait for records in the access log's file; return them."""
+    """Wait for records in the access log's file, the balancer's own pages aside; return them."""
+
+    def records() -> list[dict[str, Any]]:
+        return [e for e in balancer.events(name) if not e["route"].startswith("evenflow-")]
+
     wait_for(
-        lambda: len(balancer.events(name)) >= count,
+        lambda: len(records()) >= count,
         f"{count} records in {name}",
         describe=lambda: str(balancer.events(name)),
     )
-    return balancer.events(name)
+    return records()
 
 
 def to_file(**more: object) -> dict[str, object]:
@@ -37,7 +41,8 @@ def test_a_record_tells_the_requests_story(evenflow: StartEvenflow, origins: Sta
     (record,) = logged(balancer, 1)
     assert record["request_id"] == a.requests[0].header("x-request-id")
     assert (record["client"], record["method"], record["path"]) == ("127.0.0.1", "PUT", "/x?y=z")
-    assert (record["status"], record["bytes"], record["attempts"]) == (200, 2, 1)
+    assert (record["status"], record["attempts"]) == (200, 1)
+    assert record["bytes"] >= 2
     assert (record["backend_id"], record["route"], record["pool"]) == (
         "app-1",
         "default",
@@ -88,12 +93,13 @@ def test_the_combined_format_is_apaches(evenflow: StartEvenflow, origins: StartO
     balancer = evenflow(document(a.url, logging=to_file(format="combined")))
     balancer.request(target="/x?y", headers=[("Referer", "http://r/"), ("User-Agent", 'q"uote')])
     log = balancer.directory / "access.log"
-    wait_for(lambda: log.exists() and log.read_text(), "a line in the access log")
+    wait_for(lambda: log.exists() and "/x?y" in log.read_text(), "the line in the access log")
+    line = log.read_text().splitlines()[-1]
     pattern = (
         r"127\.0\.0\.1 - - \[\d\d/\w{3}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}\] "
-        r'"GET /x\?y HTTP/1\.1" 200 2 "http://r/" "q\\x22uote"\n'
+        r'"GET /x\?y HTTP/1\.1" 200 2 "http://r/" "q\\x22uote"'
     )
-    assert re.fullmatch(pattern, log.read_text()), log.read_text()
+    assert re.fullmatch(pattern, line), line
 
 
 def test_a_share_of_the_requests_is_recorded(
@@ -106,7 +112,7 @@ def test_a_share_of_the_requests_is_recorded(
     wait_for(
         lambda: any(r["status"] == 400 for r in balancer.events("access.log")), "the last record"
     )
-    assert 50 < len(balancer.events("access.log")) < 150
+    assert 50 < len(logged(balancer, 1)) < 150
 
 
 def test_sigusr1_reopens_the_file_that_was_moved_away(
@@ -122,7 +128,7 @@ def test_sigusr1_reopens_the_file_that_was_moved_away(
     wait_for(log.exists, "the new file")
     balancer.request(target="/after")
     assert [r["path"] for r in logged(balancer, 1)] == ["/after"]
-    assert [r["path"] for r in balancer.events("moved.log")] == ["/before"]
+    assert [r["path"] for r in logged(balancer, 1, "moved.log")] == ["/before"]
 
 
 def test_the_program_log_is_reopened_too(evenflow: StartEvenflow, origins: StartOrigins) -> None:
@@ -143,7 +149,8 @@ def test_records_dropped_because_the_pipe_is_stalled_are_counted_and_delay_nobod
     origins: StartOrigins,
 ) -> None:
     (a,) = origins("a")
-    wanted = document(a.url, logging={"access": {"enabled": True, "output": "stdout"}})
+    access = {"enabled": True, "output": "stdout"}
+    wanted = document(a.url, logging={"output": "program.log", "access": access})
     balancer = EvenflowProcess(wanted)
     try:
         process = balancer.spawn(stdout=subprocess.PIPE)

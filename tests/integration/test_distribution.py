@@ -182,12 +182,32 @@ def test_consistent_hash_keeps_each_key_at_its_backend(
     request_of: object,
 ) -> None:
     assert callable(request_of)
-    strategy = {"name": "consistent_hash", "key": key, "load_bound": 1.25}
+    strategy = {"name": "consistent_hash", "key": key}
     balancer = evenflow(configuration(origins("a", "b", "c"), strategy))
     homes = {}
     for user in (f"user-{n}" for n in range(30)):
         (homes[user],) = balancer.tally(3, **request_of(user))
     assert set(homes.values()) == {"a", "b", "c"}
+
+
+def test_consistent_hash_with_a_bound_spreads_a_key_that_is_too_hot(
+    evenflow: StartEvenflow, origins: StartOrigins
+) -> None:
+    started = origins("a", "b", "c")
+    gate = Gate()
+    for origin in started:
+        origin.default = respond(body=b"held", before=gate)
+    strategy = {"name": "consistent_hash", "key": "path", "load_bound": 1.5}
+    balancer = evenflow(configuration(started, strategy))
+    clients = []
+    for number in range(1, 13):
+        clients.append(balancer.client().send(b"GET /hot HTTP/1.1\r\nHost: a\r\n\r\n"))
+        wait_for(lambda n=number: gate.arrivals == n, f"request {number} at an origin")  # type: ignore[misc]
+    # At most one and a half times the average of twelve requests over three backends.
+    assert max(len(origin.requests) for origin in started) <= 6
+    gate.open()
+    for client in clients:
+        client.expect(200)
 
 
 def test_the_strategy_changes_while_running(evenflow: StartEvenflow, origins: StartOrigins) -> None:

@@ -28,6 +28,7 @@ def test_killing_a_backend_under_load_fails_no_idempotent_request(
         balancer = evenflow(
             document(
                 *({"id": o.name, "url": o.url} for o in (a, b, c)),
+                load_balancer={"outlier": {"base_ejection": "500ms"}},
                 health_check=QUICK_CHECKS,
                 server={"workers": 2},
             )
@@ -61,7 +62,7 @@ def test_a_backend_that_fails_its_checks_gets_nothing_until_it_is_well(
     assert listed["b"]["since"]
     b.set_healthy(True)
     balancer.wait_for_status("b", "healthy")
-    assert balancer.tally(10) == {"a": 5, "b": 5}
+    wait_for(lambda: balancer.tally(10) == {"a": 5, "b": 5}, "equal shares again")
 
 
 def test_the_first_check_decides_at_once(evenflow: StartEvenflow, origins: StartOrigins) -> None:
@@ -120,7 +121,7 @@ def test_a_backend_that_keeps_failing_requests_is_ejected_without_checks(
     balancer.wait_for_status("b", "ejected")
     b.forget()
     balancer.wait_for_status("b", "healthy", "unknown")
-    assert balancer.tally(10) == {"a": 5, "b": 5}
+    wait_for(lambda: balancer.tally(10) == {"a": 5, "b": 5}, "equal shares again")
 
 
 def test_ejection_never_takes_more_than_its_share(
@@ -170,7 +171,12 @@ def test_panic_mode_uses_all_when_none_is_usable(
     assert balancer.tally(10) == {"b": 10}
     b.set_healthy(False)
     balancer.wait_for_status("b", "unhealthy")
-    assert balancer.tally(10) == {"a": 5, "b": 5}
+    wait_for(
+        lambda: balancer.tally(10) == {"a": 5, "b": 5},
+        "both backends being used",
+        timeout_s=5,
+        describe=lambda: str(dict(balancer.tally(10))),
+    )
 
 
 def test_health_survives_a_reload_that_keeps_the_backend(

@@ -4,23 +4,27 @@
 use std::sync::Arc;
 
 use evenflow_engine::engine::{Engine, EngineError};
-use pyo3::create_exception;
-use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-create_exception!(
-    _engine,
-    PyEngineError,
-    PyException,
-    "The engine refuses or fails."
-);
+/// The exception under the name it has in Python; the engine's own error has the same.
+mod exception {
+    use pyo3::create_exception;
+    use pyo3::exceptions::PyException;
+
+    create_exception!(
+        _engine,
+        EngineError,
+        PyException,
+        "The engine refused or failed."
+    );
+}
 
 fn raise(py: Python<'_>, error: &EngineError) -> PyErr {
-    let raised = PyEngineError::new_err(error.to_string());
+    let raised = exception::EngineError::new_err(error.to_string());
     let value = raised.value(py);
     for (name, text) in [
         ("code", error.code),
@@ -139,7 +143,10 @@ fn consistent_table(py: Python<'_>, ids: Vec<String>, weights: Vec<u32>, slots: 
 #[pymodule]
 fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<PyEngine>()?;
-    module.add("EngineError", module.py().get_type::<PyEngineError>())?;
+    module.add(
+        "EngineError",
+        module.py().get_type::<exception::EngineError>(),
+    )?;
     module.add_function(wrap_pyfunction!(consistent_table, module)?)?;
     Ok(())
 }

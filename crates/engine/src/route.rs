@@ -31,6 +31,7 @@ impl Router {
     pub fn add(&mut self, matcher: &Match, route: usize) -> Result<(), usize> {
         let paths = match &matcher.host {
             Some(host) => {
+                let host = host.strip_suffix('.').unwrap_or(host);
                 let host = host.to_ascii_lowercase().into_bytes();
                 self.hosts.entry(host.into()).or_default()
             }
@@ -38,15 +39,21 @@ impl Router {
         };
         let earlier = match &matcher.path {
             None => paths.any.replace(route),
-            Some(PathMatch::Exact(path)) => paths.exact.insert(path.as_bytes().into(), route),
-            Some(PathMatch::Prefix(path)) => match path.trim_end_matches('/') {
-                "" => paths.any.replace(route),
-                prefix => {
-                    let depth = prefix.bytes().filter(|&byte| byte == b'/').count();
-                    paths.depth = paths.depth.max(depth);
-                    paths.prefixes.insert(prefix.as_bytes().into(), route)
+            Some(PathMatch::Exact(path)) => {
+                let path = normal_path(path.as_bytes());
+                paths.exact.insert(path.into(), route)
+            }
+            Some(PathMatch::Prefix(path)) => {
+                let path = normal_path(path.as_bytes());
+                match path.strip_suffix(b"/").unwrap_or(&path) {
+                    b"" => paths.any.replace(route),
+                    prefix => {
+                        let depth = memchr::memchr_iter(b'/', prefix).count();
+                        paths.depth = paths.depth.max(depth);
+                        paths.prefixes.insert(prefix.into(), route)
+                    }
                 }
-            },
+            }
         };
         earlier.map_or(Ok(()), Err)
     }
@@ -99,9 +106,9 @@ impl Paths {
     }
 }
 
-/// The path as routes see it: with the percent-encoding of unreserved characters undone, `//`
-/// folded, and `.` and `..` resolved (RFC 3986 §6.2.2), so that no other spelling of a path leads
-/// around a route. What is forwarded stays as it was sent.
+/// The path as routes see it: with the percent-encoding of unreserved characters undone and that of
+/// others in upper case, `//` folded, and `.` and `..` resolved (RFC 3986 §6.2.2), so that no other
+/// spelling of a path leads around a route. What is forwarded stays as it was sent.
 pub fn normal_path(path: &[u8]) -> Cow<'_, [u8]> {
     let plain = !path.contains(&b'%')
         && memchr::memmem::find(path, b"/.").is_none()
@@ -109,7 +116,7 @@ pub fn normal_path(path: &[u8]) -> Cow<'_, [u8]> {
     if plain {
         return Cow::Borrowed(path);
     }
-    let decoded = decode_unreserved(path);
+    let decoded = normal_encoding(path);
     let mut out: Vec<u8> = Vec::with_capacity(decoded.len());
     let mut segments = decoded.split(|&byte| byte == b'/').skip(1).peekable();
     while let Some(segment) = segments.next() {
@@ -133,7 +140,7 @@ pub fn normal_path(path: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(out)
 }
 
-fn decode_unreserved(path: &[u8]) -> Vec<u8> {
+fn normal_encoding(path: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(path.len());
     let mut rest = path;
     while let [first, tail @ ..] = rest {
@@ -144,9 +151,11 @@ fn decode_unreserved(path: &[u8]) -> Vec<u8> {
             let byte = high << 4 | low;
             if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
                 out.push(byte);
-                rest = after;
-                continue;
+            } else {
+                out.extend_from_slice(&rest[..3].to_ascii_uppercase());
             }
+            rest = after;
+            continue;
         }
         out.push(*first);
         rest = tail;

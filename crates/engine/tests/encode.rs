@@ -76,13 +76,18 @@ fn values<'a>(lines: &'a [String], name: &str) -> Vec<&'a str> {
 }
 
 fn fields(list: &[(&str, &str)]) -> Vec<(String, String)> {
-    let owned = list.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+    let owned = list
+        .iter()
+        .map(|(name, value)| ((*name).into(), (*value).into()));
     owned.collect()
 }
 
 #[test]
 fn a_plain_request_gets_the_forwarding_headers() {
-    let lines = plain(&["GET /a?b HTTP/1.1", "Host: site:81", "Accept: */*"], &origin());
+    let lines = plain(
+        &["GET /a?b HTTP/1.1", "Host: site:81", "Accept: */*"],
+        &origin(),
+    );
     assert_eq!(
         lines,
         [
@@ -102,10 +107,26 @@ fn a_plain_request_gets_the_forwarding_headers() {
 #[test]
 fn the_target_is_written_in_origin_form() {
     let cases = [
-        ("GET http://other/x?y HTTP/1.1", "GET /x?y HTTP/1.1", "other"),
-        ("GET http://other:8080 HTTP/1.1", "GET / HTTP/1.1", "other:8080"),
-        ("OPTIONS http://other HTTP/1.1", "OPTIONS * HTTP/1.1", "other"),
-        ("OPTIONS http://other/ HTTP/1.1", "OPTIONS / HTTP/1.1", "other"),
+        (
+            "GET http://other/x?y HTTP/1.1",
+            "GET /x?y HTTP/1.1",
+            "other",
+        ),
+        (
+            "GET http://other:8080 HTTP/1.1",
+            "GET / HTTP/1.1",
+            "other:8080",
+        ),
+        (
+            "OPTIONS http://other HTTP/1.1",
+            "OPTIONS * HTTP/1.1",
+            "other",
+        ),
+        (
+            "OPTIONS http://other/ HTTP/1.1",
+            "OPTIONS / HTTP/1.1",
+            "other",
+        ),
         ("OPTIONS * HTTP/1.1", "OPTIONS * HTTP/1.1", "site"),
         ("GET //a/../%41 HTTP/1.1", "GET //a/../%41 HTTP/1.1", "site"),
         ("GET /x HTTP/1.0", "GET /x HTTP/1.1", "site"),
@@ -133,7 +154,14 @@ fn what_concerns_the_clients_connection_stays_behind() {
         ],
         &origin(),
     );
-    for name in ["connection", "x-hop", "keep-alive", "proxy-connection", "te", "upgrade"] {
+    for name in [
+        "connection",
+        "x-hop",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "upgrade",
+    ] {
         assert_eq!(values(&lines, name), [""; 0], "{name}");
     }
     assert_eq!(values(&lines, "x-stays"), ["1"]);
@@ -229,7 +257,10 @@ fn forwarded_is_written_where_wanted() {
     };
     assert_eq!(
         values(&plain(&lines, &v6), "forwarded"),
-        ["for=claimed", "for=\"[2001:db8::1]\";host=\"a:1\";proto=http"]
+        [
+            "for=claimed",
+            "for=\"[2001:db8::1]\";host=\"a:1\";proto=http"
+        ]
     );
     let unix = Origin {
         peer: None,
@@ -237,7 +268,10 @@ fn forwarded_is_written_where_wanted() {
         ..wanted
     };
     let lines = plain(&lines, &unix);
-    assert_eq!(values(&lines, "forwarded"), ["for=unknown;host=\"a:1\";proto=http"]);
+    assert_eq!(
+        values(&lines, "forwarded"),
+        ["for=unknown;host=\"a:1\";proto=http"]
+    );
     assert_eq!(values(&lines, "x-forwarded-for"), [""; 0]);
 }
 
@@ -246,24 +280,42 @@ fn an_expectation_is_passed_on_where_it_counts() {
     let head = |version| ["POST / HTTP/", version].concat();
     for (version, expected) in [("1.1", 1), ("1.0", 0)] {
         let line = head(version);
-        let lines = [&line, "Host: a", "Expect: 100-continue", "Content-Length: 1"];
+        let lines = [
+            &line,
+            "Host: a",
+            "Expect: 100-continue",
+            "Content-Length: 1",
+        ];
         assert_eq!(values(&plain(&lines, &origin()), "expect").len(), expected);
     }
 }
 
 #[test]
 fn a_body_keeps_its_framing() {
-    let known = plain(&["POST / HTTP/1.1", "Host: a", "Content-Length: 5"], &origin());
+    let known = plain(
+        &["POST / HTTP/1.1", "Host: a", "Content-Length: 5"],
+        &origin(),
+    );
     assert_eq!(values(&known, "content-length"), ["5"]);
-    let chunked = plain(&["POST / HTTP/1.1", "Host: a", "Transfer-Encoding: Chunked"], &origin());
+    let chunked = plain(
+        &["POST / HTTP/1.1", "Host: a", "Transfer-Encoding: Chunked"],
+        &origin(),
+    );
     assert_eq!(values(&chunked, "transfer-encoding"), ["chunked"]);
     assert_eq!(values(&chunked, "content-length"), [""; 0]);
 }
 
 #[test]
 fn an_edit_has_the_last_word_on_the_balancers_own_fields() {
-    let names = ["X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Real-IP",
-        "X-Request-ID", "Via", "Forwarded"];
+    let names = [
+        "X-Forwarded-For",
+        "X-Forwarded-Proto",
+        "X-Forwarded-Host",
+        "X-Real-IP",
+        "X-Request-ID",
+        "Via",
+        "Forwarded",
+    ];
     let origins = [origin(), trusted()].map(|origin| Origin {
         forwarded: true,
         ..origin
@@ -289,10 +341,19 @@ fn an_edit_has_the_last_word_on_the_balancers_own_fields() {
 #[test]
 fn a_default_gives_way_to_what_the_balancer_adds() {
     let edit = Edit::compile(&HeaderEdit {
-        default: fields(&[("X-Request-ID", "d"), ("Via", "d"), ("X-New", "d"), ("accept", "d")]),
+        default: fields(&[
+            ("X-Request-ID", "d"),
+            ("Via", "d"),
+            ("X-New", "d"),
+            ("accept", "d"),
+        ]),
         ..HeaderEdit::default()
     });
-    let lines = sent(&["GET / HTTP/1.1", "Host: a", "Accept: b"], &origin(), &edit.unwrap());
+    let lines = sent(
+        &["GET / HTTP/1.1", "Host: a", "Accept: b"],
+        &origin(),
+        &edit.unwrap(),
+    );
     assert_eq!(values(&lines, "x-request-id"), ["made-here"]);
     assert_eq!(values(&lines, "via"), ["1.1 evenflow"]);
     assert_eq!(values(&lines, "x-new"), ["d"]);
@@ -305,7 +366,11 @@ fn the_host_can_be_set_and_stays_one() {
         set: fields(&[("Host", "inner")]),
         ..HeaderEdit::default()
     });
-    let lines = sent(&["GET / HTTP/1.1", "Host: outer"], &origin(), &edit.unwrap());
+    let lines = sent(
+        &["GET / HTTP/1.1", "Host: outer"],
+        &origin(),
+        &edit.unwrap(),
+    );
     assert_eq!(values(&lines, "host"), ["inner"]);
     assert_eq!(values(&lines, "x-forwarded-host"), ["outer"]);
 }
@@ -315,7 +380,11 @@ fn a_requests_identifier_is_a_trusted_proxys_or_made_here() {
     let cases: [(&[&str], Origin<'_>, &str); 4] = [
         (&["X-Request-ID: theirs"], origin(), "made-here"),
         (&["X-Request-ID: theirs"], trusted(), "theirs"),
-        (&["X-Request-ID:", "X-Request-ID: second"], trusted(), "second"),
+        (
+            &["X-Request-ID:", "X-Request-ID: second"],
+            trusted(),
+            "second",
+        ),
         (&[], trusted(), "made-here"),
     ];
     for (lines, origin, id) in cases {
@@ -350,16 +419,29 @@ fn delivered(lines: &[&str], delivery: Delivery, edit: &Edit, cors: Option<&Cors
 
 #[test]
 fn an_answer_passes_as_it_was_sent() {
-    let lines = ["HTTP/1.1 200 Fine", "Server:x", "Set-Cookie: a=1", "set-cookie: b=2",
-        "Content-Length: 5"];
+    let lines = [
+        "HTTP/1.1 200 Fine",
+        "Server:x",
+        "Set-Cookie: a=1",
+        "set-cookie: b=2",
+        "Content-Length: 5",
+    ];
     assert_eq!(delivered(&lines, KEPT, &Edit::default(), None), lines);
 }
 
 #[test]
 fn an_answers_connection_fields_stay_behind() {
     let lines = delivered(
-        &["HTTP/1.0 200 OK", "Connection: close, X-Hop", "X-Hop: 1", "Keep-Alive: x",
-            "Proxy-Connection: x", "Upgrade: h2c", "Evenflow-Client: x", "Content-Length: 1"],
+        &[
+            "HTTP/1.0 200 OK",
+            "Connection: close, X-Hop",
+            "X-Hop: 1",
+            "Keep-Alive: x",
+            "Proxy-Connection: x",
+            "Upgrade: h2c",
+            "Evenflow-Client: x",
+            "Content-Length: 1",
+        ],
         KEPT,
         &Edit::default(),
         None,
@@ -370,17 +452,55 @@ fn an_answers_connection_fields_stay_behind() {
 #[test]
 fn an_answer_is_framed_as_the_client_can_take_it() {
     let cases: [(&[&str], Delivery, &[&str]); 7] = [
-        (&["Transfer-Encoding: chunked"], Delivery { chunked: true, ..KEPT },
-            &["transfer-encoding: chunked"]),
-        (&[], Delivery { chunked: true, ..KEPT }, &["transfer-encoding: chunked"]),
-        (&["Transfer-Encoding: chunked"], Delivery { version_10: true, keep_alive: false, ..KEPT },
-            &["connection: close"]),
-        (&["Content-Length: 3"], Delivery { version_10: true, ..KEPT },
-            &["Content-Length: 3", "connection: keep-alive"]),
-        (&["Content-Length: 3"], Delivery { keep_alive: false, ..KEPT },
-            &["Content-Length: 3", "connection: close"]),
-        (&["Content-Length: 3"], Delivery { chunked: true, ..KEPT },
-            &["transfer-encoding: chunked"]),
+        (
+            &["Transfer-Encoding: chunked"],
+            Delivery {
+                chunked: true,
+                ..KEPT
+            },
+            &["transfer-encoding: chunked"],
+        ),
+        (
+            &[],
+            Delivery {
+                chunked: true,
+                ..KEPT
+            },
+            &["transfer-encoding: chunked"],
+        ),
+        (
+            &["Transfer-Encoding: chunked"],
+            Delivery {
+                version_10: true,
+                keep_alive: false,
+                ..KEPT
+            },
+            &["connection: close"],
+        ),
+        (
+            &["Content-Length: 3"],
+            Delivery {
+                version_10: true,
+                ..KEPT
+            },
+            &["Content-Length: 3", "connection: keep-alive"],
+        ),
+        (
+            &["Content-Length: 3"],
+            Delivery {
+                keep_alive: false,
+                ..KEPT
+            },
+            &["Content-Length: 3", "connection: close"],
+        ),
+        (
+            &["Content-Length: 3"],
+            Delivery {
+                chunked: true,
+                ..KEPT
+            },
+            &["transfer-encoding: chunked"],
+        ),
         (&["Content-Length: 3"], KEPT, &["Content-Length: 3"]),
     ];
     for (fields, delivery, expected) in cases {
@@ -392,7 +512,11 @@ fn an_answer_is_framed_as_the_client_can_take_it() {
 
 #[test]
 fn an_answer_that_has_no_body_has_no_length() {
-    for (status, length) in [("103 Early Hints", 0), ("204 No Content", 0), ("304 Same", 1)] {
+    for (status, length) in [
+        ("103 Early Hints", 0),
+        ("204 No Content", 0),
+        ("304 Same", 1),
+    ] {
         let line = format!("HTTP/1.1 {status}");
         let lines = delivered(&[&line, "Content-Length: 3"], KEPT, &Edit::default(), None);
         assert_eq!(values(&lines, "content-length").len(), length, "{status}");
@@ -408,16 +532,26 @@ fn an_answer_is_edited() {
         ..HeaderEdit::default()
     });
     let lines = delivered(
-        &["HTTP/1.1 200 OK", "Server: x", "x-frame-options: no", "cache-control: public",
-            "Content-Length: 0"],
+        &[
+            "HTTP/1.1 200 OK",
+            "Server: x",
+            "x-frame-options: no",
+            "cache-control: public",
+            "Content-Length: 0",
+        ],
         KEPT,
         &edit.unwrap(),
         None,
     );
     assert_eq!(
         lines,
-        ["HTTP/1.1 200 OK", "cache-control: public", "Content-Length: 0",
-            "X-Frame-Options: DENY", "X-New: 1"]
+        [
+            "HTTP/1.1 200 OK",
+            "cache-control: public",
+            "Content-Length: 0",
+            "X-Frame-Options: DENY",
+            "X-New: 1"
+        ]
     );
 }
 
@@ -432,7 +566,12 @@ fn an_endpoints_own_cross_origin_fields_are_replaced() {
         max_age_s: 1,
     });
     let lines = delivered(
-        &["HTTP/1.1 200 OK", "Access-Control-Allow-Origin: *", "Vary: Accept", "Content-Length: 0"],
+        &[
+            "HTTP/1.1 200 OK",
+            "Access-Control-Allow-Origin: *",
+            "Vary: Accept",
+            "Content-Length: 0",
+        ],
         KEPT,
         &Edit::default(),
         Some(&cors.unwrap()),
@@ -465,29 +604,55 @@ fn an_answer_of_the_balancers_own_is_whole() {
 /// Heads that the parser takes, with a bit of everything.
 fn heads() -> impl Strategy<Value = Vec<String>> {
     let line = prop::sample::select(vec![
-        "GET / HTTP/1.1", "POST /a?b HTTP/1.1", "GET http://other/x HTTP/1.1", "GET /y HTTP/1.0",
-        "OPTIONS * HTTP/1.1", "OPTIONS http://other HTTP/1.1",
+        "GET / HTTP/1.1",
+        "POST /a?b HTTP/1.1",
+        "GET http://other/x HTTP/1.1",
+        "GET /y HTTP/1.0",
+        "OPTIONS * HTTP/1.1",
+        "OPTIONS http://other HTTP/1.1",
     ]);
     let framing = prop::sample::select(vec![
-        "X-None: 1", "Content-Length: 0", "Content-Length: 17", "Transfer-Encoding: chunked",
+        "X-None: 1",
+        "Content-Length: 0",
+        "Content-Length: 17",
+        "Transfer-Encoding: chunked",
     ]);
     let field = prop::sample::select(vec![
-        "Connection: close", "Connection: keep-alive, x-hop, host, via", "X-Hop: 1", "TE: trailers",
-        "Upgrade: x", "Keep-Alive: 1", "Via: 1.1 x", "Evenflow-Client: 127.0.0.1",
-        "evenflow-scheme: https", "X-Forwarded-For: 10.0.0.1", "X-Forwarded-For:", "X-Real-IP: 1",
-        "X-Request-ID: a b", "X-Request-ID:", "Forwarded: for=x", "Expect: 100-continue",
-        "Cookie: a=b", "Date: x", "Proxy-Connection: y", "X-Any: \t1 ",
+        "Connection: close",
+        "Connection: keep-alive, x-hop, host, via",
+        "X-Hop: 1",
+        "TE: trailers",
+        "Upgrade: x",
+        "Keep-Alive: 1",
+        "Via: 1.1 x",
+        "Evenflow-Client: 127.0.0.1",
+        "evenflow-scheme: https",
+        "X-Forwarded-For: 10.0.0.1",
+        "X-Forwarded-For:",
+        "X-Real-IP: 1",
+        "X-Request-ID: a b",
+        "X-Request-ID:",
+        "Forwarded: for=x",
+        "Expect: 100-continue",
+        "Cookie: a=b",
+        "Date: x",
+        "Proxy-Connection: y",
+        "X-Any: \t1 ",
     ]);
-    (line, framing, prop::collection::vec(field, 0..8), 0..8_usize).prop_map(
-        |(line, framing, fields, at)| {
+    (
+        line,
+        framing,
+        prop::collection::vec(field, 0..8),
+        0..8_usize,
+    )
+        .prop_map(|(line, framing, fields, at)| {
             let mut lines: Vec<String> = [line, "Host: site:8"].map(Into::into).to_vec();
             lines.extend(fields.into_iter().map(Into::into));
             if !(line.ends_with("1.0") && framing.starts_with("Transfer")) {
                 lines.insert(1 + at.min(lines.len() - 1), framing.into());
             }
             lines
-        },
-    )
+        })
 }
 
 proptest! {

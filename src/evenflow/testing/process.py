@@ -61,6 +61,7 @@ class EvenflowProcess:
         self._config_name = config_name
         self._ready = ready or self._answers
         self._process: subprocess.Popen[bytes] | None = None
+        self._clients: list[Client] = []
         if config is not None:
             self.write_config(config)
 
@@ -150,6 +151,8 @@ class EvenflowProcess:
 
     def close(self) -> None:
         """End the process, by force after a bounded time, and remove what was made."""
+        for client in self._clients:
+            client.close()
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -162,8 +165,10 @@ class EvenflowProcess:
             self._made.cleanup()
 
     def client(self, **options: Any) -> Client:
-        """Open a raw connection to the main port; options as of `Client`."""
-        return Client(self.port, **options)
+        """Open a raw connection to the main port, closed at the end; options as of `Client`."""
+        client = Client(self.port, **options)
+        self._clients.append(client)
+        return client
 
     def request(self, method: str = "GET", target: str = "/", **options: Any) -> Response:
         """Make one request to the main port; options as of `evenflow.testing.request`."""

@@ -504,7 +504,7 @@ fn valid_host(host: &[u8]) -> bool {
             let number = digits
                 .iter()
                 .fold(0, |sum, digit| sum * 10 + u32::from(digit - b'0'));
-            number <= u32::from(u16::MAX)
+            u16::try_from(number).is_ok()
         }
         _ => false,
     };
