@@ -33,6 +33,7 @@ from evenflow.engine import (
 )
 from evenflow.health import HealthMonitor
 from evenflow.lifecycle import handling_signals, settle_memory, watch_files
+from evenflow.private_socket import private_socket
 from evenflow.resolve import Lookup, system_lookup
 
 if TYPE_CHECKING:
@@ -141,18 +142,16 @@ class LoadBalancer:
             self._running = stack.pop_all()
 
     async def _start(self, stack: AsyncExitStack) -> None:
-        from evenflow.admin.server import private_socket_path
-
         config = self._initial
         engine = self._given_engine or open_engine(_workers(config))
         stack.push_async_callback(asyncio.to_thread, engine.close)
-        socket_path = stack.enter_context(private_socket_path())
+        listener = stack.enter_context(private_socket())
         store = self._given_store or self._store_for(config)
         stack.push_async_callback(store.close)
         controller = Controller(
             engine,
             store,
-            admin_socket=str(socket_path),
+            admin_socket=listener.getsockname(),
             read_sources=self._read_sources,
             lookup=self._lookup,
         )
@@ -170,7 +169,7 @@ class LoadBalancer:
         app = await asyncio.to_thread(self._admin_app, controller)
         from evenflow.admin.server import serving
 
-        await stack.enter_async_context(serving(app, socket_path))
+        await stack.enter_async_context(serving(app, listener))
         self._end_streams = app.state.context.closing.set
 
     async def stop(self) -> None:

@@ -76,8 +76,9 @@ def test_attempts_are_counted(evenflow: StartEvenflow, origins: StartOrigins) ->
     balancer = evenflow(document(broken.url, fine.url, logging=to_file()))
     for _ in range(4):
         assert balancer.request().status == 200
-    attempts = sorted(record["attempts"] for record in logged(balancer, 4))
-    assert attempts == [1, 1, 2, 2]
+    attempts = [record["attempts"] for record in logged(balancer, 4)]
+    assert sum(attempts) == len(broken.requests) + len(fine.requests)
+    assert set(attempts) <= {1, 2}
 
 
 def test_a_client_cannot_forge_a_line(evenflow: StartEvenflow, origins: StartOrigins) -> None:

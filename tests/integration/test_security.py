@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from evenflow.testing import document
+from evenflow.testing import document, wait_for
 
 if TYPE_CHECKING:
     from evenflow.testing import EvenflowProcess
@@ -42,7 +42,11 @@ def test_a_limit_keeps_its_count_over_a_reload(
         document({"id": "a", "url": a.url, "weight": 7}, security={"rate_limit": limit})
     )
     balancer.reload()
-    balancer.wait_for_metric('evenflow_config_reloads_total{result="ok"}', 1)
+    wait_for(
+        lambda: any(event.get("event") == "reloaded" for event in balancer.events()),
+        "the reload",
+        describe=balancer.output,
+    )
     assert statuses(balancer, 1, source="127.0.0.5") == [429]
 
 

@@ -111,6 +111,21 @@ def test_a_second_signal_ends_at_once(evenflow: StartEvenflow, origins: StartOri
     gate.open()
 
 
+def test_a_signal_that_comes_as_soon_as_the_port_answers_ends_in_order(
+    origins: StartOrigins,
+) -> None:
+    from evenflow.testing import Client, EvenflowProcess
+
+    (a,) = origins("a")
+    balancer = EvenflowProcess(document(a.url))
+    try:
+        balancer.spawn()
+        wait_for(lambda: Client(balancer.port), "the port answering").close()
+        assert balancer.stop() == 0, balancer.output()
+    finally:
+        balancer.close()
+
+
 def test_readiness_ends_before_the_service_does(
     evenflow: StartEvenflow, origins: StartOrigins
 ) -> None:

@@ -392,7 +392,13 @@ fn poll_head(
             upstream.buffer = worker.buffers.take(BODY_BYTES);
         }
         match upstream.stream.poll_read(cx, upstream.buffer.spare()) {
-            Poll::Pending => return Poll::Pending,
+            Poll::Pending => {
+                if upstream.buffer.is_empty() {
+                    // No buffer is held while the endpoint is silent.
+                    worker.buffers.give(std::mem::take(&mut upstream.buffer));
+                }
+                return Poll::Pending;
+            }
             Poll::Ready(Ok(count)) if count > 0 => upstream.buffer.end += count,
             Poll::Ready(_) => {
                 return Poll::Ready(Step::Failed(Failure {

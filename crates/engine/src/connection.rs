@@ -39,7 +39,8 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Waits, without a buffer, for the next request's first bytes. `false`: none will come.
+    /// Waits, without a buffer, for the next request's first bytes and reads them. `false`: none
+    /// will come.
     pub async fn await_request(&mut self) -> bool {
         let spent = std::mem::take(&mut self.buffer);
         self.worker.buffers.give(spent);
@@ -47,9 +48,24 @@ impl Connection {
             return false;
         };
         self.slot.arm(self.worker.coarse_ms.get() + idle_ms);
-        let ready = poll_fn(|cx| {
-            if let Poll::Ready(ready) = self.stream.poll_read_ready(cx) {
-                return Poll::Ready(ready.is_ok());
+        poll_fn(|cx| {
+            // A new socket counts as readable until a read has shown otherwise.
+            while let Poll::Ready(ready) = self.stream.poll_read_ready(cx) {
+                if ready.is_err() {
+                    return Poll::Ready(false);
+                }
+                self.buffer = self.worker.buffers.take(HEAD_BYTES);
+                match self.stream.poll_read(cx, self.buffer.spare()) {
+                    Poll::Ready(Ok(count)) if count > 0 => {
+                        self.buffer.end += count;
+                        return Poll::Ready(true);
+                    }
+                    Poll::Ready(_) => return Poll::Ready(false),
+                    Poll::Pending => {
+                        let unused = std::mem::take(&mut self.buffer);
+                        self.worker.buffers.give(unused);
+                    }
+                }
             }
             let over =
                 self.slot.fired() || self.worker.draining.get() || self.rules(|_| ()).is_none();
@@ -59,11 +75,7 @@ impl Connection {
                 Poll::Pending
             }
         })
-        .await;
-        if ready {
-            self.buffer = self.worker.buffers.take(HEAD_BYTES);
-        }
-        ready
+        .await
     }
 
     /// Something of the listener's rules; `None` when the listener is gone.
@@ -117,47 +129,43 @@ pub async fn read_head(
     let max_target = limits.target_bytes as usize;
     let mut scanned = 0;
     let mut armed = false;
-    let mut fresh = connection.buffer.is_empty();
     loop {
-        if !fresh {
-            // One empty line before a request is passed over (RFC 9112 §2.2).
-            if scanned == 0 && connection.buffer.bytes().starts_with(b"\r\n") {
-                connection.buffer.consume(2);
+        // One empty line before a request is passed over (RFC 9112 §2.2).
+        if scanned == 0 && connection.buffer.bytes().starts_with(b"\r\n") {
+            connection.buffer.consume(2);
+        }
+        let bytes = connection.buffer.bytes();
+        if let Some(first) = bytes.first()
+            && !first.is_ascii_alphanumeric()
+            && !b"!#$%&'*+-.^_`|~\r".contains(first)
+        {
+            return Err(Reason::BadRequest("The request line is not valid."));
+        }
+        match scan(bytes, scanned).map_err(Reason::BadRequest)? {
+            Scan::Complete(len) if len <= max_head => {
+                head.parse(&bytes[..len], limits.headers as usize, max_target)?;
+                return Ok(true);
             }
-            let bytes = connection.buffer.bytes();
-            if let Some(first) = bytes.first()
-                && !first.is_ascii_alphanumeric()
-                && !b"!#$%&'*+-.^_`|~\r".contains(first)
-            {
-                return Err(Reason::BadRequest("The request line is not valid."));
-            }
-            match scan(bytes, scanned).map_err(Reason::BadRequest)? {
-                Scan::Complete(len) if len <= max_head => {
-                    head.parse(&bytes[..len], limits.headers as usize, max_target)?;
-                    return Ok(true);
+            Scan::Complete(_) => return Err(too_large(bytes, max_target)),
+            Scan::Partial(at) => {
+                scanned = at;
+                if bytes.len() >= max_head || (at == 0 && bytes.len() > max_target + 64) {
+                    return Err(too_large(bytes, max_target));
                 }
-                Scan::Complete(_) => return Err(too_large(bytes, max_target)),
-                Scan::Partial(at) => {
-                    scanned = at;
-                    if bytes.len() >= max_head || (at == 0 && bytes.len() > max_target + 64) {
-                        return Err(too_large(bytes, max_target));
-                    }
-                }
-            }
-            if !armed {
-                armed = true;
-                let deadline = connection.worker.coarse_ms.get() + listener.timeouts.head_ms;
-                connection.slot.arm(deadline);
             }
         }
-        fresh = false;
+        if !armed {
+            armed = true;
+            let deadline = connection.worker.coarse_ms.get() + listener.timeouts.head_ms;
+            connection.slot.arm(deadline);
+        }
         if connection.buffer.spare().is_empty() {
             connection.buffer.compact();
             let size = (connection.buffer.size() * 2).min(max_head + HEAD_BYTES);
             connection.buffer.grow(size);
         }
         let read = poll_fn(|cx| {
-            if armed && connection.slot.fired() {
+            if connection.slot.fired() {
                 return Poll::Ready(None);
             }
             let spare = connection.buffer.spare();

@@ -103,7 +103,7 @@ pub async fn deliver(
         Poll::Pending
     })
     .await;
-    noted.sent = relay.sent;
+    noted.sent = relay.received;
     noted.received = body.received();
     let upstream_bytes = relay.received + response.len as u64;
     let waiting = relay.waiting;

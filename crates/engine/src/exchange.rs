@@ -63,7 +63,8 @@ pub async fn serve(worker: Rc<Worker>, stream: Stream, listener: u32, counted: C
         }
         let mut scratch = connection.worker.take_scratch();
         connection.worker.active.update(|active| active + 1);
-        let next = exchange(&mut connection, &mut scratch).await;
+        // On the heap for as long as it runs, so that an idle connection is small.
+        let next = Box::pin(exchange(&mut connection, &mut scratch)).await;
         connection.worker.active.update(|active| active - 1);
         connection.worker.give_scratch(scratch);
         match next {
@@ -81,6 +82,7 @@ pub async fn serve(worker: Rc<Worker>, stream: Stream, listener: u32, counted: C
 }
 
 /// One request and its answer.
+#[allow(clippy::too_many_lines)] // One phase after the other.
 async fn exchange(connection: &mut Connection, scratch: &mut Scratch) -> Next {
     let table = connection.worker.table();
     let Some(listener) = find_listener(&table, connection.listener) else {
@@ -101,13 +103,14 @@ async fn exchange(connection: &mut Connection, scratch: &mut Scratch) -> Next {
         Err(reason) => {
             scratch.request = RequestHead::default();
             connection.buffer.consume(connection.buffer.bytes().len());
+            let lines = answer::lines(listener, None, &scratch.request, b"");
             let next = refuse(
                 connection,
                 &scratch.request,
                 &mut noted,
                 reason,
                 0,
-                &[],
+                &lines,
                 &id,
             )
             .await;
@@ -204,12 +207,18 @@ fn route<'t>(
         reason,
         retry_after_ns: 0,
     };
-    listener
-        .chain
-        .check(seen)
-        .map_err(|refusal| (refusal, None))?;
     let (host, path) = (seen.head.host.get(seen.base), seen.head.path(seen.base));
-    let Some(index) = listener.router.find(host, path) else {
+    let found = listener.router.find(host, path);
+    if let Some(index) = found
+        && table.routes[index].internal
+    {
+        let checked = listener.chain.check_address(seen.client);
+        checked.map_err(|refusal| (refusal, None))?;
+    } else {
+        let checked = listener.chain.check(seen);
+        checked.map_err(|refusal| (refusal, None))?;
+    }
+    let Some(index) = found else {
         return Err((refuse(Reason::NoRoute), None));
     };
     let route = &table.routes[index];

@@ -70,6 +70,11 @@ impl Tried {
         self.len += 1;
     }
 
+    /// Whether none is remembered.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     /// Whether it is remembered.
     pub fn contains(&self, index: u32) -> bool {
         self.indices[..self.len.min(8)].contains(&index)
@@ -133,11 +138,7 @@ fn pass(pool: &Pool, choice: &Choice<'_>, desperate: bool) -> Option<u32> {
     };
     match &pool.picker {
         Picker::Cycle(table) => {
-            let start = if choice.dry {
-                pool.state.cursor.load(Ordering::Relaxed)
-            } else {
-                pool.state.cursor.fetch_add(1, Ordering::Relaxed)
-            };
+            let start = turn(pool, choice);
             walk(table, start, take).or_else(|| search(pool, start, take))
         }
         Picker::Hash {
@@ -153,11 +154,7 @@ fn pass(pool: &Pool, choice: &Choice<'_>, desperate: bool) -> Option<u32> {
         }
         Picker::Least { score, choices } => {
             let all = pool.members.len();
-            let start = if choice.dry {
-                pool.state.cursor.load(Ordering::Relaxed)
-            } else {
-                pool.state.cursor.fetch_add(1, Ordering::Relaxed)
-            };
+            let start = turn(pool, choice);
             let sampled = *choices as usize;
             let best = if sampled == 0 || sampled >= all {
                 let candidates = (0..all).map(|step| ((start + step) % all) as u32);
@@ -169,6 +166,16 @@ fn pass(pool: &Pool, choice: &Choice<'_>, desperate: bool) -> Option<u32> {
             best.filter(|&index| take(index))
                 .or_else(|| search(pool, start, take))
         }
+    }
+}
+
+/// Whose turn it is. A further attempt of the same request takes no turn of its own: with two
+/// endpoints, one of them failing, every first attempt would else meet the failing one.
+fn turn(pool: &Pool, choice: &Choice<'_>) -> usize {
+    if choice.dry || !choice.tried.is_empty() {
+        pool.state.cursor.load(Ordering::Relaxed)
+    } else {
+        pool.state.cursor.fetch_add(1, Ordering::Relaxed)
     }
 }
 

@@ -22,7 +22,7 @@ pub struct Noted {
     pub reason: Option<Reason>,
     /// Endpoints it was sent to.
     pub attempts: u32,
-    /// Bytes sent to the client.
+    /// Bytes of body sent to the client.
     pub sent: u64,
     /// Bytes of body received from the client.
     pub received: u64,
@@ -73,6 +73,11 @@ pub fn record(
         if let Some(reason) = noted.reason {
             *stats.errors.entry(reason.label()).or_default() += 1;
         }
+    }
+    if route.is_some_and(|route| route.internal) {
+        // The control plane writes down what is asked of it itself; probes and scrapes would only
+        // hide the traffic.
+        return;
     }
     let sampled = noted.reason.is_some()
         || noted.status >= 500

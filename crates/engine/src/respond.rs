@@ -112,7 +112,9 @@ pub async fn respond(
         Poll::Ready(true)
     })
     .await;
-    noted.sent += written as u64;
+    if done && !head_request {
+        noted.sent = answer.content.map_or(0, |(_, body)| body.len() as u64);
+    }
     connection.worker.buffers.give_out(out);
     if !done {
         return Next::Drop;

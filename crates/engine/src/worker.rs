@@ -220,7 +220,10 @@ impl Worker {
     /// Takes one retry off the pool's budget, if there is one left.
     pub fn spend_retry(&self, pool: &Pool) -> bool {
         let now = self.coarse_ms.get();
-        let floor = (f64::from(pool.retry_floor) / self.workers as f64).max(1.0);
+        let floor = match pool.retry_floor {
+            0 => 0.0,
+            floor => (f64::from(floor) / self.workers as f64).max(1.0),
+        };
         let mut budgets = self.budgets.borrow_mut();
         let budget = budgets.entry(pool.state.uid).or_insert(Budget {
             tokens: floor,

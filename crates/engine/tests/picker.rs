@@ -40,7 +40,10 @@ fn hashed(members: usize, table: &[u32], load_bound: Option<f64>) -> Arc<Pool> {
 }
 
 fn least(members: usize, score: &str, choices: u32) -> Arc<Pool> {
-    pool_of(members, json!({"least": {"score": score, "choices": choices}}))
+    pool_of(
+        members,
+        json!({"least": {"score": score, "choices": choices}}),
+    )
 }
 
 fn endpoint(pool: &Pool, index: usize) -> &Endpoint {
@@ -77,7 +80,12 @@ fn members(pool: &Pool, requests: usize) -> Vec<u32> {
 
 fn counts(pool: &Pool, picked: &[u32]) -> Vec<usize> {
     (0..pool.members.len())
-        .map(|index| picked.iter().filter(|&&picked| picked as usize == index).count())
+        .map(|index| {
+            picked
+                .iter()
+                .filter(|&&picked| picked as usize == index)
+                .count()
+        })
         .collect()
 }
 
@@ -100,7 +108,10 @@ fn a_cycle_is_exact_over_all_threads() {
             std::thread::spawn(move || members(&pool, 1000))
         })
         .collect();
-    let picked: Vec<u32> = threads.into_iter().flat_map(|t| t.join().unwrap()).collect();
+    let picked: Vec<u32> = threads
+        .into_iter()
+        .flat_map(|t| t.join().unwrap())
+        .collect();
     assert_eq!(counts(&pool, &picked), [2000, 1000, 1000]);
 }
 
@@ -144,23 +155,34 @@ fn a_full_endpoint_is_passed_over_and_all_full_is_said() {
     endpoint(&pool, 1).leave();
     assert_eq!(member(&pool, 0), 1);
     endpoint(&pool, 0).flag(UP, false);
-    assert_eq!(outcome(&pool), Picked::Full, "one is full, the other is down");
+    assert_eq!(
+        outcome(&pool),
+        Picked::Full,
+        "one is full, the other is down"
+    );
     endpoint(&pool, 1).flag(UP, false);
     assert_eq!(outcome(&pool), Picked::None, "both are down");
 }
 
 #[test]
 fn an_empty_pool_has_nobody() {
-    for pool in [cycle(0, &[]), hashed(0, &[], Some(1.5)), least(0, "in_flight", 2)] {
+    for pool in [
+        cycle(0, &[]),
+        hashed(0, &[], Some(1.5)),
+        least(0, "in_flight", 2),
+    ] {
         assert_eq!(pick_with(&pool, 0, &Tried::default(), false), Picked::None);
     }
 }
 
 #[test]
 fn what_was_tried_is_not_chosen_again() {
-    for pool in [cycle(3, &[0, 1, 2]), hashed(3, &[0, 1, 2], Some(2.0)), least(3, "latency", 0),
-        least(3, "in_flight", 2)]
-    {
+    for pool in [
+        cycle(3, &[0, 1, 2]),
+        hashed(3, &[0, 1, 2], Some(2.0)),
+        least(3, "latency", 0),
+        least(3, "in_flight", 2),
+    ] {
         let mut tried = Tried::default();
         let mut seen = HashSet::new();
         for _ in 0..3 {
@@ -186,9 +208,10 @@ fn beyond_eight_the_oldest_attempt_is_forgotten() {
 
 #[test]
 fn with_nobody_healthy_all_that_do_not_drain_share_the_requests() {
-    for picker in [json!({"cycle": {"table": [0, 1, 2, 3]}}),
-        json!({"least": {"score": "in_flight", "choices": 0}})]
-    {
+    for picker in [
+        json!({"cycle": {"table": [0, 1, 2, 3]}}),
+        json!({"least": {"score": "in_flight", "choices": 0}}),
+    ] {
         let mut rules = pool("p", &endpoints(4));
         rules["picker"] = picker;
         rules["use_all"] = json!(true);
@@ -267,7 +290,10 @@ fn no_member_holds_more_than_the_bounded_share() {
         let index = member(&pool, 0);
         let share = (f64::from(request) * bound / 4.0).ceil() as u32;
         let held = endpoint(&pool, index as usize).in_flight();
-        assert!(held <= share, "request {request}: member {index} holds {held}, may hold {share}");
+        assert!(
+            held <= share,
+            "request {request}: member {index} holds {held}, may hold {share}"
+        );
         pool.state.in_flight.fetch_add(1, Ordering::Relaxed);
     }
 }
@@ -320,7 +346,11 @@ fn an_endpoint_without_a_latency_gets_one_request_to_show_it() {
     let pool = least(2, "latency", 0);
     endpoint(&pool, 0).observe_latency(5.0, 1_000_000);
     assert_eq!(member(&pool, 0), 1);
-    assert_eq!((member(&pool, 0), member(&pool, 0)), (0, 0), "1 has one request under way");
+    assert_eq!(
+        (member(&pool, 0), member(&pool, 0)),
+        (0, 0),
+        "1 has one request under way"
+    );
 }
 
 #[test]
@@ -332,7 +362,10 @@ fn two_random_choices_avoid_the_busiest() {
     let counted = counts(&pool, &members(&pool, 2000));
     // It is taken only where both choices fell on it: one in sixteen.
     assert!(counted[2] < 2000 / 8, "{counted:?}");
-    assert!([0, 1, 3].iter().all(|&index| counted[index] > 400), "{counted:?}");
+    assert!(
+        [0, 1, 3].iter().all(|&index| counted[index] > 400),
+        "{counted:?}"
+    );
 }
 
 #[test]
@@ -346,7 +379,11 @@ fn a_choice_among_unusable_ones_falls_back_to_all() {
 
 #[test]
 fn a_dry_choice_leaves_no_trace() {
-    let pools = [cycle(3, &[0, 1, 2]), hashed(3, &[0, 1, 2], Some(1.5)), least(3, "in_flight", 0)];
+    let pools = [
+        cycle(3, &[0, 1, 2]),
+        hashed(3, &[0, 1, 2], Some(1.5)),
+        least(3, "in_flight", 0),
+    ];
     for pool in pools {
         let cursor = pool.state.cursor.load(Ordering::Relaxed);
         let first = outcome(&pool);
@@ -355,8 +392,15 @@ fn a_dry_choice_leaves_no_trace() {
         }
         assert_eq!(pool.state.cursor.load(Ordering::Relaxed), cursor);
         assert!((0..3).all(|index| endpoint(&pool, index).in_flight() == 0));
-        let Picked::Member(index) = first else { panic!("{first:?}") };
-        assert_eq!(member(&pool, 0), index, "what was told is what happens: {:?}", pool.picker);
+        let Picked::Member(index) = first else {
+            panic!("{first:?}")
+        };
+        assert_eq!(
+            member(&pool, 0),
+            index,
+            "what was told is what happens: {:?}",
+            pool.picker
+        );
     }
 }
 
@@ -411,7 +455,11 @@ fn hashes_are_the_same_on_every_machine() {
     assert_eq!(hash_key(&header, request, None), 2);
     let client = |ip: &str| hash_key(&RequestKey::ClientIp, None, Some(ip.parse().unwrap()));
     assert_eq!(client("192.0.2.1"), 3);
-    assert_eq!(client("2001:db8::1"), client("2001:db8::ffff:1"), "one /64, one client");
+    assert_eq!(
+        client("2001:db8::1"),
+        client("2001:db8::ffff:1"),
+        "one /64, one client"
+    );
     assert_ne!(client("2001:db8::1"), client("2001:db8:0:1::1"));
     assert_eq!(hash_key(&RequestKey::ClientIp, None, None), 0);
     let random = || hash_key(&RequestKey::Random, request, None);
@@ -429,7 +477,10 @@ fn neighbouring_addresses_land_far_apart() {
         }
     }
     // 64 are expected in each; six standard deviations of leeway.
-    assert!(slots.iter().all(|&count| (18..=110).contains(&count)), "{slots:?}");
+    assert!(
+        slots.iter().all(|&count| (18..=110).contains(&count)),
+        "{slots:?}"
+    );
 }
 
 proptest! {

@@ -1,6 +1,6 @@
 """The HTTP interface of the balancer itself: translates requests to controller calls."""
 
 from evenflow.admin.app import create_app
-from evenflow.admin.server import private_socket_path, serving
+from evenflow.admin.server import serving
 
-__all__ = ["create_app", "private_socket_path", "serving"]
+__all__ = ["create_app", "serving"]

@@ -1,15 +1,12 @@
-"""Serves the admin app on a private Unix socket inside the caller's event loop.
+"""Serves the admin app on a socket inside the caller's event loop.
 
 Only the engine connects here: it routes the balancer's own paths to this socket as to any backend.
 """
 
 import asyncio
 import contextlib
-import os
 import socket
-import tempfile
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import uvicorn
 from starlette.applications import Starlette
@@ -31,13 +28,11 @@ class _Server(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def serving(app: Starlette, path: str | Path) -> AsyncIterator[None]:
-    """Serve `app` on a Unix socket at `path` while the block runs.
+async def serving(app: Starlette, listener: socket.socket) -> AsyncIterator[None]:
+    """Serve `app` on a listening socket while the block runs, and close the socket afterwards.
 
-    Only this user can connect. On leaving, streams end and requests get a moment to finish. Raises
-    OSError when the socket cannot be bound.
+    On leaving, streams end and requests get a moment to finish.
     """
-    listener = _bind(str(path))
     config = uvicorn.Config(
         app,
         http=H11Protocol,
@@ -69,29 +64,3 @@ async def serving(app: Starlette, path: str | Path) -> AsyncIterator[None]:
             await running
         finally:
             listener.close()
-            with contextlib.suppress(OSError):
-                Path(path).unlink()  # noqa: ASYNC240 - one call, at the very end
-
-
-@contextlib.contextmanager
-def private_socket_path() -> Iterator[Path]:
-    """A path for the socket in a directory that only this user can enter."""
-    with tempfile.TemporaryDirectory(prefix="evenflow-") as directory:
-        yield Path(directory) / "admin.sock"
-
-
-def _bind(path: str) -> socket.socket:
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        # The mode must be right from the first moment, not only after a chmod.
-        mask = os.umask(0o177)
-        try:
-            listener.bind(path)
-        finally:
-            os.umask(mask)
-        listener.listen(1024)
-        listener.setblocking(False)
-    except BaseException:
-        listener.close()
-        raise
-    return listener

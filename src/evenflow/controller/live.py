@@ -214,6 +214,8 @@ class Live:
         if flipped:
             if self.runtime.up(key):
                 self.runtime.begin_ramp(member, time.monotonic())
+                # It was down and is well again: what it was ejected for belongs to the past.
+                self._engine.clear_ejection(member.pool, key[1])
             self._send(member)
             self._pickers.mark(member.pool)
         if before.status == "unknown" and not flipped:

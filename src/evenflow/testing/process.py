@@ -225,7 +225,9 @@ class EvenflowProcess:
 
     def metrics(self) -> dict[str, float]:
         """Return every sample of `/metrics`, by its name with labels as printed."""
-        lines = self.request("GET", "/metrics").text.splitlines()
+        page = self.request("GET", "/metrics")
+        assert page.status == 200, f"/metrics: {page.status} {page.body[:500]!r}"
+        lines = page.text.splitlines()
         pairs = (line.rsplit(" ", 1) for line in lines if line and not line.startswith("#"))
         return {name: float(value) for name, value in pairs}
 

@@ -14,6 +14,7 @@ import pytest
 from evenflow.admin import create_app, serving
 from evenflow.config import Config, read_document
 from evenflow.controller import Controller
+from evenflow.private_socket import bind_private
 from evenflow.state import MemoryStore
 from evenflow.testing.fake_engine import FakeEngine
 
@@ -57,7 +58,7 @@ async def start_admin(tmp_path: Path) -> AsyncIterator[StartAdmin]:
             await controller.start(read_document(document))
             levels: list[str] = []
             app = create_app(controller, set_log_level=levels.append)
-            await stack.enter_async_context(serving(app, socket))
+            await stack.enter_async_context(serving(app, bind_private(socket)))
             http = await stack.enter_async_context(
                 httpx.AsyncClient(
                     transport=httpx.AsyncHTTPTransport(uds=str(socket)),

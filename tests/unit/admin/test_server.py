@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from evenflow.admin import create_app, private_socket_path, serving
+from evenflow.admin import create_app, serving
+from evenflow.private_socket import bind_private, private_socket
 
 from .conftest import Admin
 
@@ -19,7 +20,8 @@ async def test_only_this_user_can_connect(admin: Admin) -> None:
 
 
 def test_the_socket_has_a_directory_of_its_own() -> None:
-    with private_socket_path() as path:
+    with private_socket() as listener:
+        path = Path(listener.getsockname())
         assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     assert not path.parent.exists()
 
@@ -48,21 +50,19 @@ async def test_it_stops_while_a_stream_is_open(admin: Admin, tmp_path: Path) -> 
 
     started = asyncio.Event()
     async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
-        async with serving(app, path):
+        async with serving(app, bind_private(path)):
             following = tasks.create_task(follow())
             await started.wait()
         assert b"0\r\n\r\n" in await following
-    assert not path.exists()
 
 
 async def test_what_the_block_raises_comes_out_as_it_is(admin: Admin, tmp_path: Path) -> None:
     with pytest.raises(KeyError):
-        async with serving(create_app(admin.controller), tmp_path / "other.sock"):
+        async with serving(create_app(admin.controller), bind_private(tmp_path / "other.sock")):
             raise KeyError
 
 
 async def test_a_path_that_is_taken_is_refused(admin: Admin) -> None:
     with pytest.raises(OSError, match="in use"):
-        async with serving(create_app(admin.controller), admin.socket):
-            pass
+        bind_private(admin.socket)
     assert (await admin.http.get("/health")).status_code == 200

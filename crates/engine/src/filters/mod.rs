@@ -212,6 +212,26 @@ impl Chain {
         Ok(())
     }
 
+    /// Runs the checks of addresses only: the control plane's own pages stay readable for
+    /// monitoring, whatever the traffic's rate.
+    ///
+    /// # Errors
+    /// The first refusal; it is counted.
+    pub fn check_address(&self, client: Option<IpAddr>) -> Result<(), Refusal> {
+        for (tally, check) in &self.checks {
+            if let Check::Address(set) = check
+                && !client.is_none_or(|ip| set.permits(ip))
+            {
+                tally.limited.fetch_add(1, Ordering::Relaxed);
+                return Err(Refusal {
+                    reason: Reason::Forbidden,
+                    retry_after_ns: 0,
+                });
+            }
+        }
+        Ok(())
+    }
+
     /// What the checks would say, without counting: for explanations. Rate limits are not asked,
     /// since asking uses them up.
     pub fn explain(&self, client: Option<IpAddr>) -> Vec<(String, Option<Reason>)> {
