@@ -108,6 +108,7 @@ class LoadBalancer:
         self._running: AsyncExitStack | None = None
         self._controller: Controller | None = None
         self._stop_requested = asyncio.Event()
+        self._started = asyncio.Event()
         self._drain_deadline_s: float | None = None
         self._drain_until = math.inf
         self._end_streams: Callable[[], None] = _nothing
@@ -134,12 +135,12 @@ class LoadBalancer:
         """
         if self._running is not None:
             raise RuntimeError("the load balancer is running already")
-        self._stop_requested.clear()
         self._end_streams = _nothing
         self._drain_deadline_s, self._drain_until = None, math.inf
         async with AsyncExitStack() as stack:
             await self._start(stack)
             self._running = stack.pop_all()
+        self._started.set()
 
     async def _start(self, stack: AsyncExitStack) -> None:
         config = self._initial
@@ -181,6 +182,8 @@ class LoadBalancer:
             # Streams of events never end by themselves and would hold up the drain.
             self._end_streams()
             await self.drain(self._drain_deadline_s)
+        self._started.clear()
+        self._stop_requested.clear()
 
     async def serve_forever(self, *, handle_signals: bool = False) -> None:
         """Serve until `request_stop`, then drain and stop.
@@ -188,13 +191,15 @@ class LoadBalancer:
         Watches the files given to the constructor. With `handle_signals`, SIGTERM and SIGINT ask
         for the stop (a second one skips the drain), SIGHUP reloads and SIGUSR1 reopens the logs.
         """
-        if self._running is None:
-            await self.start()
         async with AsyncExitStack() as stack:
-            # Entered first and so left last: a second signal must reach a drain that takes long.
+            # Entered before the port answers, since whoever sees it answer may signal at once; and
+            # left last, since a second signal must reach a drain that takes long.
+            if handle_signals:
+                await stack.enter_async_context(handling_signals(self))
+            if self._running is None:
+                await self.start()
             if handle_signals:
                 settle_memory()
-                await stack.enter_async_context(handling_signals(self))
             stack.push_async_callback(self.stop)
             if self._watch:
                 await stack.enter_async_context(watch_files(self._watch, self._reload_for_file))
@@ -350,6 +355,8 @@ class LoadBalancer:
         from evenflow.config import ConfigError
         from evenflow.controller import StateError
 
+        # A signal may come while the first configuration is still being put in force.
+        await self._started.wait()
         try:
             await self.controller.reload(source=source)
         except (ConfigError, StateError, EngineError) as error:

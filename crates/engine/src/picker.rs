@@ -107,12 +107,14 @@ pub struct Choice<'a> {
 
 /// Chooses a member and counts the request in.
 pub fn pick(pool: &Pool, choice: &Choice<'_>) -> Picked {
-    if let Some(index) = pass(pool, choice, false) {
+    // One turn for both passes: with two, every other slot of a table would be left out.
+    let turn = turn(pool, choice);
+    if let Some(index) = pass(pool, choice, turn, false) {
         return Picked::Member(index);
     }
     if pool.use_all
         && !any_full(pool, choice, false)
-        && let Some(index) = pass(pool, choice, true)
+        && let Some(index) = pass(pool, choice, turn, true)
     {
         return Picked::Member(index);
     }
@@ -129,7 +131,7 @@ fn any_full(pool: &Pool, choice: &Choice<'_>, desperate: bool) -> bool {
     })
 }
 
-fn pass(pool: &Pool, choice: &Choice<'_>, desperate: bool) -> Option<u32> {
+fn pass(pool: &Pool, choice: &Choice<'_>, turn: usize, desperate: bool) -> Option<u32> {
     let take = |index: u32| {
         let endpoint = &pool.members[index as usize].endpoint;
         !choice.tried.contains(index)
@@ -137,10 +139,7 @@ fn pass(pool: &Pool, choice: &Choice<'_>, desperate: bool) -> Option<u32> {
             && (choice.dry || endpoint.enter())
     };
     match &pool.picker {
-        Picker::Cycle(table) => {
-            let start = turn(pool, choice);
-            walk(table, start, take).or_else(|| search(pool, start, take))
-        }
+        Picker::Cycle(table) => walk(table, turn, take).or_else(|| search(pool, turn, take)),
         Picker::Hash {
             table, load_bound, ..
         } => {
@@ -154,28 +153,27 @@ fn pass(pool: &Pool, choice: &Choice<'_>, desperate: bool) -> Option<u32> {
         }
         Picker::Least { score, choices } => {
             let all = pool.members.len();
-            let start = turn(pool, choice);
             let sampled = *choices as usize;
             let best = if sampled == 0 || sampled >= all {
-                let candidates = (0..all).map(|step| ((start + step) % all) as u32);
+                let candidates = (0..all).map(|step| (turn.wrapping_add(step) % all) as u32);
                 lowest(pool, choice, *score, desperate, candidates)
             } else {
                 let candidates = (0..sampled).map(|_| fastrand::u32(0..all as u32));
                 lowest(pool, choice, *score, desperate, candidates)
             };
             best.filter(|&index| take(index))
-                .or_else(|| search(pool, start, take))
+                .or_else(|| search(pool, turn, take))
         }
     }
 }
 
-/// Whose turn it is. A further attempt of the same request takes no turn of its own: with two
+/// Whose turn it is, taken once per request. A further attempt of the same request takes no turn of its own: with two
 /// endpoints, one of them failing, every first attempt would else meet the failing one.
 fn turn(pool: &Pool, choice: &Choice<'_>) -> usize {
-    if choice.dry || !choice.tried.is_empty() {
-        pool.state.cursor.load(Ordering::Relaxed)
-    } else {
-        pool.state.cursor.fetch_add(1, Ordering::Relaxed)
+    match &pool.picker {
+        Picker::Hash { .. } => 0,
+        _ if choice.dry || !choice.tried.is_empty() => pool.state.cursor.load(Ordering::Relaxed),
+        _ => pool.state.cursor.fetch_add(1, Ordering::Relaxed),
     }
 }
 

@@ -11,6 +11,7 @@ from evenflow import Config, ConfigError, EngineError, LoadBalancer, StateError
 from evenflow.cli.common import FAILED, fail
 from evenflow.cli.logs import Logs
 from evenflow.cli.sources import refuse
+from evenflow.lifecycle import handling_signals, settle_memory
 
 _log = structlog.get_logger("evenflow")
 
@@ -40,16 +41,19 @@ async def serve_program(
         reopen_logs=logs.reopen,
         set_log_level=logs.set_level,
     )
-    try:
-        await balancer.start()
-    except ConfigError as error:
-        refuse(locate(error))
-    except (StateError, EngineError) as error:
-        fail(str(error), code=FAILED)
-    for listener, addresses in balancer.addresses.items():
-        _log.info("serving", listener=listener, addresses=addresses)
-    if on_start is not None:
-        on_start(balancer)
-    async with logs.rotating(balancer.controller.engine.reopen_logs):
-        await balancer.serve_forever(handle_signals=True)
+    # Before the port answers: whoever sees it answer may signal at once.
+    async with handling_signals(balancer):
+        try:
+            await balancer.start()
+        except ConfigError as error:
+            refuse(locate(error))
+        except (StateError, EngineError) as error:
+            fail(str(error), code=FAILED)
+        settle_memory()
+        for listener, addresses in balancer.addresses.items():
+            _log.info("serving", listener=listener, addresses=addresses)
+        if on_start is not None:
+            on_start(balancer)
+        async with logs.rotating(balancer.controller.engine.reopen_logs):
+            await balancer.serve_forever()
     _log.info("stopped")

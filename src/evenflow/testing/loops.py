@@ -34,6 +34,15 @@ class LoopThread:
         self._loop.close()
 
 
+async def settle() -> None:
+    """Let connections that were just accepted, and transports just closed, take their next steps.
+
+    A handler cancelled before its first step would never close its connection.
+    """
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
 async def _cancel_others() -> None:
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:

@@ -20,7 +20,7 @@ from evenflow.testing.exchange import (
     received,
     reset_connection,
 )
-from evenflow.testing.loops import LoopThread
+from evenflow.testing.loops import LoopThread, settle
 from evenflow.testing.waiting import DEFAULT_TIMEOUT_S, wait_for
 from evenflow.testing.wire import Head, WireError, take_head
 
@@ -152,7 +152,9 @@ class Origin:
     async def _shut(self) -> None:
         if self._server is not None:
             self._server.close()
+        await settle()
         await self._reset_all()
+        await settle()
 
     async def _reset_all(self) -> None:
         tasks = [task for task in self._writers.values() if task is not None]

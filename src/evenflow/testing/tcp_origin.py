@@ -7,7 +7,7 @@ import contextlib
 from typing import Self
 
 from evenflow.testing.exchange import READ_SIZE, reset_connection
-from evenflow.testing.loops import LoopThread
+from evenflow.testing.loops import LoopThread, settle
 
 
 class TcpOrigin:
@@ -58,8 +58,10 @@ class TcpOrigin:
     async def _shut(self) -> None:
         if self._server is not None:
             self._server.close()
+        await settle()
         for writer in list(self._writers):
             reset_connection(writer)
+        await settle()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
