@@ -30,17 +30,32 @@ fn the_first_reason_that_counts_is_told() {
     endpoint.configure(None, None, None, Some(1), None);
     assert!(endpoint.enter());
     let told = |desperate| endpoint.usable(desperate).err();
-    assert_eq!((told(false), told(true)), (Some(Unusable::Full), Some(Unusable::Full)));
+    assert_eq!(
+        (told(false), told(true)),
+        (Some(Unusable::Full), Some(Unusable::Full))
+    );
     endpoint.flag(EJECTED, true);
-    assert_eq!((told(false), told(true)), (Some(Unusable::Ejected), Some(Unusable::Full)));
+    assert_eq!(
+        (told(false), told(true)),
+        (Some(Unusable::Ejected), Some(Unusable::Full))
+    );
     endpoint.flag(UP, false);
-    assert_eq!((told(false), told(true)), (Some(Unusable::Down), Some(Unusable::Full)));
+    assert_eq!(
+        (told(false), told(true)),
+        (Some(Unusable::Down), Some(Unusable::Full))
+    );
     endpoint.leave();
     assert_eq!((told(false), told(true)), (Some(Unusable::Down), None));
     endpoint.flag(DRAIN, true);
-    assert_eq!((told(false), told(true)), (Some(Unusable::Draining), Some(Unusable::Draining)));
+    assert_eq!(
+        (told(false), told(true)),
+        (Some(Unusable::Draining), Some(Unusable::Draining))
+    );
     endpoint.configure(None, None, None, None, Some(&[]));
-    assert_eq!((told(false), told(true)), (Some(Unusable::Unresolved), Some(Unusable::Unresolved)));
+    assert_eq!(
+        (told(false), told(true)),
+        (Some(Unusable::Unresolved), Some(Unusable::Unresolved))
+    );
 }
 
 #[test]
@@ -52,7 +67,13 @@ fn what_an_update_does_not_name_stays() {
     assert!(!endpoint.has(UP) && endpoint.has(DRAIN));
     assert_eq!(endpoint.weight(), 7);
     assert_eq!(endpoint.addresses.load().len(), 1);
-    endpoint.configure(None, None, None, None, Some(&[address("unix:/a"), address("[::1]:2")]));
+    endpoint.configure(
+        None,
+        None,
+        None,
+        None,
+        Some(&[address("unix:/a"), address("[::1]:2")]),
+    );
     assert_eq!(endpoint.addresses.load().len(), 2);
     assert_eq!(endpoint.weight(), 7);
 }
@@ -126,7 +147,11 @@ fn a_steady_latency_is_learnt() {
     for step in 1..=300 {
         endpoint.observe_latency(10.0, step * 100);
     }
-    assert!(about(endpoint.latency_ms(30_000), 10.0), "{}", endpoint.latency_ms(30_000));
+    assert!(
+        about(endpoint.latency_ms(30_000), 10.0),
+        "{}",
+        endpoint.latency_ms(30_000)
+    );
 }
 
 #[test]
@@ -162,10 +187,23 @@ fn the_clock_may_pass_32_bits() {
 
 #[test]
 fn addresses_are_written_as_they_are_read() {
-    for text in ["127.0.0.1:80", "[::1]:8080", "unix:/run/app.sock", "unix:@abstract"] {
+    for text in [
+        "127.0.0.1:80",
+        "[::1]:8080",
+        "unix:/run/app.sock",
+        "unix:@abstract",
+    ] {
         assert_eq!(String::from(address(text)), text);
     }
-    for text in ["", "unix:", "localhost:80", "127.0.0.1", "127.0.0.1:65536", ":80", "[::1]"] {
+    for text in [
+        "",
+        "unix:",
+        "localhost:80",
+        "127.0.0.1",
+        "127.0.0.1:65536",
+        ":80",
+        "[::1]",
+    ] {
         assert!(Address::try_from(text.to_owned()).is_err(), "{text}");
     }
 }

@@ -33,7 +33,8 @@ fn full_plan() -> Value {
 
 /// The place a JSON pointer means, to be changed.
 fn at<'a>(plan: &'a mut Value, pointer: &str) -> &'a mut Value {
-    plan.pointer_mut(pointer).unwrap_or_else(|| panic!("no {pointer}"))
+    plan.pointer_mut(pointer)
+        .unwrap_or_else(|| panic!("no {pointer}"))
 }
 
 #[test]
@@ -41,7 +42,10 @@ fn a_whole_plan_is_compiled() {
     let compiled = check(full_plan().to_string().as_bytes()).unwrap();
     let table = &compiled.table;
     assert_eq!(compiled.added, 4);
-    assert_eq!((table.listeners.len(), table.routes.len(), table.pools.len()), (1, 2, 2));
+    assert_eq!(
+        (table.listeners.len(), table.routes.len(), table.pools.len()),
+        (1, 2, 2)
+    );
     let router = &table.listeners[0].router;
     assert_eq!(router.find(b"a.example:80", b"/users/7"), Some(1));
     assert_eq!(router.find(b"b.example", b"/users/7"), Some(0));
@@ -68,63 +72,199 @@ fn what_is_wrong_is_refused_with_its_place() {
         ("/revision", json!(-1), "revision"),
         ("/server_name", json!(""), "server_name"),
         ("/server_name", json!("a\r\nb"), "server_name"),
-        ("/access_log", json!({"format": "json", "output": "stdout", "sample": 1.5}),
-            "access_log.sample"),
-        ("/access_log", json!({"format": "xml", "output": "stdout", "sample": 1.0}),
-            "access_log.format"),
-        ("/listeners/0/addresses", json!([]), "listeners[0].addresses"),
+        (
+            "/access_log",
+            json!({"format": "json", "output": "stdout", "sample": 1.5}),
+            "access_log.sample",
+        ),
+        (
+            "/access_log",
+            json!({"format": "xml", "output": "stdout", "sample": 1.0}),
+            "access_log.format",
+        ),
+        (
+            "/listeners/0/addresses",
+            json!([]),
+            "listeners[0].addresses",
+        ),
         ("/listeners/0/pool", json!("p"), "listeners[0].pool"),
         ("/listeners/0/protocol", json!("tcp"), "listeners[0].pool"),
-        ("/listeners/0/protocol", json!("udp"), "listeners[0].protocol"),
-        ("/listeners/0/filters", json!(["nope"]), "listeners[0].filters[0]"),
-        ("/listeners/0/limits/headers", json!(0), "listeners[0].limits.headers"),
-        ("/listeners/0/limits/headers", json!(257), "listeners[0].limits.headers"),
-        ("/listeners/0/limits/head_bytes", json!(1023), "listeners[0].limits.head_bytes"),
-        ("/listeners/0/limits/head_bytes", json!(1 << 21), "listeners[0].limits.head_bytes"),
-        ("/listeners/0/trusted_proxies", json!(["10.0.0.0/33"]), "listeners[0].trusted_proxies[0]"),
+        (
+            "/listeners/0/protocol",
+            json!("udp"),
+            "listeners[0].protocol",
+        ),
+        (
+            "/listeners/0/filters",
+            json!(["nope"]),
+            "listeners[0].filters[0]",
+        ),
+        (
+            "/listeners/0/limits/headers",
+            json!(0),
+            "listeners[0].limits.headers",
+        ),
+        (
+            "/listeners/0/limits/headers",
+            json!(257),
+            "listeners[0].limits.headers",
+        ),
+        (
+            "/listeners/0/limits/head_bytes",
+            json!(1023),
+            "listeners[0].limits.head_bytes",
+        ),
+        (
+            "/listeners/0/limits/head_bytes",
+            json!(1 << 21),
+            "listeners[0].limits.head_bytes",
+        ),
+        (
+            "/listeners/0/trusted_proxies",
+            json!(["10.0.0.0/33"]),
+            "listeners[0].trusted_proxies[0]",
+        ),
         ("/routes/0/pool", json!("nope"), "routes[0].pool"),
         ("/routes/1/name", json!("default"), "routes[1].name"),
-        ("/routes/1/filters", json!(["all", "nope"]), "routes[1].filters[1]"),
-        ("/routes/1/listeners", json!(["nope"]), "routes[1].listeners"),
-        ("/routes/1/match", json!({"host": null, "path": null}), "routes[1].match"),
-        ("/routes/1/match/path", json!({"prefix": "users"}), "routes[1].match.path"),
-        ("/routes/1/match/path", json!({"exact": ""}), "routes[1].match.path"),
-        ("/routes/1/match/path", json!({"exact": "/".repeat(33)}), "routes[1].match.path"),
-        ("/routes/1/match/path", json!({"suffix": "/a"}), "routes[1].match.path"),
-        ("/routes/1/retries/statuses", json!([70_000]), "routes[1].retries.statuses[0]"),
-        ("/filters/0/steps/0/ip_set/allow", json!(["10.0.0.0/8", "x"]),
-            "filters[0].steps[0].ip_set.allow[1]"),
-        ("/filters/0/steps/1/limit/requests_per_second", json!(0.0),
-            "filters[0].steps[1].limit.requests_per_second"),
-        ("/filters/0/steps/1/limit/burst", json!(0), "filters[0].steps[1].limit.burst"),
-        ("/filters/0/steps/1/limit/max_keys", json!(0), "filters[0].steps[1].limit.max_keys"),
+        (
+            "/routes/1/filters",
+            json!(["all", "nope"]),
+            "routes[1].filters[1]",
+        ),
+        (
+            "/routes/1/listeners",
+            json!(["nope"]),
+            "routes[1].listeners",
+        ),
+        (
+            "/routes/1/match",
+            json!({"host": null, "path": null}),
+            "routes[1].match",
+        ),
+        (
+            "/routes/1/match/path",
+            json!({"prefix": "users"}),
+            "routes[1].match.path",
+        ),
+        (
+            "/routes/1/match/path",
+            json!({"exact": ""}),
+            "routes[1].match.path",
+        ),
+        (
+            "/routes/1/match/path",
+            json!({"exact": "/".repeat(33)}),
+            "routes[1].match.path",
+        ),
+        (
+            "/routes/1/match/path",
+            json!({"suffix": "/a"}),
+            "routes[1].match.path",
+        ),
+        (
+            "/routes/1/retries/statuses",
+            json!([70_000]),
+            "routes[1].retries.statuses[0]",
+        ),
+        (
+            "/filters/0/steps/0/ip_set/allow",
+            json!(["10.0.0.0/8", "x"]),
+            "filters[0].steps[0].ip_set.allow[1]",
+        ),
+        (
+            "/filters/0/steps/1/limit/requests_per_second",
+            json!(0.0),
+            "filters[0].steps[1].limit.requests_per_second",
+        ),
+        (
+            "/filters/0/steps/1/limit/burst",
+            json!(0),
+            "filters[0].steps[1].limit.burst",
+        ),
+        (
+            "/filters/0/steps/1/limit/max_keys",
+            json!(0),
+            "filters[0].steps[1].limit.max_keys",
+        ),
         (limit, json!({"name": "l"}), "filters[0].steps[1].limit"),
-        ("/filters/0/steps/2/request_headers/remove", json!(["x-a", "Content-Length"]),
-            "filters[0].steps[2].request_headers.remove[1]"),
-        ("/filters/0/steps/2/request_headers/set/0", json!(["x-b", "a\r\nb: c"]),
-            "filters[0].steps[2].request_headers.set[0][1]"),
-        ("/filters/0/steps/3/response_headers/add/0", json!(["bad name", "1"]),
-            "filters[0].steps[3].response_headers.add[0][0]"),
-        ("/filters/0/steps/5/cors/allow_credentials", json!(true),
-            "filters[0].steps[5].cors.allow_credentials"),
+        (
+            "/filters/0/steps/2/request_headers/remove",
+            json!(["x-a", "Content-Length"]),
+            "filters[0].steps[2].request_headers.remove[1]",
+        ),
+        (
+            "/filters/0/steps/2/request_headers/set/0",
+            json!(["x-b", "a\r\nb: c"]),
+            "filters[0].steps[2].request_headers.set[0][1]",
+        ),
+        (
+            "/filters/0/steps/3/response_headers/add/0",
+            json!(["bad name", "1"]),
+            "filters[0].steps[3].response_headers.add[0][0]",
+        ),
+        (
+            "/filters/0/steps/5/cors/allow_credentials",
+            json!(true),
+            "filters[0].steps[5].cors.allow_credentials",
+        ),
         ("/pools/1/name", json!("p"), "pools[1].name"),
-        ("/pools/0/endpoints/1/id", json!("e0"), "pools[0].endpoints[1].id"),
-        ("/pools/0/endpoints/1/weight", json!(0), "pools[0].endpoints[1].weight"),
-        ("/pools/0/endpoints/1/weight", json!(65_536), "pools[0].endpoints[1].weight"),
-        ("/pools/0/endpoints/1/addresses", json!(["127.0.0.1:1", "localhost:1"]),
-            "pools[0].endpoints[1].addresses[1]"),
-        ("/pools/0/picker", json!({"cycle": {"table": [0, 2]}}), "pools[0].picker.table[1]"),
-        ("/pools/0/picker", json!({"cycle": {"table": []}}), "pools[0].picker.table"),
-        ("/pools/0/picker", json!({"hash": {"key": "path", "table": [2], "load_bound": null}}),
-            "pools[0].picker.table[0]"),
-        ("/pools/0/picker", json!({"hash": {"key": "path", "table": [0], "load_bound": 0.5}}),
-            "pools[0].picker.load_bound"),
-        ("/pools/0/picker", json!({"hash": {"key": "mood", "table": [0], "load_bound": null}}),
-            "pools[0].picker.hash.key"),
-        ("/pools/0/outlier", json!({"consecutive_errors": 0, "base_ejection_ms": 1,
-            "max_ejection_ms": 1, "max_ejected": 0.5}), "pools[0].outlier"),
-        ("/pools/0/outlier", json!({"consecutive_errors": 1, "base_ejection_ms": 1,
-            "max_ejection_ms": 1, "max_ejected": 1.5}), "pools[0].outlier"),
+        (
+            "/pools/0/endpoints/1/id",
+            json!("e0"),
+            "pools[0].endpoints[1].id",
+        ),
+        (
+            "/pools/0/endpoints/1/weight",
+            json!(0),
+            "pools[0].endpoints[1].weight",
+        ),
+        (
+            "/pools/0/endpoints/1/weight",
+            json!(65_536),
+            "pools[0].endpoints[1].weight",
+        ),
+        (
+            "/pools/0/endpoints/1/addresses",
+            json!(["127.0.0.1:1", "localhost:1"]),
+            "pools[0].endpoints[1].addresses[1]",
+        ),
+        (
+            "/pools/0/picker",
+            json!({"cycle": {"table": [0, 2]}}),
+            "pools[0].picker.table[1]",
+        ),
+        (
+            "/pools/0/picker",
+            json!({"cycle": {"table": []}}),
+            "pools[0].picker.table",
+        ),
+        (
+            "/pools/0/picker",
+            json!({"hash": {"key": "path", "table": [2], "load_bound": null}}),
+            "pools[0].picker.table[0]",
+        ),
+        (
+            "/pools/0/picker",
+            json!({"hash": {"key": "path", "table": [0], "load_bound": 0.5}}),
+            "pools[0].picker.load_bound",
+        ),
+        (
+            "/pools/0/picker",
+            json!({"hash": {"key": "mood", "table": [0], "load_bound": null}}),
+            "pools[0].picker.hash.key",
+        ),
+        (
+            "/pools/0/outlier",
+            json!({"consecutive_errors": 0, "base_ejection_ms": 1,
+            "max_ejection_ms": 1, "max_ejected": 0.5}),
+            "pools[0].outlier",
+        ),
+        (
+            "/pools/0/outlier",
+            json!({"consecutive_errors": 1, "base_ejection_ms": 1,
+            "max_ejection_ms": 1, "max_ejected": 1.5}),
+            "pools[0].outlier",
+        ),
     ];
     for (pointer, value, path) in cases {
         let mut plan = full_plan();
@@ -196,7 +336,12 @@ fn a_missing_field_is_refused_everywhere() {
 fn what_is_no_json_is_refused() {
     for document in [&b""[..], b"null", b"[]", b"{", b"\xff", b"{} "] {
         let error = check(document).unwrap_err();
-        assert_eq!(error.code, "plan", "{:?}", String::from_utf8_lossy(document));
+        assert_eq!(
+            error.code,
+            "plan",
+            "{:?}",
+            String::from_utf8_lossy(document)
+        );
     }
 }
 
@@ -217,18 +362,32 @@ fn an_endpoint_is_the_same_for_as_long_as_pool_id_and_target_are() {
     let mut changed = a.clone();
     changed["weight"] = json!(7);
     changed["addresses"] = json!(["127.0.0.1:9"]);
-    let second = compiled(&mut registry, &members(&[b.clone(), changed]), Some(&first.table));
+    let second = compiled(
+        &mut registry,
+        &members(&[b.clone(), changed]),
+        Some(&first.table),
+    );
     assert_eq!(second.added, 0);
     let (before, after) = (&first.table.pools[0], &second.table.pools[0]);
-    assert!(Arc::ptr_eq(&before.members[0].endpoint, &after.members[1].endpoint));
-    assert!(Arc::ptr_eq(&before.members[1].endpoint, &after.members[0].endpoint));
+    assert!(Arc::ptr_eq(
+        &before.members[0].endpoint,
+        &after.members[1].endpoint
+    ));
+    assert!(Arc::ptr_eq(
+        &before.members[1].endpoint,
+        &after.members[0].endpoint
+    ));
     assert!(Arc::ptr_eq(&before.state, &after.state));
     assert_eq!(after.members[1].endpoint.in_flight(), 1);
     assert_eq!(registry.prune(&second.table), 0);
     // Another target is another server.
     let mut moved = a.clone();
     moved["target"] = json!("127.0.0.1:3");
-    let third = compiled(&mut registry, &members(&[moved, b.clone()]), Some(&second.table));
+    let third = compiled(
+        &mut registry,
+        &members(&[moved, b.clone()]),
+        Some(&second.table),
+    );
     assert_eq!(third.added, 1);
     assert_eq!(third.table.pools[0].members[0].endpoint.in_flight(), 0);
     assert_eq!(registry.prune(&third.table), 1);
@@ -259,7 +418,10 @@ fn listeners_and_routes_keep_their_numbers_by_name() {
     let second = compiled(&mut registry, &plan, Some(&first)).table;
     assert_eq!(first.routes[0].uid, second.routes[1].uid);
     assert_eq!(first.routes[1].uid, second.routes[0].uid);
-    assert!(Arc::ptr_eq(&first.listeners[0].state, &second.listeners[1].state));
+    assert!(Arc::ptr_eq(
+        &first.listeners[0].state,
+        &second.listeners[1].state
+    ));
     assert_ne!(second.listeners[0].state.uid, second.listeners[1].state.uid);
 }
 
@@ -270,11 +432,17 @@ fn a_limit_keeps_its_count_until_its_numbers_change() {
     let mut plan = full_plan();
     *at(&mut plan, "/filters/0/steps/1/limit/dry_run") = json!(true);
     let second = compiled(&mut registry, &plan, Some(&first)).table;
-    assert!(Arc::ptr_eq(&first.limiters[0].limiter, &second.limiters[0].limiter));
+    assert!(Arc::ptr_eq(
+        &first.limiters[0].limiter,
+        &second.limiters[0].limiter
+    ));
     *at(&mut plan, "/filters/0/steps/1/limit/burst") = json!(6);
     let third = compiled(&mut registry, &plan, Some(&second)).table;
     assert_eq!(third.limiters.len(), 1);
-    assert!(!Arc::ptr_eq(&second.limiters[0].limiter, &third.limiters[0].limiter));
+    assert!(!Arc::ptr_eq(
+        &second.limiters[0].limiter,
+        &third.limiters[0].limiter
+    ));
 }
 
 #[test]
@@ -305,7 +473,9 @@ fn the_smallest_body_limit_holds_and_later_edits_win() {
     assert_eq!(table.routes[1].chain.body_limit, Some(10));
     let written = |index: usize| {
         let mut out = Vec::new();
-        table.listeners[0].edits[index].response.append(&mut out, |_| false);
+        table.listeners[0].edits[index]
+            .response
+            .append(&mut out, |_| false);
         String::from_utf8(out).unwrap()
     };
     assert_eq!(written(0), "x-a: y\r\n");
