@@ -70,7 +70,8 @@ pub async fn serve(worker: Rc<Worker>, stream: Stream, listener: u32, counted: C
         match next {
             Next::Keep => {}
             Next::Close => {
-                connection.linger().await;
+                // On the heap as well: its buffer is not to be part of every idle connection.
+                Box::pin(connection.linger()).await;
                 break;
             }
             Next::Drop => break,

@@ -64,6 +64,7 @@ fn an_endpoint_takes_requests_only_once_its_table_is_published() {
 }
 
 #[test]
+#[allow(clippy::too_many_lines)] // One table of what is refused.
 fn what_is_wrong_is_refused_with_its_place() {
     let limit = "/filters/0/steps/1/limit";
     let cases: Vec<(&str, Value, &str)> = vec![
