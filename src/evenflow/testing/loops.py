@@ -43,6 +43,18 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
+async def close_server(server: asyncio.Server) -> None:
+    """Accept no more, let what was accepted reach its handler, then close the listening sockets.
+
+    asyncio loses, unclosed, a connection that was accepted in the iteration in which its server is
+    closed.
+    """
+    for sock in server.sockets:
+        asyncio.get_running_loop().remove_reader(sock.fileno())
+    await settle()
+    server.close()
+
+
 async def _cancel_others() -> None:
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:

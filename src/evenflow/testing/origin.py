@@ -20,7 +20,7 @@ from evenflow.testing.exchange import (
     received,
     reset_connection,
 )
-from evenflow.testing.loops import LoopThread, settle
+from evenflow.testing.loops import LoopThread, close_server, settle
 from evenflow.testing.waiting import DEFAULT_TIMEOUT_S, wait_for
 from evenflow.testing.wire import Head, WireError, take_head
 
@@ -151,8 +151,7 @@ class Origin:
 
     async def _shut(self) -> None:
         if self._server is not None:
-            self._server.close()
-        await settle()
+            await close_server(self._server)
         await self._reset_all()
         await settle()
 

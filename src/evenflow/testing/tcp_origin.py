@@ -7,7 +7,7 @@ import contextlib
 from typing import Self
 
 from evenflow.testing.exchange import READ_SIZE, reset_connection
-from evenflow.testing.loops import LoopThread, settle
+from evenflow.testing.loops import LoopThread, close_server, settle
 
 
 class TcpOrigin:
@@ -57,8 +57,7 @@ class TcpOrigin:
 
     async def _shut(self) -> None:
         if self._server is not None:
-            self._server.close()
-        await settle()
+            await close_server(self._server)
         for writer in list(self._writers):
             reset_connection(writer)
         await settle()
