@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from evenflow.testing import TranscriptError
+from evenflow.testing import TranscriptError, wait_for
 from evenflow.testing.behaviours import hang_up, raw
 from evenflow.testing.wire import WireError, take_head
 
@@ -136,15 +136,19 @@ def test_bytes_after_a_response_are_not_the_next_one(proxy: Proxy) -> None:
 
 def test_a_response_nobody_asked_for_is_not_the_next_one(proxy: Proxy) -> None:
     poison = OK + b"Content-Length: 6\r\n\r\npoison"
+    poisoned: list[bool] = []
 
     async def answer_twice(exchange: Exchange) -> None:
         await exchange.send(OK + b"Content-Length: 3\r\n\r\nabc")
         proxy.origin.forget()
         await exchange.send(poison)
+        poisoned.append(True)
 
     proxy.origin.enqueue(answer_twice)
     with proxy.client() as client:
         client.send(GET).expect(200, body=b"abc")
+        # Once a request is on its way, nobody can tell such an answer from a true one.
+        wait_for(lambda: poisoned, "the answer nobody asked for being sent")
         for _ in range(5):
             client.send(GET).expect(200, body=b"origin\n")
 
