@@ -112,6 +112,13 @@ async def test_the_callback_gets_every_configuration_in_force() -> None:
     assert seen == [1, 2]
 
 
+def running_backends(balancer: LoadBalancer) -> list[Any]:
+    try:
+        return list(balancer.backends)
+    except RuntimeError:
+        return []
+
+
 async def until(condition: Any, what: str) -> None:
     try:
         async with asyncio.timeout(5):
@@ -137,7 +144,8 @@ async def test_a_program_reloads_reopens_and_drains_on_signals() -> None:
         await until(lambda: signal.getsignal(signal.SIGHUP) is not signal.SIG_DFL, "it serves")
         current = config("a", "b")
         os.kill(os.getpid(), signal.SIGHUP)
-        await until(lambda: len(balancer.backends) == 2, "the reload")
+        # The signal came while the first configuration was being put in force, and is not lost.
+        await until(lambda: len(running_backends(balancer)) == 2, "the reload")
         os.kill(os.getpid(), signal.SIGUSR1)
         await until(lambda: reopened, "the logs are reopened")
         assert engine.logs_reopened == 1

@@ -65,8 +65,13 @@ def respond(
         fields = [*headers, *([] if bodiless else _framing_fields(framing, len(body), trailers))]
         if then != "keep":
             fields.append(("Connection", "close"))
-        await exchange.send_head(status, fields, reason)
-        if exchange.request.method != "HEAD" and not bodiless:
+        has_body = exchange.request.method != "HEAD" and not bodiless
+        if has_body and framing == "length" and midway is None:
+            # In one write, as servers send small answers: killed, they have sent all or nothing.
+            await exchange.send_whole(status, fields, reason, body)
+        else:
+            await exchange.send_head(status, fields, reason)
+        if has_body and not (framing == "length" and midway is None):
             await _send_body(exchange, body, framing, tuple(trailers), midway)
         _finish(exchange, "close" if framing == "close" else then)
 

@@ -117,6 +117,10 @@ class Exchange:
         """Send a response head, final or interim."""
         await self.send(encode_head(f"HTTP/1.1 {status} {reason}", fields))
 
+    async def send_whole(self, status: int, fields: list[Field], reason: str, body: bytes) -> None:
+        """Send a response head and its body in one write."""
+        await self.send(encode_head(f"HTTP/1.1 {status} {reason}", fields) + body)
+
     async def send(self, data: bytes) -> None:
         """Send bytes as they are, waiting while the client does not read."""
         self._writer.write(data)
