@@ -1,9 +1,13 @@
 //! The engine as Python holds it: workers, the control thread, and the way from one plan to the
 //! next.
 
+mod control;
+mod failure;
+mod sockets;
+mod workers;
+
 use std::collections::HashMap;
 use std::fmt;
-use std::io;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,67 +16,21 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
+use self::control::start_control;
+pub use self::failure::EngineError;
+use self::sockets::{bind_new, listeners_gone, start_listening};
+use self::workers::{Handle, ask_all, start_worker, wait};
 use crate::access_log::AccessLog;
-use crate::endpoint::EJECTED;
-use crate::events::{Event, Events};
+use crate::events::Events;
 use crate::explain;
-use crate::listen;
 use crate::plan::{self, Address, Plan};
 use crate::probe::{Probe, Prober};
 use crate::snapshot::Snapshot;
 use crate::stats::Stats;
 use crate::table::{self, Compiled, Pool, Registry, Table};
-use crate::worker::{Command, Shared, Socket};
-
-/// How often ejections are looked at.
-const TICK: Duration = Duration::from_millis(50);
-/// How long a worker may take to answer the engine.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// What went wrong, for Python.
-#[derive(Debug, Clone)]
-pub struct EngineError {
-    /// `plan`, `bind`, `closed` or `internal`.
-    pub code: &'static str,
-    /// The place in the document, if there is one.
-    pub path: String,
-    /// What was expected, or what the system says.
-    pub message: String,
-}
-
-impl fmt::Display for EngineError {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.path.is_empty() {
-            write!(out, "{}", self.message)
-        } else {
-            write!(out, "{}: {}", self.path, self.message)
-        }
-    }
-}
-
-impl std::error::Error for EngineError {}
-
-impl EngineError {
-    fn new(code: &'static str, path: impl Into<String>, message: impl fmt::Display) -> Self {
-        Self {
-            code,
-            path: path.into(),
-            message: message.to_string(),
-        }
-    }
-
-    fn closed() -> Self {
-        Self::new("closed", "", "the engine is closed")
-    }
-}
-
-impl From<table::Refused> for EngineError {
-    fn from(refused: table::Refused) -> Self {
-        Self::new("plan", refused.path, refused.message)
-    }
-}
+use crate::worker::{Command, Shared};
 
 /// What an apply did.
 #[derive(Debug, Serialize)]
@@ -114,11 +72,6 @@ struct EndpointUpdate {
     weight: Option<u32>,
     max_connections: Option<u32>,
     addresses: Option<Vec<Address>>,
-}
-
-struct Handle {
-    commands: mpsc::UnboundedSender<Command>,
-    thread: Option<JoinHandle<()>>,
 }
 
 struct State {
@@ -524,144 +477,6 @@ fn find<'t>(
     }
 }
 
-fn start_worker(id: usize, workers: usize, shared: &Arc<Shared>) -> Result<Handle, EngineError> {
-    let (commands, receiver) = mpsc::unbounded_channel();
-    let shared = Arc::clone(shared);
-    let thread = std::thread::Builder::new()
-        .name(format!("evenflow-{id}"))
-        .spawn(move || {
-            if let Err(error) = crate::worker::run(workers, shared, receiver) {
-                eprintln!("evenflow: worker {id} could not start: {error}");
-            }
-        })
-        .map_err(internal)?;
-    Ok(Handle {
-        commands,
-        thread: Some(thread),
-    })
-}
-
-type Control = (oneshot::Sender<()>, JoinHandle<()>);
-
-/// The control thread: probes, and the end of ejections.
-fn start_control(shared: &Arc<Shared>) -> Result<(Prober, Control), EngineError> {
-    let sink = Arc::clone(shared);
-    let (prober, work) = Prober::new(move |result| sink.events.push(Event::Probe(result)));
-    let (stop, mut stopped) = oneshot::channel();
-    let shared = Arc::clone(shared);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(internal)?;
-    let thread = std::thread::Builder::new()
-        .name("evenflow-control".into())
-        .spawn(move || {
-            runtime.block_on(async move {
-                let probing = tokio::spawn(work);
-                let mut ticks = tokio::time::interval(TICK);
-                ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-                while stopped.try_recv() == Err(oneshot::error::TryRecvError::Empty) {
-                    ticks.tick().await;
-                    end_ejections(&shared);
-                }
-                probing.abort();
-            });
-        })
-        .map_err(internal)?;
-    Ok((prober, (stop, thread)))
-}
-
-fn end_ejections(shared: &Shared) {
-    let now = shared.now_ms();
-    let mut ejected = shared
-        .ejected
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner);
-    ejected.retain(|(endpoint, pool)| {
-        let over = endpoint.ejected_until_ms.load(Ordering::Acquire) <= now;
-        if over {
-            endpoint.forget_failures();
-            endpoint.flag(EJECTED, false);
-            pool.ejected.fetch_sub(1, Ordering::AcqRel);
-            pool.room.notify_waiters();
-            shared.events.push(Event::Returned {
-                pool: endpoint.pool.clone(),
-                backend: endpoint.id.clone(),
-            });
-        }
-        !over
-    });
-}
-
-type NewSockets = Vec<(String, u32, String, Vec<Socket>)>;
-
-/// Binds the addresses that no listener has yet.
-fn bind_new(table: &Table, state: &State) -> Result<NewSockets, EngineError> {
-    let mut sockets = NewSockets::new();
-    if !state.accepting {
-        return Ok(sockets);
-    }
-    for (index, listener) in table.listeners.iter().enumerate() {
-        for (at, address) in listener.addresses.iter().enumerate() {
-            let path = || format!("listeners[{index}].addresses[{at}]");
-            let uid = listener.state.uid;
-            if sockets.iter().any(|(taken, ..)| taken == address) {
-                return Err(EngineError::new("plan", path(), "used twice"));
-            }
-            match state.bound.get(address) {
-                Some((_, owner)) if *owner == uid => {}
-                // Taken over from another listener: its sockets move without closing.
-                _ => {
-                    let taken = state.bound.contains_key(address);
-                    if taken {
-                        let message = "another listener of the running plan has this address; \
-                                       remove that one first";
-                        return Err(EngineError::new("bind", path(), message));
-                    }
-                    let (bound, new) =
-                        listen::bind(address, state.workers.len()).map_err(|error| {
-                            EngineError::new("bind", path(), format!("{address}: {error}"))
-                        })?;
-                    sockets.push((address.clone(), uid, bound, new));
-                }
-            }
-        }
-    }
-    Ok(sockets)
-}
-
-/// Hands new sockets to the workers; every worker answers before any plan is published.
-fn start_listening(
-    workers: &[Handle],
-    sockets: NewSockets,
-) -> io::Result<HashMap<String, (String, u32)>> {
-    let mut bound = HashMap::new();
-    for (address, uid, name, sockets) in sockets {
-        for (worker, socket) in workers.iter().zip(sockets) {
-            let (done, answer) = oneshot::channel();
-            let command = Command::Listen(address.clone(), uid, socket, done);
-            let _ = worker.commands.send(command);
-            wait(answer).unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))?;
-        }
-        bound.insert(address, (name, uid));
-    }
-    Ok(bound)
-}
-
-fn listeners_gone(table: &Table, state: &State) -> Vec<String> {
-    let kept = |address: &String, uid: u32| {
-        table
-            .listeners
-            .iter()
-            .any(|l| l.state.uid == uid && l.addresses.contains(address))
-    };
-    let bound = state.bound.iter();
-    bound
-        .filter(|(address, (_, uid))| !kept(address, *uid))
-        .map(|(address, _)| address.clone())
-        .collect()
-}
-
 fn open_log(plan: &Plan, previous: &Table) -> Result<Option<Arc<AccessLog>>, EngineError> {
     let Some(wanted) = &plan.access_log else {
         return Ok(None);
@@ -676,36 +491,6 @@ fn open_log(plan: &Plan, previous: &Table) -> Result<Option<Arc<AccessLog>>, Eng
         let message = format!("{}: {error}", wanted.output);
         EngineError::new("plan", "access_log.output", message)
     })
-}
-
-/// Asks every worker and waits for all; the answers that came.
-fn ask_all<T>(workers: &[Handle], command: impl Fn(oneshot::Sender<T>) -> Command) -> Vec<T> {
-    let answers: Vec<_> = workers
-        .iter()
-        .map(|worker| {
-            let (done, answer) = oneshot::channel();
-            let _ = worker.commands.send(command(done));
-            answer
-        })
-        .collect();
-    answers.into_iter().filter_map(wait).collect()
-}
-
-/// Waits for a worker's answer from a thread that is no worker.
-fn wait<T>(mut answer: oneshot::Receiver<T>) -> Option<T> {
-    let end = Instant::now() + PATIENCE;
-    let mut pause = Duration::from_micros(20);
-    loop {
-        match answer.try_recv() {
-            Ok(value) => return Some(value),
-            Err(oneshot::error::TryRecvError::Closed) => return None,
-            Err(oneshot::error::TryRecvError::Empty) if Instant::now() >= end => return None,
-            Err(oneshot::error::TryRecvError::Empty) => {
-                std::thread::sleep(pause);
-                pause = (pause * 2).min(Duration::from_millis(2));
-            }
-        }
-    }
 }
 
 /// Compiles a plan without serving it: for fuzzing and benchmarks.

@@ -1,0 +1,71 @@
+//! Listeners: which sockets are served, and within which bounds.
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// What a listener speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    /// HTTP/1.0 and HTTP/1.1.
+    Http,
+    /// Bytes relayed without a look inside.
+    Tcp,
+}
+
+/// One or more sockets that share routes, limits and timeouts.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listener {
+    /// Unique among listeners.
+    pub name: String,
+    /// `ip:port`, `[v6]:port` or `unix:/path`; port 0 takes a free one.
+    pub addresses: Vec<String>,
+    /// What is spoken on it.
+    pub protocol: Protocol,
+    /// Filter chains run before routing, by name, in order.
+    pub filters: Vec<String>,
+    /// For `tcp`: the pool that serves it. Must be `null` for `http`.
+    pub pool: Option<String>,
+    /// Bounds on what one client may send.
+    pub limits: Limits,
+    /// How long a client may take.
+    pub timeouts: Timeouts,
+    /// Networks whose forwarding headers are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Also send RFC 7239 `Forwarded`.
+    pub forwarded: bool,
+}
+
+/// Bounds on what one client may send.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Request line and header fields together; over it 431.
+    pub head_bytes: u32,
+    /// Number of header fields; over it 431.
+    pub headers: u32,
+    /// Request target; over it 414.
+    pub target_bytes: u32,
+    /// Request body; over it 413. 0 is no bound.
+    pub body_bytes: u64,
+    /// Connections open at once on this listener, over all workers; over it they wait in the
+    /// kernel's queue. 0 is no bound.
+    pub connections: u32,
+}
+
+/// How long a client may take.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Timeouts {
+    /// The whole request head, from its first byte; over it 408.
+    pub head_ms: u64,
+    /// Between two reads of a request body; over it 408.
+    pub body_ms: u64,
+    /// Between two writes of a response that make progress; over it the connection is closed.
+    pub write_ms: u64,
+    /// A kept-alive connection between two requests.
+    pub idle_ms: u64,
+    /// The lowest average rate of a request body in bytes per second after a grace of `body_ms`.
+    pub min_body_rate: u32,
+}

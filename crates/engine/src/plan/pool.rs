@@ -1,0 +1,165 @@
+//! Pools: the endpoints behind routes, and how one is chosen.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::plan::RequestKey;
+
+/// A group of endpoints that serve the same thing.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pool {
+    /// Unique among pools; a label in metrics and logs.
+    pub name: String,
+    /// How one endpoint is chosen; indices are into `endpoints`.
+    pub picker: Picker,
+    /// The members. Order matters only to the picker's indices.
+    pub endpoints: Vec<Endpoint>,
+    /// When no endpoint is usable, use all that are not draining.
+    pub use_all: bool,
+    /// Requests that wait while every endpoint is full.
+    pub queue: Queue,
+    /// Passive health; `null` ejects nothing.
+    pub outlier: Option<Outlier>,
+    /// Upstream connections.
+    pub connections: Connections,
+    /// Retries allowed, as a share of the pool's live requests (0 to 1)…
+    pub retry_budget: f64,
+    /// …or this many per second, whichever is more.
+    pub retry_floor: u32,
+}
+
+/// How an endpoint is chosen.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Picker {
+    /// Walk the table, all workers together.
+    Cycle {
+        /// Endpoint indices.
+        table: Vec<u32>,
+    },
+    /// Index the table by a hash of the key, step on past what is unusable or overloaded.
+    Hash {
+        /// What is hashed.
+        key: RequestKey,
+        /// Endpoint indices.
+        table: Vec<u32>,
+        /// An endpoint may hold at most this many times the average in-flight; `null` is no bound.
+        load_bound: Option<f64>,
+    },
+    /// The lowest score of some endpoints.
+    Least {
+        /// What is compared.
+        score: Score,
+        /// How many random endpoints are compared; 0 compares all.
+        choices: u32,
+    },
+}
+
+/// What `Least` compares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Score {
+    /// In-flight per weight.
+    InFlight,
+    /// Decaying latency × (in-flight + 1) per weight.
+    Latency,
+}
+
+/// One server. Its identity is the pool's name, `id` and `target`; what the engine knows of it
+/// (in-flight, ejection, latency, idle connections, counters) survives every plan that keeps it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Endpoint {
+    /// Unique in its pool; a label in metrics and logs.
+    pub id: String,
+    /// Host and port, or `unix:/path`, as configured; names it in errors.
+    pub target: String,
+    /// Where to connect, `ip:port` or `unix:/path`, tried in order; empty while the name does not
+    /// resolve, which makes the endpoint unusable.
+    pub addresses: Vec<Address>,
+    /// Relative weight, 1 to 65,535; for `Least` only (tables carry weights themselves).
+    pub weight: u32,
+    /// Requests (TCP: connections) in flight at once, over all workers. 0 is no bound.
+    pub max_connections: u32,
+    /// Health as the control plane sees it.
+    pub up: bool,
+    /// Takes no new requests.
+    pub drain: bool,
+    /// Connecting; over it the attempt failed.
+    pub connect_timeout_ms: u64,
+    /// From the request's last byte to the response head; over it 504.
+    pub first_byte_timeout_ms: u64,
+    /// Between two reads of a response body (TCP: without a byte either way).
+    pub idle_timeout_ms: u64,
+}
+
+/// Where to connect.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Address {
+    /// TCP.
+    Ip(SocketAddr),
+    /// A Unix stream socket.
+    Unix(String),
+}
+
+impl TryFrom<String> for Address {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.strip_prefix("unix:") {
+            Some("") => Err("expected a path after `unix:`".into()),
+            Some(path) => Ok(Self::Unix(path.into())),
+            None => text
+                .parse()
+                .map(Self::Ip)
+                .map_err(|_| format!("expected ip:port or unix:/path, got {text:?}")),
+        }
+    }
+}
+
+impl From<Address> for String {
+    fn from(address: Address) -> Self {
+        match address {
+            Address::Ip(ip) => ip.to_string(),
+            Address::Unix(path) => format!("unix:{path}"),
+        }
+    }
+}
+
+/// Requests that wait while every endpoint is full.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Queue {
+    /// How many may wait, over all workers; over it 503.
+    pub max: u32,
+    /// How long one may wait; over it 503.
+    pub timeout_ms: u64,
+}
+
+/// Passive health: eject an endpoint that keeps failing.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Outlier {
+    /// Failures in a row (connect errors, resets, timeouts, 5xx) that eject.
+    pub consecutive_errors: u32,
+    /// The first ejection; each further one is longer by this.
+    pub base_ejection_ms: u64,
+    /// The longest ejection.
+    pub max_ejection_ms: u64,
+    /// The share of the pool that may be ejected at once, 0 to 1; at least one endpoint always may
+    /// be when the share is above 0 and the pool has more than one.
+    pub max_ejected: f64,
+}
+
+/// Upstream connections of one worker to one endpoint.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Connections {
+    /// Idle connections kept.
+    pub max_idle: u32,
+    /// How long an idle one is kept.
+    pub idle_ms: u64,
+}

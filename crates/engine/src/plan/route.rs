@@ -1,0 +1,64 @@
+//! Routes: which requests go where, and how often they are tried.
+
+use serde::{Deserialize, Serialize};
+
+/// One route.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// Unique among routes; a label in metrics and logs.
+    pub name: String,
+    /// The HTTP listeners it stands on, by name; empty is all of them.
+    pub listeners: Vec<String>,
+    /// Which requests take it.
+    #[serde(rename = "match")]
+    pub matcher: Match,
+    /// Filter chains, by name, in order, after those of the listener.
+    pub filters: Vec<String>,
+    /// The pool that serves it.
+    pub pool: String,
+    /// The control plane's own: the client's address is passed in `evenflow-client`, forwarding
+    /// headers are left as the client sent them, and no retry or metric of a pool is counted.
+    pub internal: bool,
+    /// The whole exchange; over it 504. 0 is no bound.
+    pub timeout_ms: u64,
+    /// Further attempts.
+    pub retries: Retries,
+}
+
+/// Which requests a route takes. The most specific route wins: an exact host before any host, an
+/// exact path before a prefix, a longer prefix before a shorter one.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Match {
+    /// The host without port, lower case; `null` is any.
+    pub host: Option<String>,
+    /// The path; `null` is any.
+    pub path: Option<PathMatch>,
+}
+
+/// How a path is compared.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum PathMatch {
+    /// The very path.
+    Exact(String),
+    /// Whole leading segments: `/users` takes `/users` and `/users/7` but not `/users2`.
+    Prefix(String),
+}
+
+/// Further attempts at another endpoint.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retries {
+    /// Attempts after the first.
+    pub max: u32,
+    /// Waited before each.
+    pub delay_ms: u64,
+    /// One attempt until the response head; over it the attempt failed. 0 is no bound of its own.
+    pub per_try_timeout_ms: u64,
+    /// Upstream statuses that count as failed for requests that may be repeated.
+    pub statuses: Vec<u16>,
+    /// Whether an attempt that ran into its timeout may be repeated (idempotent methods only).
+    pub on_timeout: bool,
+}

@@ -1,0 +1,342 @@
+//! From a plan to a table.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use crate::endpoint::Endpoint;
+use crate::filters::ip_set::IpSet;
+use crate::filters::{Chain, Edits, NamedLimiter, Tally};
+use crate::http1::head::MAX_FIELDS;
+use crate::plan::{self, Plan, Protocol};
+use crate::route::Router;
+use crate::table::pool::compile_pool;
+use crate::table::{Listener, Refused, Registry, Route, Table, refuse};
+
+/// A table ready to be published, and what publishing it means for the endpoints.
+#[derive(Debug)]
+pub struct Compiled {
+    /// The table.
+    pub table: Table,
+    /// Endpoints that no earlier table had.
+    pub added: usize,
+    /// The endpoints' states as the plan has them, set when the table is published.
+    states: Vec<(Arc<Endpoint>, plan::Endpoint)>,
+}
+
+impl Compiled {
+    /// Sets the endpoints' states. New endpoints first become usable here.
+    pub fn configure_endpoints(&self) {
+        for (endpoint, wanted) in &self.states {
+            endpoint.configure(
+                Some(wanted.up),
+                Some(wanted.drain),
+                Some(wanted.weight),
+                Some(wanted.max_connections),
+                Some(&wanted.addresses),
+            );
+        }
+    }
+}
+
+/// Compiles a plan. The registry may gain entries for a plan that is refused in the end; the next
+/// [`Registry::prune`] takes them away.
+///
+/// # Errors
+/// The first thing that is wrong, with its place.
+pub fn compile(
+    plan: &Plan,
+    registry: &mut Registry,
+    previous: Option<&Table>,
+) -> Result<Compiled, Refused> {
+    check_globals(plan)?;
+    let mut filters = Filters::new(plan, registry, previous)?;
+
+    let mut states = Vec::new();
+    let mut added = 0;
+    let mut pool_indices = Indices::default();
+    let mut pools = Vec::with_capacity(plan.pools.len());
+    for (index, pool) in plan.pools.iter().enumerate() {
+        let path = format!("pools[{index}]");
+        if pool_indices.insert(pool.name.as_str(), index).is_some() {
+            return refuse(format!("{path}.name"), "used twice");
+        }
+        let kept = previous.and_then(|table| table.pools.get(index));
+        pools.push(Arc::new(compile_pool(
+            pool,
+            &path,
+            registry,
+            kept,
+            &mut states,
+            &mut added,
+        )?));
+    }
+
+    let mut routes: Vec<Route> = Vec::with_capacity(plan.routes.len());
+    let mut names = HashSet::new();
+    for (index, route) in plan.routes.iter().enumerate() {
+        let path = format!("routes[{index}]");
+        if !names.insert(&route.name) {
+            return refuse(format!("{path}.name"), "used twice");
+        }
+        routes.push(compile_route(
+            route,
+            &path,
+            registry,
+            &pool_indices,
+            &mut filters,
+        )?);
+    }
+
+    let mut listeners = Vec::with_capacity(plan.listeners.len());
+    let mut names = HashSet::new();
+    for (index, listener) in plan.listeners.iter().enumerate() {
+        let path = format!("listeners[{index}]");
+        if !names.insert(listener.name.as_str()) {
+            return refuse(format!("{path}.name"), "used twice");
+        }
+        check_listener(listener, &path)?;
+        let pool = listener_pool(listener, &path, &pool_indices)?;
+        let chain = filters.chain(&listener.filters, &format!("{path}.filters"))?;
+        listeners.push(Listener {
+            state: registry.listener(&listener.name),
+            addresses: listener.addresses.clone(),
+            protocol: listener.protocol,
+            edits: filters.edits_by_route(plan, listener, &chain, &routes)?,
+            chain,
+            pool,
+            limits: listener.limits.clone(),
+            timeouts: listener.timeouts.clone(),
+            trusted: trusted(&listener.trusted_proxies),
+            forwarded: listener.forwarded,
+            router: router(plan, listener)?,
+        });
+    }
+    for (index, route) in plan.routes.iter().enumerate() {
+        let mut wanted = route.listeners.iter();
+        if let Some(name) = wanted.find(|name| !names.contains(name.as_str())) {
+            return refuse(
+                format!("routes[{index}].listeners"),
+                format!("no listener {name:?}"),
+            );
+        }
+    }
+    let (limiters, tallies) = filters.into_state(plan);
+    Ok(Compiled {
+        table: Table {
+            revision: plan.revision,
+            server_name: Arc::from(plan.server_name.as_str()),
+            access_log: None,
+            access_sample: plan.access_log.as_ref().map_or(0.0, |log| log.sample),
+            listeners: listeners.into(),
+            routes: routes.into(),
+            pools,
+            limiters,
+            tallies,
+        },
+        added,
+        states,
+    })
+}
+
+/// Places of named things in the plan.
+type Indices<'a> = HashMap<&'a str, usize>;
+
+fn check_globals(plan: &Plan) -> Result<(), Refused> {
+    if plan.version != plan::VERSION {
+        return refuse("version", format!("expected {}", plan::VERSION));
+    }
+    if let Some(log) = &plan.access_log
+        && !(0.0..=1.0).contains(&log.sample)
+    {
+        return refuse("access_log.sample", "expected a share from 0 to 1");
+    }
+    if !plan.server_name.bytes().all(|byte| byte.is_ascii_graphic()) || plan.server_name.is_empty()
+    {
+        return refuse("server_name", "expected visible ASCII characters");
+    }
+    Ok(())
+}
+
+fn compile_route(
+    route: &plan::Route,
+    path: &str,
+    registry: &mut Registry,
+    pools: &Indices<'_>,
+    filters: &mut Filters<'_>,
+) -> Result<Route, Refused> {
+    let Some(&pool) = pools.get(route.pool.as_str()) else {
+        return refuse(format!("{path}.pool"), format!("no pool {:?}", route.pool));
+    };
+    if let Some(plan::PathMatch::Exact(text) | plan::PathMatch::Prefix(text)) = &route.matcher.path
+        && (!text.starts_with('/') || text.bytes().filter(|&byte| byte == b'/').count() > 32)
+    {
+        return refuse(
+            format!("{path}.match.path"),
+            "expected a path that begins with / and has at most 32 segments",
+        );
+    }
+    let (uid, name) = registry.route(&route.name);
+    Ok(Route {
+        uid,
+        name,
+        chain: filters.chain(&route.filters, &format!("{path}.filters"))?,
+        pool,
+        internal: route.internal,
+        timeout_ms: route.timeout_ms,
+        retries: route.retries.clone(),
+    })
+}
+
+fn listener_pool(
+    listener: &plan::Listener,
+    path: &str,
+    pools: &Indices<'_>,
+) -> Result<Option<usize>, Refused> {
+    match (&listener.protocol, &listener.pool) {
+        (Protocol::Http, None) => Ok(None),
+        (Protocol::Tcp, Some(name)) => match pools.get(name.as_str()) {
+            Some(&pool) => Ok(Some(pool)),
+            None => refuse(format!("{path}.pool"), format!("no pool {name:?}")),
+        },
+        (Protocol::Http, Some(_)) => refuse(
+            format!("{path}.pool"),
+            "expected null: routes name the pools",
+        ),
+        (Protocol::Tcp, None) => refuse(format!("{path}.pool"), "expected the name of a pool"),
+    }
+}
+
+fn check_listener(listener: &plan::Listener, path: &str) -> Result<(), Refused> {
+    if listener.addresses.is_empty() {
+        return refuse(format!("{path}.addresses"), "expected at least one address");
+    }
+    if !(1..=MAX_FIELDS as u32).contains(&listener.limits.headers) {
+        return refuse(
+            format!("{path}.limits.headers"),
+            format!("expected 1 to {MAX_FIELDS}"),
+        );
+    }
+    if !(1024..=1024 * 1024).contains(&listener.limits.head_bytes) {
+        return refuse(
+            format!("{path}.limits.head_bytes"),
+            "expected 1024 to 1048576",
+        );
+    }
+    Ok(())
+}
+
+/// The plan's filter chains by name while they are compiled into those of listeners and routes.
+struct Filters<'a> {
+    chains: HashMap<&'a str, (usize, &'a plan::FilterChain, Arc<Tally>)>,
+    tallies: Vec<Arc<Tally>>,
+    limiters: Vec<NamedLimiter>,
+}
+
+impl<'a> Filters<'a> {
+    fn new(
+        plan: &'a Plan,
+        registry: &mut Registry,
+        previous: Option<&Table>,
+    ) -> Result<Self, Refused> {
+        let mut chains = HashMap::new();
+        let mut tallies = Vec::new();
+        for (index, chain) in plan.filters.iter().enumerate() {
+            let tally = registry.tally(&chain.name);
+            tallies.push(Arc::clone(&tally));
+            let twice = chains.insert(chain.name.as_str(), (index, chain, tally));
+            if twice.is_some() {
+                return refuse(format!("filters[{index}].name"), "used twice");
+            }
+        }
+        Ok(Self {
+            chains,
+            tallies,
+            limiters: previous.map_or_else(Vec::new, |table| table.limiters.clone()),
+        })
+    }
+
+    /// Filter chains that run one after the other.
+    fn chain(&mut self, names: &[String], path: &str) -> Result<Chain, Refused> {
+        let mut out = Chain::default();
+        for (at, name) in names.iter().enumerate() {
+            let Some((index, chain, tally)) = self.chains.get(name.as_str()) else {
+                return refuse(format!("{path}[{at}]"), format!("no filter chain {name:?}"));
+            };
+            out.extend(chain, tally, &mut self.limiters)
+                .map_err(|(below, message)| Refused {
+                    path: format!("filters[{index}].{below}"),
+                    message,
+                })?;
+        }
+        out.edits = self.edits(names)?;
+        Ok(out)
+    }
+
+    /// Their header edits.
+    fn edits<'n>(&self, names: impl IntoIterator<Item = &'n String>) -> Result<Edits, Refused> {
+        let named = names
+            .into_iter()
+            .filter_map(|name| self.chains.get(name.as_str()));
+        Edits::compile(named.map(|(index, chain, _)| (*index, *chain))).map_err(
+            |(index, below, message)| Refused {
+                path: format!("filters[{index}].{below}"),
+                message,
+            },
+        )
+    }
+
+    /// For each route the header edits of the listener and its own together.
+    fn edits_by_route(
+        &self,
+        plan: &Plan,
+        listener: &plan::Listener,
+        chain: &Chain,
+        routes: &[Route],
+    ) -> Result<Vec<Edits>, Refused> {
+        let each = routes.iter().zip(&plan.routes);
+        each.map(|(compiled, route)| {
+            let own = &compiled.chain.edits;
+            if chain.edits.is_empty() {
+                Ok(own.clone())
+            } else if route.internal || own.is_empty() {
+                Ok(chain.edits.clone())
+            } else {
+                self.edits(listener.filters.iter().chain(&route.filters))
+            }
+        })
+        .collect()
+    }
+
+    /// The limiters still in use, and the counters of all chains.
+    fn into_state(mut self, plan: &Plan) -> (Vec<NamedLimiter>, Vec<Arc<Tally>>) {
+        self.limiters.retain(|limiter| {
+            let mut steps = plan.filters.iter().flat_map(|chain| &chain.steps);
+            steps.any(|step| matches!(step, plan::Filter::Limit(filter) if limiter.fits(filter)))
+        });
+        (self.limiters, self.tallies)
+    }
+}
+
+fn trusted(networks: &[IpNet]) -> Option<IpSet> {
+    (!networks.is_empty()).then(|| IpSet::new(networks, &[]))
+}
+
+fn router(plan: &Plan, listener: &plan::Listener) -> Result<Router, Refused> {
+    let mut router = Router::default();
+    if listener.protocol == Protocol::Http {
+        for (index, route) in plan.routes.iter().enumerate() {
+            if !route.listeners.is_empty() && !route.listeners.contains(&listener.name) {
+                continue;
+            }
+            if let Err(earlier) = router.add(&route.matcher, index) {
+                return refuse(
+                    format!("routes[{index}].match"),
+                    format!("the same as that of route {:?}", plan.routes[earlier].name),
+                );
+            }
+        }
+    }
+    Ok(router)
+}

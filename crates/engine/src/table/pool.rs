@@ -1,0 +1,129 @@
+//! Pools and pickers, compiled.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use crate::endpoint::Endpoint;
+use crate::picker::Picker;
+use crate::plan;
+use crate::table::{Member, Pool, Refused, Registry, refuse};
+
+pub fn compile_pool(
+    pool: &plan::Pool,
+    path: &str,
+    registry: &mut Registry,
+    kept: Option<&Arc<Pool>>,
+    states: &mut Vec<(Arc<Endpoint>, plan::Endpoint)>,
+    added: &mut usize,
+) -> Result<Pool, Refused> {
+    if let Some(outlier) = &pool.outlier
+        && (!(0.0..=1.0).contains(&outlier.max_ejected) || outlier.consecutive_errors == 0)
+    {
+        return refuse(
+            format!("{path}.outlier"),
+            "expected consecutive_errors of at least 1 and max_ejected from 0 to 1",
+        );
+    }
+    let mut ids = HashSet::with_capacity(pool.endpoints.len());
+    let mut members = Vec::with_capacity(pool.endpoints.len());
+    for (index, wanted) in pool.endpoints.iter().enumerate() {
+        if !ids.insert(wanted.id.as_str()) {
+            return refuse(format!("{path}.endpoints[{index}].id"), "used twice");
+        }
+        if !(1..=65_535).contains(&wanted.weight) {
+            return refuse(
+                format!("{path}.endpoints[{index}].weight"),
+                "expected 1 to 65535",
+            );
+        }
+        // Most plans change little: the member at the same place is most often the same endpoint,
+        // and found without building its key.
+        let same = kept
+            .and_then(|pool| pool.members.get(index))
+            .map(|member| &member.endpoint)
+            .filter(|old| {
+                old.pool == pool.name && old.id == wanted.id && old.target == wanted.target
+            });
+        let (endpoint, new) = match same {
+            Some(endpoint) => (Arc::clone(endpoint), false),
+            None => registry.endpoint(&pool.name, wanted),
+        };
+        *added += usize::from(new);
+        states.push((Arc::clone(&endpoint), wanted.clone()));
+        members.push(Member {
+            endpoint,
+            connect_timeout_ms: wanted.connect_timeout_ms,
+            first_byte_timeout_ms: wanted.first_byte_timeout_ms,
+            idle_timeout_ms: wanted.idle_timeout_ms,
+        });
+    }
+    let picker = compile_picker(&pool.picker, members.len(), &format!("{path}.picker"))?;
+    Ok(Pool {
+        name: Arc::from(pool.name.as_str()),
+        counts_in_flight: counts_in_flight(&picker),
+        picker,
+        members: members.into(),
+        use_all: pool.use_all,
+        queue: pool.queue,
+        outlier: pool.outlier,
+        connections: pool.connections,
+        retry_budget: pool.retry_budget.clamp(0.0, 1.0),
+        retry_floor: pool.retry_floor,
+        state: registry.pool(&pool.name),
+    })
+}
+
+/// Whether requests in flight over the whole pool must be counted for this picker.
+pub fn counts_in_flight(picker: &Picker) -> bool {
+    matches!(
+        picker,
+        Picker::Hash {
+            load_bound: Some(_),
+            ..
+        }
+    )
+}
+
+/// Compiles a picker for a pool of so many members.
+///
+/// # Errors
+/// An index outside the pool, or an empty table for a pool that has members.
+pub fn compile_picker(
+    picker: &plan::Picker,
+    members: usize,
+    path: &str,
+) -> Result<Picker, Refused> {
+    let checked = |table: &[u32]| {
+        if let Some(at) = table.iter().position(|&index| index as usize >= members) {
+            return refuse(
+                format!("{path}.table[{at}]"),
+                format!("expected an index below {members}"),
+            );
+        }
+        if table.is_empty() && members > 0 {
+            return refuse(format!("{path}.table"), "expected at least one index");
+        }
+        Ok(Box::from(table))
+    };
+    Ok(match picker {
+        plan::Picker::Cycle { table } => Picker::Cycle(checked(table)?),
+        plan::Picker::Hash {
+            key,
+            table,
+            load_bound,
+        } => {
+            if load_bound.is_some_and(|bound| !(bound.is_finite() && bound >= 1.0)) {
+                return refuse(format!("{path}.load_bound"), "expected a number from 1");
+            }
+            Picker::Hash {
+                key: key.clone(),
+                table: checked(table)?,
+                load_bound: *load_bound,
+            }
+        }
+        plan::Picker::Least { score, choices } => Picker::Least {
+            score: *score,
+            choices: *choices,
+        },
+    })
+}

@@ -1,0 +1,115 @@
+//! What outlives tables, found again by identity.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use crate::endpoint::Endpoint;
+use crate::filters::Tally;
+use crate::plan;
+use crate::table::{ListenerState, PoolState, Table};
+
+/// Everything that outlives tables, by identity.
+#[derive(Debug, Default)]
+pub struct Registry {
+    next_uid: u32,
+    endpoints: HashMap<(String, String, String), Arc<Endpoint>>,
+    pools: HashMap<String, Arc<PoolState>>,
+    listeners: HashMap<String, Arc<ListenerState>>,
+    routes: HashMap<String, (u32, Arc<str>)>,
+    tallies: HashMap<String, Arc<Tally>>,
+}
+
+impl Registry {
+    pub(super) fn uid(&mut self) -> u32 {
+        self.next_uid += 1;
+        self.next_uid
+    }
+
+    pub(super) fn endpoint(
+        &mut self,
+        pool: &str,
+        wanted: &plan::Endpoint,
+    ) -> (Arc<Endpoint>, bool) {
+        let identity = (pool.to_owned(), wanted.id.clone(), wanted.target.clone());
+        if let Some(endpoint) = self.endpoints.get(&identity) {
+            return (Arc::clone(endpoint), false);
+        }
+        let uid = self.uid();
+        let endpoint = Arc::new(Endpoint::new(uid, pool, &wanted.id, &wanted.target));
+        self.endpoints.insert(identity, Arc::clone(&endpoint));
+        (endpoint, true)
+    }
+
+    pub(super) fn pool(&mut self, name: &str) -> Arc<PoolState> {
+        if let Some(state) = self.pools.get(name) {
+            return Arc::clone(state);
+        }
+        let state = Arc::new(PoolState {
+            uid: self.uid(),
+            ..PoolState::default()
+        });
+        self.pools.insert(name.into(), Arc::clone(&state));
+        state
+    }
+
+    pub(super) fn listener(&mut self, name: &str) -> Arc<ListenerState> {
+        if let Some(state) = self.listeners.get(name) {
+            return Arc::clone(state);
+        }
+        let state = Arc::new(ListenerState {
+            uid: self.uid(),
+            name: name.into(),
+            ..ListenerState::default()
+        });
+        self.listeners.insert(name.into(), Arc::clone(&state));
+        state
+    }
+
+    pub(super) fn route(&mut self, name: &str) -> (u32, Arc<str>) {
+        if let Some(route) = self.routes.get(name) {
+            return route.clone();
+        }
+        let route = (self.uid(), Arc::from(name));
+        self.routes.insert(name.into(), route.clone());
+        route
+    }
+
+    pub(super) fn tally(&mut self, name: &str) -> Arc<Tally> {
+        let tally = self.tallies.entry(name.into()).or_insert_with(|| {
+            Arc::new(Tally {
+                name: name.into(),
+                limited: AtomicU64::new(0),
+            })
+        });
+        Arc::clone(tally)
+    }
+
+    /// Forgets what the table does not use; how many endpoints that were.
+    pub fn prune(&mut self, table: &Table) -> usize {
+        let kept: HashSet<u32> = table
+            .pools
+            .iter()
+            .flat_map(|pool| pool.members.iter().map(|member| member.endpoint.uid))
+            .collect();
+        let before = self.endpoints.len();
+        self.endpoints
+            .retain(|_, endpoint| kept.contains(&endpoint.uid));
+        let pools: HashSet<u32> = table.pools.iter().map(|pool| pool.state.uid).collect();
+        self.pools.retain(|_, state| pools.contains(&state.uid));
+        let listeners: HashSet<u32> = table.listeners.iter().map(|l| l.state.uid).collect();
+        self.listeners
+            .retain(|_, state| listeners.contains(&state.uid));
+        let routes: HashSet<u32> = table.routes.iter().map(|route| route.uid).collect();
+        self.routes.retain(|_, (uid, _)| routes.contains(uid));
+        let tallies: HashSet<&str> = table.tallies.iter().map(|t| t.name.as_str()).collect();
+        self.tallies
+            .retain(|name, _| tallies.contains(name.as_str()));
+        before - self.endpoints.len()
+    }
+
+    /// All endpoints.
+    pub fn endpoints(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
+        self.endpoints.values()
+    }
+}
