@@ -102,7 +102,14 @@ fn check_request(input: &[u8]) -> Result<(), String> {
         server_name: "evenflow",
     };
     let mut out = Vec::new();
-    request_head(&mut out, &head, bytes, &origin, &Edit::default());
+    request_head(
+        &mut out,
+        &head,
+        bytes,
+        &origin,
+        "b.example",
+        &Edit::default(),
+    );
     let lower = out.to_ascii_lowercase();
     let count = |name: &[u8]| {
         lower

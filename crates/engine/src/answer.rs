@@ -1,6 +1,7 @@
 //! Answers of the balancer's own, and the lines it adds to answers of endpoints.
 
 use crate::error::Reason;
+use crate::exchange::Way;
 use crate::filters::cors::Cors;
 use crate::http1::encode::{self, Delivery};
 use crate::http1::head::RequestHead;
@@ -49,13 +50,11 @@ impl<'a> Answer<'a> {
 }
 
 /// The lines that every answer on a listener and a route carries.
-pub fn lines(
-    listener: &Listener,
-    route: Option<(usize, &Route)>,
-    head: &RequestHead,
-    base: &[u8],
-) -> Vec<u8> {
+pub fn lines(way: &Way<'_>, head: &RequestHead, base: &[u8]) -> Vec<u8> {
     let mut lines = Vec::new();
+    let Way {
+        listener, route, ..
+    } = *way;
     let edits = match route {
         Some((index, _)) => &listener.edits[index],
         None => &listener.chain.edits,

@@ -69,7 +69,8 @@ pub struct Failure {
 }
 
 impl Failure {
-    fn new(kind: ErrorKind, reason: Reason) -> Self {
+    /// A failure of the endpoint's that may have done something with the request.
+    pub fn new(kind: ErrorKind, reason: Reason) -> Self {
         Self {
             kind,
             reason,
@@ -146,6 +147,7 @@ impl Attempt<'_> {
             &scratch.request,
             self.connection.buffer.bytes(),
             self.origin,
+            member.endpoint.authority(),
             &self.edits.request,
         );
         let data = body.first(&self.connection.buffer, &mut out);

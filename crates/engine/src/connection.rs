@@ -7,6 +7,7 @@ use std::task::Poll;
 
 use crate::buffer::{Buffer, HEAD_BYTES};
 use crate::error::Reason;
+use crate::exchange::Way;
 use crate::http1::encode::Origin;
 use crate::http1::head::{Known, RequestHead, Scan, scan};
 use crate::stream::Stream;
@@ -192,13 +193,9 @@ fn too_large(bytes: &[u8], max_target: usize) -> Reason {
     }
 }
 
-pub fn origin_of<'a>(
-    connection: &Connection,
-    listener: &Listener,
-    table: &'a Table,
-    head: &RequestHead,
-    id: &'a [u8],
-) -> Origin<'a> {
+/// What is known of who asks.
+pub fn origin_of<'a>(connection: &Connection, way: &Way<'a>, head: &RequestHead) -> Origin<'a> {
+    let listener = way.listener;
     let peer = connection.peer;
     let trusted = match (&listener.trusted, peer) {
         (Some(set), Some(peer)) => set.permits(peer),
@@ -215,9 +212,9 @@ pub fn origin_of<'a>(
         trusted,
         scheme: "http",
         forwarded: listener.forwarded,
-        internal: false,
-        request_id: id,
-        server_name: &table.server_name,
+        internal: way.route.is_some_and(|(_, route)| route.internal),
+        request_id: way.id,
+        server_name: &way.table.server_name,
     }
 }
 

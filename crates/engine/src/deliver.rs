@@ -5,143 +5,158 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use crate::answer;
-use crate::attempt::Upstream;
-use crate::connection::Connection;
+use crate::attempt::{Attempt, Failure, Upstream};
 use crate::error::Reason;
 use crate::exchange::Next;
-use crate::filters::Edits;
 use crate::http1::encode::{self, Delivery};
 use crate::http1::head::Length;
-use crate::lease::Lease;
 use crate::record::Noted;
 use crate::relay::{Broken, Relay, Waiting};
 use crate::request_body::RequestBody;
 use crate::stats::ErrorKind;
-use crate::table::{Listener, Route};
 use crate::worker::Scratch;
 
-/// Relays an endpoint's answer, and what is left of the request's body beside it.
-#[allow(clippy::too_many_arguments, clippy::too_many_lines)] // All of them end here, one by one.
-pub async fn deliver(
-    connection: &mut Connection,
-    scratch: &mut Scratch,
-    listener: &Listener,
-    (route, edits): (&Route, &Edits),
-    noted: &mut Noted,
-    lease: Lease,
-    mut upstream: Upstream,
-    mut body: RequestBody,
-    route_deadline: u64,
-) -> (Next, Option<Lease>) {
-    let worker = Rc::clone(&connection.worker);
-    let (request, response) = (&scratch.request, &scratch.response);
-    noted.status = response.status;
-    if response.status >= 500 {
-        lease.failed(&worker, ErrorKind::Status, Reason::UpstreamReset);
-    } else {
-        lease.succeeded();
-    }
-    let head_request = request.method.get(connection.buffer.bytes()) == b"HEAD";
-    let chunked = !request.version_10
-        && !head_request
-        && matches!(response.length, Length::Chunked | Length::UntilClose);
-    let delimited = chunked || !matches!(response.length, Length::Chunked | Length::UntilClose);
-    let keep = request.keep_alive && delimited && body.is_done() && !worker.draining.get();
-    let delivery = Delivery {
-        version_10: request.version_10,
-        keep_alive: keep,
-        chunked,
-    };
-    let mut lead = worker.buffers.take_out();
-    encode::response_head(
-        &mut lead,
-        response,
-        upstream.buffer.bytes(),
-        delivery,
-        &edits.response,
-        answer::cors(listener, Some(route)),
-    );
-    let base = connection.buffer.bytes();
-    answer::cross_origin(&mut lead, listener, Some(route), request, base);
-    lead.extend_from_slice(b"\r\n");
-    upstream.buffer.consume(response.len);
-    let mut relay = Relay::new(
-        response.length,
-        chunked,
-        lead,
-        std::mem::take(&mut upstream.buffer),
-        0,
-    );
-    let idle_ms = lease.member().idle_timeout_ms;
-    let write_ms = listener.timeouts.write_ms;
-    let mut armed = None;
-    let result = poll_fn(|cx| {
-        let done = relay.poll(
-            cx,
-            &worker.buffers,
-            &mut upstream.stream,
-            &mut connection.stream,
+impl Attempt<'_> {
+    /// Relays the endpoint's answer, and what is left of the request's body beside it. The endpoint
+    /// is free for others once its answer is here, before the client has the last of it.
+    ///
+    /// # Errors
+    /// Why there is no answer to relay after all; the client has got nothing of it.
+    #[allow(clippy::too_many_lines)] // One step after the other.
+    pub async fn deliver(
+        &mut self,
+        scratch: &Scratch,
+        noted: &mut Noted,
+        mut upstream: Upstream,
+        body: &mut RequestBody,
+    ) -> Result<Next, Failure> {
+        let Self {
+            connection,
+            listener,
+            route,
+            edits,
+            lease,
+            route_deadline,
+            ..
+        } = self;
+        let (listener, lease, route_deadline) = (*listener, *lease, *route_deadline);
+        let worker = Rc::clone(&connection.worker);
+        let (request, response) = (&scratch.request, &scratch.response);
+        noted.status = response.status;
+        if response.status >= 500 {
+            lease.failed(&worker, ErrorKind::Status, Reason::UpstreamReset);
+        } else {
+            lease.succeeded();
+        }
+        let head_request = request.method.get(connection.buffer.bytes()) == b"HEAD";
+        let chunked = !request.version_10
+            && !head_request
+            && matches!(response.length, Length::Chunked | Length::UntilClose);
+        let delimited = chunked || !matches!(response.length, Length::Chunked | Length::UntilClose);
+        let keep = request.keep_alive && delimited && body.is_done() && !worker.draining.get();
+        let delivery = Delivery {
+            version_10: request.version_10,
+            keep_alive: keep,
+            chunked,
+        };
+        let mut lead = worker.buffers.take_out();
+        encode::response_head(
+            &mut lead,
+            response,
+            upstream.buffer.bytes(),
+            delivery,
+            &edits.response,
+            answer::cors(listener, Some(route)),
         );
-        if let Poll::Ready(result) = done {
-            return Poll::Ready(result.map_err(Some));
-        }
-        // The rest of the request goes on beside the answer; its failure is the answer's to show.
-        body.poll_beside(cx, connection, &mut upstream.stream);
-        if armed.is_some() && connection.slot.fired() {
-            return Poll::Ready(Err(None));
-        }
-        if relay.moved || armed != Some(relay.waiting) {
-            relay.moved = false;
-            armed = Some(relay.waiting);
-            let patience = match relay.waiting {
-                Waiting::Read => idle_ms,
-                Waiting::Write => write_ms,
-            };
-            let deadline = worker.coarse_ms.get() + patience;
-            connection.slot.arm(deadline.min(route_deadline));
-        }
-        Poll::Pending
-    })
-    .await;
-    noted.sent = relay.received;
-    noted.received = body.received();
-    let upstream_bytes = relay.received + response.len as u64;
-    let waiting = relay.waiting;
-    let (rest, lead) = relay.into_buffers();
-    let clean = rest.is_empty();
-    worker.buffers.give(rest);
-    worker.buffers.give_out(lead);
-    lease.count_bytes(&worker, upstream.sent, upstream_bytes);
-    let next = match result {
-        Ok(()) => {
-            if clean && response.keep_alive && body.is_done() {
-                upstream.keep(&worker, &lease);
+        let base = connection.buffer.bytes();
+        answer::cross_origin(&mut lead, listener, Some(route), request, base);
+        lead.extend_from_slice(b"\r\n");
+        upstream.buffer.consume(response.len);
+        let mut relay = Relay::new(
+            response.length,
+            chunked,
+            lead,
+            std::mem::take(&mut upstream.buffer),
+            None,
+        );
+        let idle_ms = lease.member().idle_timeout_ms;
+        let write_ms = listener.timeouts.write_ms;
+        let mut armed = None;
+        let result = poll_fn(|cx| {
+            let sent = body.is_done();
+            let done = relay.poll_telling(
+                cx,
+                &worker.buffers,
+                &mut upstream.stream,
+                &mut connection.stream,
+                || {
+                    if sent {
+                        lease.release();
+                    }
+                },
+            );
+            if let Poll::Ready(result) = done {
+                return Poll::Ready(result.map_err(Some));
             }
-            if keep { Next::Keep } else { Next::Close }
-        }
-        Err(error) => {
-            let reason = match error {
-                None if worker.shared.now_ms() >= route_deadline => Reason::RouteTimeout,
-                None if waiting == Waiting::Write => Reason::ClientSlow,
-                None => Reason::UpstreamTimeout,
-                Some(Broken::Write) => Reason::ClientGone,
-                Some(Broken::Framing(detail)) => Reason::UpstreamProtocol(detail),
-                Some(_) => Reason::UpstreamReset,
-            };
-            let kind = match reason {
-                Reason::UpstreamTimeout => Some(ErrorKind::Timeout),
-                Reason::UpstreamProtocol(_) => Some(ErrorKind::Protocol),
-                Reason::UpstreamReset => Some(ErrorKind::Reset),
-                _ => None,
-            };
-            if let Some(kind) = kind {
-                lease.failed(&worker, kind, reason);
+            // The rest of the request goes on beside the answer; its failure is the answer's to show.
+            body.poll_beside(cx, connection, &mut upstream.stream);
+            if armed.is_some() && connection.slot.fired() {
+                return Poll::Ready(Err(None));
             }
-            noted.reason = Some(reason);
-            // The head is out: only a broken connection can tell the client that this is not all.
-            Next::Drop
+            if relay.moved || armed != Some(relay.waiting) {
+                relay.moved = false;
+                armed = Some(relay.waiting);
+                let patience = match relay.waiting {
+                    Waiting::Read => idle_ms,
+                    Waiting::Write => write_ms,
+                };
+                let deadline = worker.coarse_ms.get() + patience;
+                connection.slot.arm(deadline.min(route_deadline));
+            }
+            Poll::Pending
+        })
+        .await;
+        noted.sent = relay.received;
+        noted.received = body.received();
+        let upstream_bytes = relay.received + response.len as u64;
+        let (waiting, untouched) = (relay.waiting, relay.sent == 0);
+        let (rest, lead) = relay.into_buffers();
+        let clean = rest.is_empty();
+        worker.buffers.give(rest);
+        worker.buffers.give_out(lead);
+        lease.count_bytes(&worker, upstream.sent + body.streamed(), upstream_bytes);
+        match result {
+            Ok(()) => {
+                if clean && response.keep_alive && body.is_done() {
+                    upstream.keep(&worker, lease);
+                }
+                Ok(if keep { Next::Keep } else { Next::Close })
+            }
+            Err(error) => {
+                let reason = match error {
+                    None if worker.shared.now_ms() >= route_deadline => Reason::RouteTimeout,
+                    None if waiting == Waiting::Write => Reason::ClientSlow,
+                    None => Reason::UpstreamTimeout,
+                    Some(Broken::Write) => Reason::ClientGone,
+                    Some(Broken::Framing(detail)) => Reason::UpstreamProtocol(detail),
+                    Some(_) => Reason::UpstreamReset,
+                };
+                let kind = match reason {
+                    Reason::UpstreamTimeout => Some(ErrorKind::Timeout),
+                    Reason::UpstreamProtocol(_) => Some(ErrorKind::Protocol),
+                    Reason::UpstreamReset => Some(ErrorKind::Reset),
+                    _ => None,
+                };
+                if let Some(kind) = kind {
+                    if untouched {
+                        return Err(Failure::new(kind, reason));
+                    }
+                    lease.failed(&worker, kind, reason);
+                }
+                noted.reason = Some(reason);
+                // The head is out: only a broken connection can tell the client that this is not all.
+                Ok(Next::Drop)
+            }
         }
-    };
-    body.finish(connection, request.len);
-    (next, Some(lease))
+    }
 }

@@ -124,6 +124,15 @@ impl Endpoint {
         }
     }
 
+    /// What `Host` says to it where the client said nothing.
+    pub fn authority(&self) -> &str {
+        if self.target.starts_with("unix:") {
+            "localhost"
+        } else {
+            &self.target
+        }
+    }
+
     /// Sets or clears a state bit; whether it was set before.
     pub fn flag(&self, bit: u32, on: bool) -> bool {
         let before = if on {

@@ -15,7 +15,6 @@ use crate::answer::{self, Answer};
 use crate::attempt::{Attempt, Failure};
 use crate::buffer::Buffer;
 use crate::connection::{Connection, find_listener, origin_of, read_head};
-use crate::deliver::deliver;
 use crate::error::Reason;
 use crate::filters::{Refusal, Seen};
 use crate::http1::head::{Length, RequestHead};
@@ -82,8 +81,20 @@ pub async fn serve(worker: Rc<Worker>, stream: Stream, listener: u32, counted: C
     drop(counted);
 }
 
+/// The way a request goes: the table in force when it came, and what of it concerns the request.
+#[derive(Debug, Clone, Copy)]
+pub struct Way<'a> {
+    /// The table; it stays until the request's end.
+    pub table: &'a Current,
+    /// The listener it came in by.
+    pub listener: &'a Listener,
+    /// The route that takes it, with its number; `None` before there is one.
+    pub route: Option<Numbered<'a>>,
+    /// The identifier made for it.
+    pub id: &'a [u8],
+}
+
 /// One request and its answer.
-#[allow(clippy::too_many_lines)] // One phase after the other.
 async fn exchange(connection: &mut Connection, scratch: &mut Scratch) -> Next {
     let table = connection.worker.table();
     let Some(listener) = find_listener(&table, connection.listener) else {
@@ -98,36 +109,29 @@ async fn exchange(connection: &mut Connection, scratch: &mut Scratch) -> Next {
         received: 0,
     };
     let id = make_request_id();
+    let mut way = Way {
+        table: &table,
+        listener,
+        route: None,
+        id: &id,
+    };
     match read_head(connection, listener, &mut scratch.request).await {
         Ok(true) => {}
         Ok(false) => return Next::Drop,
         Err(reason) => {
             scratch.request = RequestHead::default();
             connection.buffer.consume(connection.buffer.bytes().len());
-            let lines = answer::lines(listener, None, &scratch.request, b"");
-            let next = refuse(
-                connection,
-                &scratch.request,
-                &mut noted,
-                reason,
-                0,
-                &lines,
-                &id,
-            )
-            .await;
-            record(
-                connection, &table, listener, scratch, &noted, None, None, &id,
-            );
+            let refusal = reason.into();
+            let next = refuse(connection, &way, &scratch.request, &mut noted, refusal).await;
+            record(connection, &way, scratch, &noted, None);
             return next;
         }
     }
     noted.started = Instant::now();
     let head = &scratch.request;
     let base = connection.buffer.bytes();
-    let origin = origin_of(connection, listener, &table, head, &id);
-    let client = origin.client;
     let seen = Seen {
-        client,
+        client: origin_of(connection, &way, head).client,
         head,
         base,
         now_ns: noted
@@ -136,49 +140,27 @@ async fn exchange(connection: &mut Connection, scratch: &mut Scratch) -> Next {
             .as_nanos() as u64
             + 1_000_000_000,
     };
-    let routed = route(&table, listener, &seen);
-    let (next, route, lease) = match routed {
+    let (next, lease) = match route(&table, listener, &seen) {
         Err((refusal, route)) => {
-            let lines = answer::lines(listener, route, head, base);
-            let next = refuse(
-                connection,
-                head,
-                &mut noted,
-                refusal.reason,
-                refusal.retry_after_ns,
-                &lines,
-                &id,
-            )
-            .await;
-            (next, route.map(|(_, route)| route), None)
+            way.route = route;
+            let next = refuse(connection, &way, head, &mut noted, refusal).await;
+            (next, None)
         }
         Ok((index, route)) => {
+            way.route = Some((index, route));
             let preflight = answer::preflight(listener, route, head, base);
             if let Some(mut lines) = preflight {
                 let edits = &listener.edits[index];
                 edits.response.append(&mut lines, |_| false);
                 let answer = Answer::empty(204, &lines);
                 let next = respond(connection, head, &mut noted, &answer).await;
-                (next, Some(route), None)
+                (next, None)
             } else {
-                let (next, lease) = forward(
-                    connection, scratch, &table, listener, index, &mut noted, &id,
-                )
-                .await;
-                (next, Some(route), lease)
+                forward(connection, scratch, &way, (index, route), &mut noted).await
             }
         }
     };
-    record(
-        connection,
-        &table,
-        listener,
-        scratch,
-        &noted,
-        route,
-        lease.as_ref(),
-        &id,
-    );
+    record(connection, &way, scratch, &noted, lease.as_ref());
     finish_buffer(connection, scratch, next);
     if next == Next::Keep && connection.worker.draining.get() {
         return Next::Close;
@@ -204,10 +186,6 @@ fn route<'t>(
     listener: &'t Listener,
     seen: &Seen<'_>,
 ) -> Result<Numbered<'t>, (Refusal, Option<Numbered<'t>>)> {
-    let refuse = |reason| Refusal {
-        reason,
-        retry_after_ns: 0,
-    };
     let (host, path) = (seen.head.host.get(seen.base), seen.head.path(seen.base));
     let found = listener.router.find(host, path);
     if let Some(index) = found
@@ -220,7 +198,7 @@ fn route<'t>(
         checked.map_err(|refusal| (refusal, None))?;
     }
     let Some(index) = found else {
-        return Err((refuse(Reason::NoRoute), None));
+        return Err((Reason::NoRoute.into(), None));
     };
     let route = &table.routes[index];
     route
@@ -232,7 +210,7 @@ fn route<'t>(
         && limit != 0
         && length > limit
     {
-        return Err((refuse(Reason::BodyTooLarge), Some((index, route))));
+        return Err((Reason::BodyTooLarge.into(), Some((index, route))));
     }
     Ok((index, route))
 }
@@ -260,16 +238,14 @@ fn body_limit(listener: &Listener, route: &Route) -> u64 {
 async fn forward(
     connection: &mut Connection,
     scratch: &mut Scratch,
-    table: &Current,
-    listener: &Listener,
-    route_index: usize,
+    way: &Way<'_>,
+    (index, route): Numbered<'_>,
     noted: &mut Noted,
-    id: &[u8],
 ) -> (Next, Option<Lease>) {
     let worker = Rc::clone(&connection.worker);
-    let route = &table.routes[route_index];
-    let edits = &listener.edits[route_index];
-    let shown = Some((route_index, route));
+    let Way {
+        table, listener, ..
+    } = *way;
     let pool = &table.pools[route.pool];
     worker.fund_retries(pool);
     let route_deadline = match route.timeout_ms {
@@ -280,16 +256,17 @@ async fn forward(
     {
         Ok(body) => body,
         Err(reason) => {
-            let lines = answer::lines(listener, shown, &scratch.request, connection.buffer.bytes());
-            let next = refuse(connection, &scratch.request, noted, reason, 0, &lines, id).await;
-            return (next, None);
+            let head = &scratch.request;
+            return (
+                refuse(connection, way, head, noted, reason.into()).await,
+                None,
+            );
         }
     };
-    let mut origin = origin_of(connection, listener, table, &scratch.request, id);
-    origin.internal = route.internal;
+    let origin = origin_of(connection, way, &scratch.request);
     let choice_hash = lease::choice_hash(pool, &scratch.request, connection, origin.client);
     let mut tried = Tried::default();
-    let (lease, upstream) = loop {
+    loop {
         let picked = lease::acquire(
             connection,
             table,
@@ -302,9 +279,8 @@ async fn forward(
             Ok(lease) => lease,
             Err(reason) => {
                 body.abandon(connection);
-                let lines =
-                    answer::lines(listener, shown, &scratch.request, connection.buffer.bytes());
-                let next = refuse(connection, &scratch.request, noted, reason, 0, &lines, id).await;
+                let head = &scratch.request;
+                let next = refuse(connection, way, head, noted, reason.into()).await;
                 return (next, None);
             }
         };
@@ -313,7 +289,7 @@ async fn forward(
             connection,
             listener,
             route,
-            edits,
+            edits: &listener.edits[index],
             lease: &lease,
             origin: &origin,
             route_deadline,
@@ -321,15 +297,22 @@ async fn forward(
         let failure = match attempt.run(scratch, &mut body).await {
             Ok(upstream) => {
                 let status = scratch.response.status;
-                if !route.retries.statuses.contains(&status)
-                    || !may_repeat(&scratch.request, connection, &body)
-                    || noted.attempts > route.retries.max
-                    || !worker.spend_retry(pool)
+                if route.retries.statuses.contains(&status)
+                    && may_repeat(&scratch.request, attempt.connection, &body)
+                    && noted.attempts <= route.retries.max
+                    && worker.spend_retry(pool)
                 {
-                    break (lease, upstream);
+                    upstream.discard(attempt.connection);
+                    Failure::status()
+                } else {
+                    match attempt.deliver(scratch, noted, upstream, &mut body).await {
+                        Ok(next) => {
+                            body.finish(connection, scratch.request.len);
+                            return (next, Some(lease));
+                        }
+                        Err(failure) => failure,
+                    }
                 }
-                upstream.discard(connection);
-                Failure::status()
             }
             Err(failure) => failure,
         };
@@ -343,7 +326,9 @@ async fn forward(
                 continue;
             }
         }
-        lease.failed(&worker, failure.kind, failure.reason);
+        if !failure.client {
+            lease.failed(&worker, failure.kind, failure.reason);
+        }
         let repeatable = (failure.unsent && body.is_replayable())
             || (may_repeat(&scratch.request, connection, &body)
                 && (failure.kind != ErrorKind::Timeout || route.retries.on_timeout));
@@ -354,17 +339,9 @@ async fn forward(
                 && worker.spend_retry(pool));
         if !allowed {
             body.abandon(connection);
-            let lines = answer::lines(listener, shown, &scratch.request, connection.buffer.bytes());
-            let next = refuse(
-                connection,
-                &scratch.request,
-                noted,
-                failure.reason,
-                0,
-                &lines,
-                id,
-            )
-            .await;
+            lease.release();
+            let (head, refusal) = (&scratch.request, failure.reason.into());
+            let next = refuse(connection, way, head, noted, refusal).await;
             return (next, Some(lease));
         }
         let counter = match failure.kind {
@@ -384,19 +361,7 @@ async fn forward(
             let delay = std::time::Duration::from_millis(route.retries.delay_ms);
             Box::pin(tokio::time::sleep(delay)).await;
         }
-    };
-    deliver(
-        connection,
-        scratch,
-        listener,
-        (route, edits),
-        noted,
-        lease,
-        upstream,
-        body,
-        route_deadline,
-    )
-    .await
+    }
 }
 
 /// Whether every member that could serve has been tried.

@@ -1,6 +1,7 @@
 //! A request's hold on an endpoint: taken when it is chosen, given back when the exchange ends, and
 //! where what happened is told to passive health.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::net::IpAddr;
 use std::pin::pin;
@@ -28,6 +29,8 @@ pub struct Lease {
     pool: usize,
     /// The member's number in the pool.
     pub index: u32,
+    /// The place is given back already.
+    released: Cell<bool>,
 }
 
 /// What the pool's picker needs to know of a request.
@@ -90,6 +93,7 @@ pub fn try_acquire(
                 table: Rc::clone(table),
                 pool,
                 index,
+                released: Cell::new(false),
             })
         }
         none => Err(none),
@@ -241,8 +245,12 @@ impl Lease {
     }
 }
 
-impl Drop for Lease {
-    fn drop(&mut self) {
+impl Lease {
+    /// Gives the place back before the lease itself ends.
+    pub fn release(&self) {
+        if self.released.replace(true) {
+            return;
+        }
         let pool = self.pool();
         self.member().endpoint.leave();
         if pool.counts_in_flight {
@@ -251,5 +259,11 @@ impl Drop for Lease {
         if pool.state.waiting.load(Ordering::Acquire) > 0 {
             pool.state.room.notify_one();
         }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.release();
     }
 }

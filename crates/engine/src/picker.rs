@@ -167,8 +167,9 @@ fn pass(pool: &Pool, choice: &Choice<'_>, turn: usize, desperate: bool) -> Optio
     }
 }
 
-/// Whose turn it is, taken once per request. A further attempt of the same request takes no turn of its own: with two
-/// endpoints, one of them failing, every first attempt would else meet the failing one.
+/// Whose turn it is, taken once per request. A further attempt of the same request takes no turn of
+/// its own: with two endpoints, one of them failing, every first attempt would else meet the
+/// failing one.
 fn turn(pool: &Pool, choice: &Choice<'_>) -> usize {
     match &pool.picker {
         Picker::Hash { .. } => 0,

@@ -5,10 +5,10 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use crate::access_log::Record;
 use crate::connection::{Connection, origin_of};
 use crate::error::Reason;
+use crate::exchange::Way;
 use crate::http1::encode;
 use crate::lease::Lease;
 use crate::stats::method_label;
-use crate::table::{Listener, Route, Table};
 use crate::worker::Scratch;
 
 /// What is noted of an exchange while it runs, for the record at its end.
@@ -29,17 +29,15 @@ pub struct Noted {
 }
 
 /// Counts the exchange and writes its access record.
-#[allow(clippy::too_many_arguments)] // All that is known of an exchange.
 pub fn record(
     connection: &Connection,
-    table: &Table,
-    listener: &Listener,
+    way: &Way<'_>,
     scratch: &Scratch,
     noted: &Noted,
-    route: Option<&Route>,
     lease: Option<&Lease>,
-    id: &[u8],
 ) {
+    let Way { table, id, .. } = *way;
+    let route = way.route.map(|(_, route)| route);
     let worker = &connection.worker;
     let head = &scratch.request;
     let base = connection.buffer.bytes();
@@ -86,7 +84,7 @@ pub fn record(
     if table.access_log.is_none() || !sampled {
         return;
     }
-    let origin = origin_of(connection, listener, table, head, id);
+    let origin = origin_of(connection, way, head);
     let request_id = if head.len == 0 {
         id
     } else {

@@ -38,6 +38,7 @@ pub enum Waiting {
 
 /// The state of one transfer.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools)] // Facts that are independent of each other.
 pub struct Relay {
     decoder: Decoder,
     chunked_out: bool,
@@ -54,7 +55,9 @@ pub struct Relay {
     written: usize,
     /// The last bytes are staged.
     finished: bool,
-    limit: u64,
+    limit: Option<u64>,
+    /// The sender is done, and whoever asked has been told.
+    told: bool,
     /// Data bytes taken from the sender.
     pub received: u64,
     /// Bytes written to the receiver, framing included.
@@ -67,13 +70,13 @@ pub struct Relay {
 
 impl Relay {
     /// A transfer of a body of this length. `lead` is written first, in the same call as the first
-    /// data; `buffer` may hold the body's beginning. `limit` bounds the data in bytes; 0 does not.
+    /// data; `buffer` may hold the body's beginning. `limit` bounds the data in bytes.
     pub fn new(
         length: Length,
         chunked_out: bool,
         lead: Vec<u8>,
         buffer: Buffer,
-        limit: u64,
+        limit: Option<u64>,
     ) -> Self {
         Self::resume(Decoder::new(length), chunked_out, lead, buffer, limit)
     }
@@ -84,7 +87,7 @@ impl Relay {
         chunked_out: bool,
         lead: Vec<u8>,
         buffer: Buffer,
-        limit: u64,
+        limit: Option<u64>,
     ) -> Self {
         Self {
             finished: decoder.is_done(),
@@ -97,6 +100,7 @@ impl Relay {
             tail: Vec::new(),
             written: 0,
             limit,
+            told: false,
             received: 0,
             sent: 0,
             waiting: Waiting::Read,
@@ -126,10 +130,27 @@ impl Relay {
         from: &mut Stream,
         to: &mut Stream,
     ) -> Poll<Result<(), Broken>> {
+        self.poll_telling(cx, buffers, from, to, || {})
+    }
+
+    /// Moves what can be moved now, and says once when the sender is done, before the last bytes
+    /// are written: the receiver may act on these at once.
+    pub fn poll_telling(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffers: &Buffers,
+        from: &mut Stream,
+        to: &mut Stream,
+        mut sender_done: impl FnMut(),
+    ) -> Poll<Result<(), Broken>> {
         loop {
             // The first bytes of a body may be in the buffer already: they go with the head.
             if self.data.0 == self.data.1 && self.tail.is_empty() && !self.finished {
                 self.stage()?;
+            }
+            if self.finished && !self.told {
+                self.told = true;
+                sender_done();
             }
             if self.staged() > 0 {
                 self.waiting = Waiting::Write;
@@ -164,7 +185,7 @@ impl Relay {
         self.used = decoded.used;
         let size = decoded.data.len();
         self.received += size as u64;
-        if self.limit != 0 && self.received > self.limit {
+        if self.limit.is_some_and(|limit| self.received > limit) {
             return Err(Broken::TooLarge);
         }
         self.data = (base + decoded.data.start, base + decoded.data.end);

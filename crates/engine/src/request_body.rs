@@ -36,7 +36,12 @@ enum Rest {
     /// All data is in the buffer.
     Here,
     /// So many bytes belong into the buffer, and so many of them went to the endpoint.
-    Kept { length: usize, sent: usize },
+    Kept {
+        length: usize,
+        sent: usize,
+        /// Of these, those that went with the head.
+        first: usize,
+    },
     /// More comes than is kept.
     Stream(Box<Relay>),
 }
@@ -74,7 +79,11 @@ impl RequestBody {
                 let length = length as usize;
                 let start = connection.buffer.start;
                 connection.buffer.grow(start + head_len + length);
-                body.rest = Rest::Kept { length, sent: 0 };
+                body.rest = Rest::Kept {
+                    length,
+                    sent: 0,
+                    first: 0,
+                };
                 body.take_kept(&connection.buffer, length);
                 return Ok(body);
             }
@@ -95,7 +104,7 @@ impl RequestBody {
             let bytes = connection.buffer.bytes();
             buffer.extend(&bytes[head_len + decoded.used..]);
             body.used = bytes.len() - head_len;
-            let left = if limit == 0 { 0 } else { (limit - size).max(1) };
+            let left = (limit != 0).then(|| limit - size);
             body.rest = Rest::Stream(Box::new(Relay::resume(
                 decoder,
                 body.chunked,
@@ -118,8 +127,8 @@ impl RequestBody {
     /// else it is returned to be written from where it is.
     pub fn first<'a>(&mut self, buffer: &'a Buffer, out: &mut Vec<u8>) -> &'a [u8] {
         let data = &buffer.bytes()[self.data.0..self.data.1];
-        if let Rest::Kept { sent, .. } = &mut self.rest {
-            *sent = data.len();
+        if let Rest::Kept { sent, first, .. } = &mut self.rest {
+            (*sent, *first) = (data.len(), data.len());
         }
         if !self.chunked {
             return data;
@@ -141,7 +150,7 @@ impl RequestBody {
     pub fn is_done(&self) -> bool {
         match &self.rest {
             Rest::Here => true,
-            Rest::Kept { length, sent } => sent == length,
+            Rest::Kept { length, sent, .. } => sent == length,
             Rest::Stream(relay) => relay.is_done(),
         }
     }
@@ -176,7 +185,8 @@ impl RequestBody {
     pub fn streamed(&self) -> u64 {
         match &self.rest {
             Rest::Stream(relay) => relay.sent,
-            _ => 0,
+            Rest::Kept { sent, first, .. } => (sent - first) as u64,
+            Rest::Here => 0,
         }
     }
 
@@ -212,7 +222,7 @@ impl RequestBody {
         to: &mut Stream,
     ) -> Poll<Result<(), Broken>> {
         loop {
-            let Rest::Kept { length, sent } = &mut self.rest else {
+            let Rest::Kept { length, sent, .. } = &mut self.rest else {
                 return Poll::Ready(Ok(()));
             };
             let length = *length;

@@ -5,50 +5,40 @@ use std::task::Poll;
 
 use crate::answer::{self, Answer};
 use crate::buffer::Buffer;
-use crate::connection::{Connection, LINGER_MS};
+use crate::connection::{Connection, LINGER_MS, origin_of};
 use crate::error::Reason;
-use crate::exchange::Next;
-use crate::http1::encode::{self, Delivery, Origin};
+use crate::exchange::{Next, Way};
+use crate::filters::Refusal;
+use crate::http1::encode::{self, Delivery};
 use crate::http1::head::{Length, RequestHead};
 use crate::record::Noted;
 
 /// Answers with an error of the balancer's own.
 pub async fn refuse(
     connection: &mut Connection,
+    way: &Way<'_>,
     head: &RequestHead,
     noted: &mut Noted,
-    reason: Reason,
-    retry_after_ns: u64,
-    lines: &[u8],
-    id: &[u8],
+    refusal: Refusal,
 ) -> Next {
+    let Refusal {
+        reason,
+        retry_after_ns,
+    } = refusal;
     noted.reason = Some(reason);
     noted.status = reason.status();
     if matches!(reason, Reason::ClientGone | Reason::ClientSlow) {
         return Next::Drop;
     }
-    let mut lines = lines.to_vec();
+    let base = connection.buffer.bytes();
+    let mut lines = answer::lines(way, head, base);
     if reason == Reason::Limited {
         answer::push_retry_after(&mut lines, retry_after_ns);
     }
-    let base = connection.buffer.bytes();
     let id = if head.len == 0 {
-        id
+        way.id
     } else {
-        let listener = connection.rules(|listener| {
-            matches!((&listener.trusted, connection.peer), (Some(set), Some(peer)) if set.permits(peer))
-        });
-        let origin = Origin {
-            peer: connection.peer,
-            client: None,
-            trusted: listener == Some(true),
-            scheme: "http",
-            forwarded: false,
-            internal: false,
-            request_id: id,
-            server_name: "",
-        };
-        encode::request_id(head, base, &origin)
+        encode::request_id(head, base, &origin_of(connection, way, head))
     };
     let body = answer::error_body(head, base, reason, id);
     let answer = Answer {

@@ -142,7 +142,15 @@ async fn open(connection: &Connection, lease: &Lease) -> Result<Stream, Reason> 
 /// Relays until both sides have ended. An end of one side is passed on while the other goes on.
 async fn both_ways(connection: &mut Connection, mut upstream: Stream, lease: &Lease) -> Outcome {
     let worker = Rc::clone(&connection.worker);
-    let whole = || Relay::new(Length::UntilClose, false, Vec::new(), Buffer::default(), 0);
+    let whole = || {
+        Relay::new(
+            Length::UntilClose,
+            false,
+            Vec::new(),
+            Buffer::default(),
+            None,
+        )
+    };
     let (mut up, mut down) = (whole(), whole());
     let (mut up_ended, mut down_ended) = (false, false);
     let idle_ms = lease.member().idle_timeout_ms;

@@ -54,7 +54,7 @@ fn request(lines: &[&str]) -> (RequestHead, Vec<u8>) {
 fn sent(lines: &[&str], origin: &Origin<'_>, edit: &Edit) -> Vec<String> {
     let (head, bytes) = request(lines);
     let mut out = Vec::new();
-    request_head(&mut out, &head, &bytes, origin, edit);
+    request_head(&mut out, &head, &bytes, origin, "b.example:80", edit);
     let text = String::from_utf8(out).unwrap();
     let text = text.strip_suffix("\r\n\r\n").unwrap();
     text.split("\r\n").map(str::to_owned).collect()
@@ -669,7 +669,7 @@ proptest! {
         let (head, bytes) = request(&lines);
         let origin = Origin { trusted: is_trusted, internal: is_internal, forwarded, ..origin() };
         let mut out = Vec::new();
-        request_head(&mut out, &head, &bytes, &origin, &Edit::default());
+        request_head(&mut out, &head, &bytes, &origin, "b.example", &Edit::default());
         let mut again = RequestHead::default();
         prop_assert_eq!(again.parse(&out, 100, 8192), Ok(()));
         prop_assert_eq!(again.length, head.length);

@@ -134,6 +134,15 @@ pub struct Refusal {
     pub retry_after_ns: u64,
 }
 
+impl From<Reason> for Refusal {
+    fn from(reason: Reason) -> Self {
+        Self {
+            reason,
+            retry_after_ns: 0,
+        }
+    }
+}
+
 impl Chain {
     /// Adds one named chain of a plan.
     ///

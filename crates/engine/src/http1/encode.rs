@@ -51,13 +51,15 @@ pub fn request_id<'a>(head: &RequestHead, base: &'a [u8], origin: &Origin<'a>) -
     origin.request_id
 }
 
-/// The head to send to an endpoint.
+/// The head to send to an endpoint. `authority` names the endpoint to itself where the client, of
+/// HTTP/1.0 then, named no host.
 #[allow(clippy::too_many_lines)] // One line of the head after the other.
 pub fn request_head(
     out: &mut Vec<u8>,
     head: &RequestHead,
     base: &[u8],
     origin: &Origin<'_>,
+    authority: &str,
     edit: &Edit,
 ) {
     out.extend_from_slice(head.method.get(base));
@@ -77,7 +79,11 @@ pub fn request_head(
     out.extend_from_slice(b" HTTP/1.1\r\n");
     if !edit.removes(b"host") {
         out.extend_from_slice(b"host: ");
-        out.extend_from_slice(head.host.get(base));
+        out.extend_from_slice(if head.host.is_empty() {
+            authority.as_bytes()
+        } else {
+            head.host.get(base)
+        });
         out.extend_from_slice(b"\r\n");
     }
     let keep_forwarding = origin.trusted || origin.internal;

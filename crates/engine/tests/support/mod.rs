@@ -2,6 +2,8 @@
 
 #![allow(dead_code)] // Each test file uses some of it.
 
+pub mod net;
+
 use serde_json::{Value, json};
 
 /// A plan with one HTTP listener on a free port, one route and these pools; the route takes the
