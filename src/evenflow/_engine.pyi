@@ -2,7 +2,7 @@
 
 from typing import Self, final
 
-__all__ = ["Engine", "EngineError", "consistent_table"]
+__all__ = ["Engine", "EngineError", "consistent_table", "write_lines"]
 
 class EngineError(Exception):
     """The engine refused or failed.
@@ -34,3 +34,4 @@ class Engine:
     def close(self) -> None: ...
 
 def consistent_table(ids: list[str], weights: list[int], slots: int) -> list[int]: ...
+def write_lines(output: str, lines: bytes) -> None: ...

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Literal, NotRequired, Protocol, TypedDict
 
 from evenflow._engine import Engine as _Inner
-from evenflow._engine import EngineError, consistent_table
+from evenflow._engine import EngineError, consistent_table, write_lines
 from evenflow.plan import Plan, PoolUpdate
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "Snapshot",
     "consistent_table",
     "open_engine",
+    "write_lines",
 ]
 
 

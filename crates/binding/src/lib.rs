@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use evenflow_engine::engine::{Engine, EngineError};
+use evenflow_engine::output::Output;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -140,6 +141,12 @@ fn consistent_table(py: Python<'_>, ids: Vec<String>, weights: Vec<u32>, slots: 
     })
 }
 
+/// Appends whole lines to `stdout` or `stderr`, in turn with the access log.
+#[pyfunction]
+fn write_lines(py: Python<'_>, output: &str, lines: &[u8]) -> PyResult<()> {
+    Ok(py.detach(|| Output::open(output)?.write_lines(lines))?)
+}
+
 #[pymodule]
 fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<PyEngine>()?;
@@ -148,5 +155,6 @@ fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.py().get_type::<exception::EngineError>(),
     )?;
     module.add_function(wrap_pyfunction!(consistent_table, module)?)?;
+    module.add_function(wrap_pyfunction!(write_lines, module)?)?;
     Ok(())
 }

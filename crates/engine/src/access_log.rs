@@ -7,17 +7,15 @@
 
 mod format;
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::net::IpAddr;
-use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use crate::output::Output;
 use crate::plan;
 use format::Formatter;
 
@@ -26,8 +24,6 @@ pub const CHUNK: usize = 16 * 1024;
 /// Chunks and bytes that may wait for the writer.
 const QUEUE_CHUNKS: usize = 1024;
 const QUEUE_BYTES: usize = 8 * 1024 * 1024;
-/// Between two tries of an output that takes nothing now, such as a non-blocking pipe.
-const RETRY: Duration = Duration::from_millis(5);
 
 /// What is told of one exchange.
 #[derive(Debug, Clone)]
@@ -116,7 +112,7 @@ impl AccessLog {
     ///
     /// The output cannot be opened or the thread not be started.
     pub fn open(plan: &plan::AccessLog) -> io::Result<Arc<Self>> {
-        let output = open_output(&plan.output)?;
+        let output = Output::open(&plan.output)?;
         let (queue, messages) = sync_channel(QUEUE_CHUNKS);
         let (end, ended) = sync_channel(0);
         let shared = Arc::new(Shared::default());
@@ -247,7 +243,7 @@ impl Drop for LogBuffer {
 
 struct Writer {
     name: String,
-    output: File,
+    output: Output,
     shared: Arc<Shared>,
     messages: Receiver<Message>,
 }
@@ -267,12 +263,12 @@ impl Writer {
 
     fn handle(&mut self, message: Message) {
         if self.shared.reopen.swap(false, Ordering::AcqRel)
-            && let Ok(output) = open_output(&self.name)
+            && let Ok(output) = Output::open(&self.name)
         {
             self.output = output;
         }
         if let Message::Lines { bytes, count } = message {
-            let counter = match self.write(&bytes) {
+            let counter = match self.output.write_lines(&bytes) {
                 Ok(()) => &self.shared.written,
                 Err(_) => &self.shared.dropped,
             };
@@ -281,32 +277,5 @@ impl Writer {
                 .queued_bytes
                 .fetch_sub(bytes.len(), Ordering::Relaxed);
         }
-    }
-
-    fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
-        while !bytes.is_empty() {
-            match self.output.write(bytes) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => bytes = &bytes[written..],
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(RETRY),
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-}
-
-fn open_output(name: &str) -> io::Result<File> {
-    // Not through Rust's stdout, whose lock and buffer are shared with others in the process.
-    match name {
-        "stdout" => Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?)),
-        "stderr" => Ok(File::from(io::stderr().as_fd().try_clone_to_owned()?)),
-        // Addresses of clients are nobody else's business: not for all to read.
-        path => OpenOptions::new()
-            .append(true)
-            .create(true)
-            .mode(0o640)
-            .open(path),
     }
 }

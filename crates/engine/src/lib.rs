@@ -22,6 +22,7 @@ pub mod histogram;
 pub mod http1;
 mod lease;
 mod listen;
+pub mod output;
 pub mod picker;
 pub mod plan;
 pub mod probe;

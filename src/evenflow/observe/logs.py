@@ -2,25 +2,25 @@
 
 `configure_logging` may be called again whenever the settings change; loggers made before follow.
 Messages of libraries that use the standard `logging` module come out in the same form. Access
-records are not here: the engine writes them. A log that cannot be written never stops the balancer;
-what was lost is counted.
+records are not here: the engine writes them. A log that cannot be written, or whose output takes no
+more, never stops the balancer; what was lost is counted.
 """
 
+import atexit
 import json
 import logging
 import re
-import sys
-import threading
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, Final
 
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
 from evenflow.config import LoggingConfig
 from evenflow.observe.rotation import RotationPolicy, Rotator
+from evenflow.observe.sink import Sink
 
 LEVELS: dict[str, int] = {
     "debug": logging.DEBUG,
@@ -32,66 +32,15 @@ LEVELS: dict[str, int] = {
 }
 """The names of levels; `warn` and `warning` are the same."""
 
-
-class Sink:
-    """Where lines go: one output at a time, written whole lines by any thread."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._output = "stderr"
-        self._file: IO[bytes] | None = None
-        self.lost = 0
-        """Lines that could not be written."""
-
-    @property
-    def output(self) -> str:
-        """`stdout`, `stderr` or the file's path."""
-        return self._output
-
-    @property
-    def path(self) -> Path | None:
-        """The file written to, if it is one."""
-        return None if self._output in ("stdout", "stderr") else Path(self._output)
-
-    def direct(self, output: str) -> None:
-        """Write to `stdout`, `stderr` or a file's path from now on; raises OSError."""
-        file = None if output in ("stdout", "stderr") else _open(output)
-        with self._lock:
-            old, self._file, self._output = self._file, file, output
-        if old is not None:
-            old.close()
-
-    def reopen(self) -> None:
-        """Open the file anew, so that one that was renamed is let go of; raises OSError."""
-        if self.path is not None:
-            self.direct(self._output)
-
-    def write(self, line: str) -> None:
-        """Append one line; never raises for a failing output."""
-        data = (line + "\n").encode(errors="backslashreplace")
-        with self._lock:
-            try:
-                if self._file is not None:
-                    self._file.write(data)
-                    return
-                stream = sys.stdout if self._output == "stdout" else sys.stderr
-                stream.write(data.decode())
-                stream.flush()
-            except (OSError, ValueError, AttributeError):
-                # A full disk, a closed pipe, a closed or absent stream.
-                self.lost += 1
-
-
-def _open(path: str) -> IO[bytes]:
-    # Unbuffered: a line is in the file, and seen by `tail -f`, when it was logged.
-    return Path(path).open("ab", buffering=0)
+FLUSH_AT_EXIT_S: Final = 2.0
+"""How long the end of the program waits for its last lines to be written."""
 
 
 class ProgramLog:
     """The set-up in force. One per process, because structlog's own set-up is."""
 
     def __init__(self) -> None:
-        self.sink = Sink()
+        self.sink = Sink(self._dropped)
         self._level = logging.INFO
         self._render = render_text
 
@@ -115,6 +64,10 @@ class ProgramLog:
             raise structlog.DropEvent
         name = getattr(logger, "name", "")
         return self._render(_completed(method, name, event))
+
+    def _dropped(self, lines: int) -> str:
+        event = {"event": "log lines dropped", "lines": lines, "reason": "the output took none"}
+        return self._render(_completed("warning", "evenflow.log", event))
 
 
 class _Logger:
@@ -156,6 +109,7 @@ def configure_logging(config: LoggingConfig) -> ProgramLog:
             logger_factory=lambda *names: _Logger(_log.sink, str(names[0]) if names else ""),
             cache_logger_on_first_use=False,
         )
+        atexit.register(_log.sink.flush, FLUSH_AT_EXIT_S)
     root = logging.getLogger()
     if _handler not in root.handlers:
         root.addHandler(_handler)

@@ -32,6 +32,7 @@ def set_up(path: Path, **settings: Any) -> ProgramLog:
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
+    assert program_log().sink.flush(10)
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
@@ -52,6 +53,7 @@ def test_an_event_is_one_json_object(tmp_path: Path) -> None:
 def test_text_puts_the_event_first_and_cannot_be_forged(tmp_path: Path) -> None:
     set_up(tmp_path / "log", format="text")
     structlog.get_logger().warning("odd\nname", path="/a b\n2025 error forged", n=3)
+    assert program_log().sink.flush(10)
     (line,) = (tmp_path / "log").read_text().splitlines()
     assert "warning  odd\\nname" in line
     assert 'path="/a b\\n2025 error forged"' in line
@@ -144,6 +146,7 @@ def test_a_full_disk_is_counted_and_not_raised() -> None:
     log = set_up(Path("/dev/full"))
     before = log.sink.lost
     structlog.get_logger().info("lost")
+    assert log.sink.flush(10)
     assert log.sink.lost == before + 1
     gc.collect()
 
