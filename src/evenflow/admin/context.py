@@ -22,8 +22,6 @@ class Context:
     """DNS names, besides the safe ones, under which local callers may address the balancer."""
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the server is about to stop, so that streams end."""
-    writing: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Held from the check of a precondition until the change is in effect."""
     busy: BusyRatios = field(default_factory=BusyRatios)
     _tokens_of: AdminConfig | None = None
     _tokens: Sequence[Token] = ()

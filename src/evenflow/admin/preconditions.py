@@ -4,13 +4,17 @@ The entity tag of everything that shows configuration is the revision in force, 
 change what it has read only as long as nobody else changed it meanwhile.
 """
 
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
+from typing import TypedDict
 
 from starlette.requests import Request
 
-from evenflow.admin.context import Context
 from evenflow.admin.problems import Refusal, malformed
+from evenflow.controller import RevisionConflict
+
+_OURS = re.compile(r'"([0-9]{1,18})"\Z')
 
 
 def etag(revision: int) -> dict[str, str]:
@@ -20,34 +24,44 @@ def etag(revision: int) -> dict[str, str]:
 
 def unchanged(request: Request, revision: int) -> bool:
     """Whether the client has this revision already (`If-None-Match`)."""
-    return _names(request.headers.get("if-none-match"), revision, weak=True)
+    tags = [tag.removeprefix("W/") for tag in _tags(request.headers.get("if-none-match", ""))]
+    return "*" in tags or f'"{revision}"' in tags
+
+
+class Asked(TypedDict):
+    """Who asks for a change, and on which revisions alone; a change takes both as they are."""
+
+    source: str
+    only_at: Collection[int] | None
 
 
 @asynccontextmanager
-async def writing(context: Context, request: Request) -> AsyncIterator[str]:
-    """Make a change: one at a time, and only on the revision that `If-Match` names, if it does.
+async def writing(request: Request) -> AsyncIterator[Asked]:
+    """Make a change, only on the revision that `If-Match` names, if it names one.
 
-    Yields who asks, as the history will show it; 412 where the revision is another one.
+    Yields what the controller needs to know; 412 where the revision in force is another one.
     """
     wanted = request.headers.get("if-match")
     if wanted is not None and not wanted.strip():
         raise malformed("expected an entity tag, got an empty If-Match")
-    async with context.writing:
-        revision = context.controller.revision
-        if wanted is not None and not _names(wanted, revision, weak=False):
-            raise Refusal(
-                412,
-                f"the configuration is at revision {revision}, not at {wanted}",
-                headers=etag(revision),
-            )
-        who = getattr(request.state, "who", "")
-        yield f"api ({who})" if who else "api"
+    who = getattr(request.state, "who", "")
+    try:
+        yield {"source": f"api ({who})" if who else "api", "only_at": _revisions(wanted)}
+    except RevisionConflict as conflict:
+        raise Refusal(
+            412,
+            f"the configuration is at revision {conflict.revision}, not at {wanted}",
+            headers=etag(conflict.revision),
+        ) from None
 
 
-def _names(field: str | None, revision: int, *, weak: bool) -> bool:
+def _revisions(field: str | None) -> Collection[int] | None:
+    """The revisions a strong comparison may match; a tag of ours is a number."""
     if field is None:
-        return False
-    tags = [tag.strip() for tag in field.split(",")]
-    if weak:
-        tags = [tag.removeprefix("W/") for tag in tags]
-    return "*" in tags or f'"{revision}"' in tags
+        return None
+    tags = _tags(field)
+    return None if "*" in tags else {int(found[1]) for tag in tags if (found := _OURS.match(tag))}
+
+
+def _tags(field: str) -> list[str]:
+    return [tag.strip() for tag in field.split(",")]

@@ -7,7 +7,8 @@ translations of calls to it.
 from evenflow.controller.controller import Applied, Controller, ReadSources
 from evenflow.controller.decisions import Decision, Decisions, Subscription
 from evenflow.controller.document import differences, merge_patch
-from evenflow.controller.errors import BackendNotFound, RevisionNotFound
+from evenflow.controller.edits import rebuilt
+from evenflow.controller.errors import BackendNotFound, RevisionConflict, RevisionNotFound
 from evenflow.controller.merge import Merged, three_way_merge
 from evenflow.controller.runtime import Key, Member, Runtime, Verdict
 from evenflow.controller.stats import stats_document
@@ -26,6 +27,7 @@ __all__ = [
     "Merged",
     "ReadSources",
     "Revision",
+    "RevisionConflict",
     "RevisionNotFound",
     "Runtime",
     "StateError",
@@ -36,6 +38,7 @@ __all__ = [
     "Verdict",
     "differences",
     "merge_patch",
+    "rebuilt",
     "stats_document",
     "three_way_merge",
 ]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
@@ -22,7 +22,7 @@ from evenflow.config import Backend, Config, ConfigError, Problem, read_document
 from evenflow.controller import edits
 from evenflow.controller.decisions import Decisions
 from evenflow.controller.document import differences
-from evenflow.controller.errors import RevisionNotFound
+from evenflow.controller.errors import RevisionConflict, RevisionNotFound
 from evenflow.controller.live import Live, Swap
 from evenflow.controller.merge import three_way_merge
 from evenflow.controller.runtime import Key, Member, Runtime, Verdict
@@ -55,6 +55,9 @@ _log = structlog.get_logger("evenflow.controller")
 ReadSources = Callable[[], Config]
 """Reads file, environment and flags again; raises `ConfigError`."""
 
+Revisions = Collection[int] | None
+"""The revisions on which a change may be made; `None` is any."""
+
 
 @dataclass(frozen=True)
 class Applied:
@@ -67,6 +70,9 @@ class Applied:
 
 class Controller:
     """The wanted state and every way to change it. Used on one event loop.
+
+    Every change takes `only_at`: it is made only while one of these revisions is in force, and
+    raises `RevisionConflict` otherwise. Between that look and the change nothing else can change.
 
     `start` puts the first configuration in force; `close` lets go of engine and store, which it
     does not own.
@@ -149,14 +155,22 @@ class Controller:
         """The configuration in force as a document, secrets masked; `apply` reads it back."""
         return self.config.model_dump(mode="json", exclude_none=True)
 
-    async def apply(self, config: Config, *, source: str) -> Applied:
-        """Put a whole configuration in force; raises `ConfigError`, and then nothing changed."""
-        return await self._exclusively(lambda: config, source)
+    async def change(
+        self, edit: Callable[[Config], Config], *, source: str, only_at: Revisions = None
+    ) -> Applied:
+        """Put in force what `edit` makes of the configuration in force; raises what it raises."""
+        return await self._exclusively(lambda: edit(self.config), source, only_at)
 
-    async def patch(self, change: Mapping[str, object], *, source: str) -> Applied:
+    async def apply(self, config: Config, *, source: str, only_at: Revisions = None) -> Applied:
+        """Put a whole configuration in force; raises `ConfigError`, and then nothing changed."""
+        return await self._exclusively(lambda: config, source, only_at)
+
+    async def patch(
+        self, change: Mapping[str, object], *, source: str, only_at: Revisions = None
+    ) -> Applied:
         """Put the configuration in force that an RFC 7396 merge patch of the document gives."""
         return await self._exclusively(
-            lambda: edits.patched(self.config, self._document, change), source
+            lambda: edits.patched(self.config, self._document, change), source, only_at
         )
 
     def diff(self, config: Config) -> list[str]:
@@ -165,50 +179,59 @@ class Controller:
         return differences(self._document, edits.Documents().of(wanted))
 
     async def add_backend(
-        self, backend: Backend, *, pool: str | None = None, source: str
+        self,
+        backend: Backend,
+        *,
+        pool: str | None = None,
+        source: str,
+        only_at: Revisions = None,
     ) -> Applied:
         """Add one backend; raises `ConfigError`, also when its id is taken."""
         return await self._exclusively(
-            lambda: edits.with_backend(self.config, backend, pool), source
+            lambda: edits.with_backend(self.config, backend, pool), source, only_at
         )
 
     async def update_backend(
-        self, id: str, change: Mapping[str, object], *, source: str
+        self, id: str, change: Mapping[str, object], *, source: str, only_at: Revisions = None
     ) -> Applied:
         """Merge-patch one backend; raises `BackendNotFound` or `ConfigError`."""
         return await self._exclusively(
-            lambda: edits.with_changed_backend(self.config, id, change), source
+            lambda: edits.with_changed_backend(self.config, id, change), source, only_at
         )
 
-    async def remove_backend(self, id: str, *, source: str) -> Applied:
+    async def remove_backend(self, id: str, *, source: str, only_at: Revisions = None) -> Applied:
         """Remove one backend; what is in flight on it goes on. Raises `BackendNotFound`."""
-        return await self._exclusively(lambda: edits.without_backend(self.config, id), source)
+        return await self._exclusively(
+            lambda: edits.without_backend(self.config, id), source, only_at
+        )
 
-    async def restore_backends(self, backends: Sequence[Backend], *, source: str) -> Applied:
+    async def restore_backends(
+        self, backends: Sequence[Backend], *, source: str, only_at: Revisions = None
+    ) -> Applied:
         """Replace the list of backends as a whole."""
         return await self._exclusively(
-            lambda: edits.rebuilt(self.config, backends=tuple(backends)), source
+            lambda: edits.rebuilt(self.config, backends=tuple(backends)), source, only_at
         )
 
-    async def rollback(self, revision: int, *, source: str) -> Applied:
+    async def rollback(self, revision: int, *, source: str, only_at: Revisions = None) -> Applied:
         """Put an earlier configuration in force, as a new revision; raises `RevisionNotFound`."""
         entry = await self._store.load(revision)
         if entry is None:
             raise RevisionNotFound(revision)
         document = entry.document
-        return await self._exclusively(lambda: read_document(document), source)
+        return await self._exclusively(lambda: read_document(document), source, only_at)
 
     def history(self) -> list[Revision]:
         """The kept revisions, newest first."""
         return list(self._history)
 
-    async def reload(self, *, source: str) -> Applied:
+    async def reload(self, *, source: str, only_at: Revisions = None) -> Applied:
         """Read file and environment again and apply what changed in them.
 
         On failure (`ConfigError`, `StateError`, `EngineError`) the old configuration serves on;
         the reason is in `last_reload_error`, the log and the decisions.
         """
-        return await self._owned(self._reload(source), "reload")
+        return await self._owned(self._reload(source, only_at), "reload")
 
     # What is going on.
 
@@ -269,12 +292,19 @@ class Controller:
 
     # How a change happens.
 
-    async def _exclusively(self, wanted: Callable[[], Config], source: str) -> Applied:
+    async def _exclusively(
+        self, wanted: Callable[[], Config], source: str, only_at: Revisions
+    ) -> Applied:
         async def change() -> Applied:
             async with self._lock:
+                self._check_revision(only_at)
                 return await self._change(wanted(), source)
 
         return await self._owned(change(), "apply")
+
+    def _check_revision(self, only_at: Revisions) -> None:
+        if only_at is not None and self.revision not in only_at:
+            raise RevisionConflict(self.revision)
 
     async def _owned(self, work: Coroutine[Any, Any, Applied], name: str) -> Applied:
         """Finish a change even when whoever asked for it goes away meanwhile."""
@@ -392,8 +422,9 @@ class Controller:
             self.decisions.record("reload", "stored changes left out", text, level="error")
             return config, [*warnings, text]
 
-    async def _reload(self, source: str) -> Applied:
+    async def _reload(self, source: str, only_at: Revisions) -> Applied:
         async with self._lock:
+            self._check_revision(only_at)
             try:
                 applied = await self._reload_locked(source)
             except Exception as error:

@@ -23,3 +23,12 @@ class RevisionNotFound(KeyError):
 
     def __str__(self) -> str:
         return f"revision {self.revision} is not kept"
+
+
+class RevisionConflict(Exception):
+    """A change was asked for on another revision than the one in force; nothing changed."""
+
+    def __init__(self, revision: int) -> None:
+        super().__init__(f"the configuration is at revision {revision} by now")
+        self.revision = revision
+        """The revision in force."""

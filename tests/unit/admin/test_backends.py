@@ -58,6 +58,7 @@ async def test_a_taken_id_is_a_conflict(admin: Admin) -> None:
         "POST", BACKENDS, {"id": "a", "url": "http://127.0.0.1:1"}, status=409
     )
     assert "'a'" in problem["detail"]
+    assert [error["path"] for error in problem["errors"]] == ["id"]
     assert admin.controller.revision == 1
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from evenflow.controller import Controller, Verdict
 
 from .conftest import Admin
@@ -29,6 +31,19 @@ async def test_health_is_503_when_no_backend_is_usable(admin: Admin) -> None:
     assert (document["status"], document["healthy_backends"]) == ("unhealthy", 0)
     assert (await admin.json("GET", "/health/ready", status=503))["status"] == "not ready"
     assert (await admin.json("GET", "/health/live"))["status"] == "alive"
+
+
+async def test_health_asks_the_engine_nothing(
+    admin: Admin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A snapshot of thousands of backends takes longer than a balancer in front may wait."""
+
+    def refuse() -> None:
+        raise AssertionError("a snapshot was taken")
+
+    monkeypatch.setattr(admin.engine, "snapshot", refuse)
+    assert (await admin.json("GET", "/health"))["healthy_backends"] == 2
+    assert (await admin.json("GET", "/health/ready"))["status"] == "ready"
 
 
 async def test_health_is_open_to_strangers(admin: Admin) -> None:

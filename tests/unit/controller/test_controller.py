@@ -11,6 +11,7 @@ from evenflow.config import Config, ConfigError
 from evenflow.controller import (
     BackendNotFound,
     Controller,
+    RevisionConflict,
     RevisionNotFound,
     StateError,
     Verdict,
@@ -78,6 +79,33 @@ async def test_a_patch_changes_only_what_it_names(bench: Bench) -> None:
     assert applied.changes == ["load_balancer.strategy: 'round_robin' → 'ip_hash'"]
     assert bench.ids() == ["a", "b"]
     assert "hash" in bench.engine.picker("default")
+
+
+async def test_a_change_of_another_revision_than_the_one_in_force_is_refused(
+    bench: Bench,
+) -> None:
+    controller = await bench.start()
+    bench.file = document("a", "b", "c")
+    # The reload is on its way, and revision 1 still in force, when the other change is asked for.
+    reload = asyncio.ensure_future(controller.reload(source="SIGHUP"))
+    await asyncio.sleep(0)
+    assert controller.revision == 1
+    with pytest.raises(RevisionConflict):
+        await controller.patch({"load_balancer": {"max_retries": 1}}, source="api", only_at={1})
+    assert (await reload).revision == controller.revision == 2
+    assert controller.config.load_balancer.max_retries == 3
+    for change in (
+        controller.add_backend(backend("d"), source="api", only_at={1, 3}),
+        controller.update_backend("a", {"weight": 2}, source="api", only_at=()),
+        controller.remove_backend("a", source="api", only_at={1}),
+        controller.apply(bench.read(), source="api", only_at={1}),
+        controller.change(lambda config: config, source="api", only_at={1}),
+        controller.rollback(1, source="api", only_at={1}),
+        controller.reload(source="api", only_at={1}),
+    ):
+        with pytest.raises(RevisionConflict, match="revision 2"):
+            await change
+    assert (await controller.remove_backend("c", source="api", only_at={2})).revision == 3
 
 
 async def test_a_patch_with_null_returns_to_the_default(bench: Bench) -> None:

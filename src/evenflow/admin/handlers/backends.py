@@ -17,7 +17,7 @@ from evenflow.admin.respond import duration_parameter, json_response
 from evenflow.admin.views import backend_views, configured_part
 from evenflow.config import Backend, Config, ConfigError, Problem, read_document
 from evenflow.config.expand import path_name
-from evenflow.controller import Applied, BackendNotFound, BackendStatus
+from evenflow.controller import Applied, BackendNotFound, BackendStatus, rebuilt
 
 MAX_WAIT_S = 240.0
 """Below the time the engine waits for an answer to start."""
@@ -48,10 +48,11 @@ async def add_backend(context: Context, request: Request) -> Response:
         document["id"] = next(free for n in count(1) if (free := f"backend-{n}") not in ids)
     wanted = document["id"]
     if isinstance(wanted, str) and (wanted in ids if pool is None else (pool, wanted) in known):
-        raise Refusal(409, f"a backend has the id {wanted!r} already")
+        text = f"a backend has the id {wanted!r} already"
+        raise Refusal(409, text, [Problem("id", text)])
     backend = _read_backend(document)
-    async with writing(context, request) as source:
-        applied = await context.controller.add_backend(backend, pool=pool, source=source)
+    async with writing(request) as asked:
+        applied = await context.controller.add_backend(backend, pool=pool, **asked)
     response = _shown(context, backend.id, applied, status=201)
     response.headers["location"] = f"/api/v1/admin/backends/{backend.id}"
     return response
@@ -64,16 +65,16 @@ async def update_backend(context: Context, request: Request) -> Response:
     _find(context, name)
     if (pool := change.pop("pool", None)) is not None and pool != _find(context, name).pool:
         raise malformed("a backend cannot move to another pool; remove it and add it there", "pool")
-    async with writing(context, request) as source:
-        applied = await _of_one(context.controller.update_backend(name, change, source=source))
+    async with writing(request) as asked:
+        applied = await _of_one(context.controller.update_backend(name, change, **asked))
     return _shown(context, name, applied)
 
 
 async def remove_backend(context: Context, request: Request) -> Response:
     """Remove one backend; what it has in flight is finished."""
     name = request.path_params["id"]
-    async with writing(context, request) as source:
-        applied = await _of_one(context.controller.remove_backend(name, source=source))
+    async with writing(request) as asked:
+        applied = await _of_one(context.controller.remove_backend(name, **asked))
     return json_response({"id": name, **applied_document(applied)}, headers=etag(applied.revision))
 
 
@@ -81,8 +82,8 @@ async def drain_backend(context: Context, request: Request) -> Response:
     """Give one backend no new requests and tell whether it is empty, waiting if asked to."""
     name = request.path_params["id"]
     wait_s = duration_parameter(request, "wait", 0.0, at_most=MAX_WAIT_S) or 0.0
-    async with writing(context, request) as source:
-        await _of_one(context.controller.update_backend(name, {"drain": True}, source=source))
+    async with writing(request) as asked:
+        await _of_one(context.controller.update_backend(name, {"drain": True}, **asked))
     deadline = time.monotonic() + wait_s
     pause = _POLL_S
     while (active := _find(context, name).active_connections) and time.monotonic() < deadline:
@@ -107,13 +108,12 @@ async def restore_backends(context: Context, request: Request) -> Response:
     if not isinstance(views, list) or not all(isinstance(view, dict) for view in views):
         raise malformed('expected {"backends": [{...}, ...]}', "backends")
     controller = context.controller
-    async with writing(context, request) as source:
-        flat, pooled = _sorted_by_pool(controller.config, views)
-        backends = read_document({"backends": flat}).backends if flat else ()
-        if pooled is None:
-            applied = await controller.restore_backends(backends, source=source)
-        else:
-            applied = await controller.patch({"backends": flat, "pools": pooled}, source=source)
+
+    def restored(config: Config) -> Config:
+        return rebuilt(config, **_sorted_by_pool(config, views))
+
+    async with writing(request) as asked:
+        applied = await controller.change(restored, **asked)
     shown = backend_views(controller.config, controller.backends())
     return json_response(
         {**applied_document(applied), "backends": shown}, headers=etag(applied.revision)
@@ -129,9 +129,7 @@ def applied_document(applied: Applied) -> dict[str, Any]:
     }
 
 
-def _sorted_by_pool(
-    config: Config, views: list[dict[str, Any]]
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]] | None]:
+def _sorted_by_pool(config: Config, views: list[dict[str, Any]]) -> dict[str, Any]:
     """The backends outside pools and, where pools are configured, the pools with theirs."""
     members: dict[str, list[dict[str, Any]]] = {pool.name: [] for pool in config.pools}
     flat: list[dict[str, Any]] = []
@@ -144,16 +142,14 @@ def _sorted_by_pool(
         flat.append(document)
         if pool is not None and pool != _own_pool(document):
             raise ConfigError([Problem(f"backends[{position}].pool", f"no pool {pool!r}")])
-    if not config.pools:
-        return flat, None
     pools = [
         {
-            **pool.model_dump(mode="json", exclude_none=True, exclude={"backends"}),
+            **{name: getattr(pool, name) for name in pool.model_fields_set},
             "backends": members[pool.name],
         }
         for pool in config.pools
     ]
-    return flat, pools
+    return {"backends": flat, "pools": pools}
 
 
 def _own_pool(document: Mapping[str, Any]) -> str | None:

@@ -36,20 +36,20 @@ async def get_config(context: Context, request: Request) -> Response:
 async def put_config(context: Context, request: Request) -> Response:
     """Replace the configuration by a whole document, or merge a partial one into it."""
     document = await read_object(request, LARGE)
-    async with writing(context, request) as source:
+    async with writing(request) as asked:
         if document.keys() >= SECTIONS:
             wanted = read_document(document)
-            applied = await context.controller.apply(wanted, source=source)
+            applied = await context.controller.apply(wanted, **asked)
         else:
-            applied = await context.controller.patch(document, source=source)
+            applied = await context.controller.patch(document, **asked)
     return json_response(applied_document(applied), headers=etag(applied.revision))
 
 
 async def patch_config(context: Context, request: Request) -> Response:
     """Merge a partial document (RFC 7396) into the configuration."""
     document = await read_object(request, LARGE)
-    async with writing(context, request) as source:
-        applied = await context.controller.patch(document, source=source)
+    async with writing(request) as asked:
+        applied = await context.controller.patch(document, **asked)
     return json_response(applied_document(applied), headers=etag(applied.revision))
 
 
@@ -96,9 +96,9 @@ async def rollback_config(context: Context, request: Request) -> Response:
         if not earlier:
             raise not_found("there is no earlier revision")
         revision = max(earlier)
-    async with writing(context, request) as source:
+    async with writing(request) as asked:
         try:
-            applied = await controller.rollback(revision, source=source)
+            applied = await controller.rollback(revision, **asked)
         except RevisionNotFound as error:
             raise not_found(str(error)) from None
     return json_response(applied_document(applied), headers=etag(applied.revision))

@@ -13,11 +13,10 @@ from evenflow.observe.logs import timestamp
 
 async def health(context: Context, _request: Request) -> Response:
     """The short form; 503 when no backend is usable."""
-    statuses = context.controller.backends()
-    healthy = sum(status.healthy for status in statuses)
+    total, healthy = context.controller.health_counts()
     document = {
         "status": "healthy" if healthy else "unhealthy",
-        "total_backends": len(statuses),
+        "total_backends": total,
         "healthy_backends": healthy,
         "timestamp": timestamp(),
     }
@@ -33,7 +32,7 @@ async def ready(context: Context, _request: Request) -> Response:
     """Not ready without a usable backend, and from the moment of stopping on."""
     if context.closing.is_set():
         reason = "stopping"
-    elif not any(status.healthy for status in context.controller.backends()):
+    elif not context.controller.health_counts()[1]:
         reason = "no backend is usable"
     else:
         reason = ""

@@ -83,8 +83,8 @@ def _fields(headers: object) -> list[tuple[str, str]]:
 
 async def reload(context: Context, request: Request) -> Response:
     """Read file and environment again and apply what changed in them."""
-    async with writing(context, request) as source:
-        applied = await context.controller.reload(source=source)
+    async with writing(request) as asked:
+        applied = await context.controller.reload(**asked)
     return json_response(applied_document(applied), headers=etag(applied.revision))
 
 
@@ -98,8 +98,8 @@ async def put_log_level(context: Context, request: Request) -> Response:
     document = await read_object(request)
     if document.keys() != {"level"}:
         raise malformed('expected {"level": "debug"}, or info, warn, error', "level")
-    async with writing(context, request) as source:
-        await context.controller.patch({"logging": document}, source=source)
+    async with writing(request) as asked:
+        await context.controller.patch({"logging": document}, **asked)
         level = context.controller.config.logging.level
         if context.set_log_level is not None:
             context.set_log_level(level)
