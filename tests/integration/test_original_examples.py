@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from evenflow.testing import TcpOrigin, document, free_port, request, run_evenflow, wait_for
+from evenflow.testing import document, free_port, request, run_evenflow, wait_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,23 +88,7 @@ def test_api_gateway_by_path(evenflow: StartEvenflow, origins: StartOrigins) -> 
     assert bash(f"{curl}/payments/", balancer.port) == "payment-service\n"
 
 
-def test_database_read_replicas(evenflow: StartEvenflow) -> None:
-    with TcpOrigin("read1") as one, TcpOrigin("read2") as two, TcpOrigin("read3") as three:
-        port = free_port()
-        balancer = evenflow(
-            env={
-                "LB_BACKENDS": ",".join(r.url("postgresql") for r in (one, two, three)),
-                "LB_STRATEGY": "round_robin",
-                "LB_HEALTH_CHECK_PATH": "/health",
-            },
-            port=port,
-            ready=lambda: request(port + 1, "GET", "/health/live").status == 200,
-        )
-        greetings = set()
-        for _ in range(3):
-            with balancer.client() as client:
-                greetings.add(client.read_until(b"\n"))
-        assert greetings == {b"read1\n", b"read2\n", b"read3\n"}
+# The guide's read replicas are test_databases.py's, with PostgreSQL itself.
 
 
 # Admin API.

@@ -20,7 +20,13 @@ def start(evenflow: StartEvenflow, *urls: str, **env: str) -> EvenflowProcess:
     port = free_port()
     return evenflow(
         port=port,
-        env={"LB_BACKENDS": ",".join(urls), "LB_STRATEGY": "round_robin", **env},
+        env={
+            "LB_BACKENDS": ",".join(urls),
+            "LB_STRATEGY": "round_robin",
+            # The origins here greet, whatever the scheme says.
+            "LB_HEALTH_CHECK__KIND": "tcp",
+            **env,
+        },
         ready=lambda: request(port + 1, "GET", "/health/live").status == 200,
     )
 

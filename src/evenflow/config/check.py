@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from .check_health import health_problems
 from .expand import (
     MAIN_LISTENER,
     SECURITY_CHAIN,
@@ -350,6 +351,10 @@ def _outlier(path: str, outlier: Outlier) -> Iterator[Problem]:
         yield Problem(f"{path}.base_ejection", "is longer than max_ejection")
 
 
+def _health_checks(view: _View) -> Iterator[Problem]:
+    yield from health_problems(view.config, view.flat)
+
+
 _RULES: tuple[Callable[[_View], Iterable[Problem]], ...] = (
     _names,
     _addresses,
@@ -359,4 +364,5 @@ _RULES: tuple[Callable[[_View], Iterable[Problem]], ...] = (
     _filters,
     _strategies,
     _numbers,
+    _health_checks,
 )

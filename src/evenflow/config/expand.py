@@ -15,6 +15,18 @@ from .targets import parse_listen
 DEFAULT = "default"
 MAIN_LISTENER = "main"
 SECURITY_CHAIN = "security"
+_SPOKEN = ("postgresql", "mysql", "redis")
+"""Schemes whose protocol a health check speaks."""
+CHECK_FIELDS = {
+    "port": ("http", "tcp", "tls", "postgresql", "mysql", "redis"),
+    "user": ("postgresql", "mysql", "redis"),
+    "password": ("postgresql", "redis"),
+    "database": ("postgresql",),
+    "role": ("postgresql", "redis"),
+    "server_name": ("tls",),
+    "verify": ("tls",),
+}
+"""What only some kinds of health check take, and which ones."""
 _HTTP_IDLE = 60.0
 _STREAM_IDLE = 3600.0
 
@@ -46,7 +58,7 @@ def expand(config: Config) -> Config:
 
 
 def effective_health_check(config: Config, pool: Pool, backend: Backend) -> HealthCheck:
-    """How `backend` is probed, all overrides applied and `auto` resolved to http or tcp."""
+    """How `backend` is probed, all overrides applied and `auto` resolved."""
     check = config.load_balancer.health_check or config.health_check
     for override in (pool.health_check, backend.health_check):
         if override is not None:
@@ -55,9 +67,18 @@ def effective_health_check(config: Config, pool: Pool, backend: Backend) -> Heal
     if backend.health_check_path is not None:
         update["path"] = backend.health_check_path
     if check.kind == "auto":
-        stream = backend.target.is_stream or (backend.target.is_unix and is_stream(pool.backends))
-        update["kind"] = "tcp" if stream else "http"
+        target = backend.target
+        stream = target.is_stream or (target.is_unix and is_stream(pool.backends))
+        spoken = target.scheme if target.scheme in _SPOKEN else "tcp"
+        update["kind"] = spoken if stream else "http"
     return check.model_copy(update=update) if update else check
+
+
+def given_check_fields(check: HealthCheck | HealthCheckOverride | None) -> set[str]:
+    """Which of `CHECK_FIELDS` are given."""
+    if check is None:
+        return set()
+    return {name for name in CHECK_FIELDS if getattr(check, name)}
 
 
 def is_stream(backends: Sequence[Backend]) -> bool:
@@ -189,6 +210,12 @@ def _full_pool(config: Config, pool: Pool) -> Pool:
     check = base.health_check or config.health_check
     if pool.health_check is not None:
         check = pool.health_check.onto(check)
+    if pool.backends and (given := given_check_fields(check)):
+        # What is given for all pools stays only where a backend has a use for it.
+        kinds = {effective_health_check(config, pool, backend).kind for backend in pool.backends}
+        useless = [name for name in given if not kinds.intersection(CHECK_FIELDS[name])]
+        neutral = {name: HealthCheck.model_fields[name].default for name in useless}
+        check = check.model_copy(update=neutral)
     update["health_check"] = HealthCheckOverride.model_construct(
         _fields_set=set(HealthCheck.model_fields),
         **{name: getattr(check, name) for name in HealthCheck.model_fields},

@@ -49,6 +49,8 @@ ListenAddress = Annotated[str, AfterValidator(parse_listen)]
 UrlPath = Annotated[str, Field(pattern=r"^/[!-~]*$", max_length=4096)]
 Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Timeout = Annotated[Duration, Field(ge=0.001)]
+CheckKind = Literal["auto", "http", "tcp", "tls", "postgresql", "mysql", "redis"]
+CredentialText = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,128}$")]
 ExposedGroup = Literal["health", "metrics", "docs", "api", "debug", "dashboard"]
 
 
@@ -72,9 +74,13 @@ class HealthCheck(Model):
     """How backends are probed. A pool or backend overrides single fields of it."""
 
     enabled: bool = Field(default=True, description="Without probes a backend counts as healthy.")
-    kind: Literal["auto", "http", "tcp"] = Field(
+    kind: CheckKind = Field(
         default="auto",
-        description="auto: http for HTTP backends, tcp (connects only) for stream backends.",
+        description="auto: postgresql, mysql and redis for backends of these schemes, tcp "
+        "(connects only) for other streams, http for all others.",
+    )
+    port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
+        default=None, description="Checked instead of the backend's own port."
     )
     interval: Annotated[Duration, Field(ge=0.05)] = Field(
         default=30.0, description="From check to check."
@@ -96,13 +102,31 @@ class HealthCheck(Model):
         default=("200-299",), description="Statuses and ranges that count as healthy."
     )
     expect_body: str | None = Field(default=None, description="Text the body must contain.")
+    user: CredentialText | None = Field(
+        default=None, description="For postgresql, mysql and redis: log in as this user."
+    )
+    password: Secret | None = Field(default=None, description="For postgresql and redis.")
+    database: CredentialText | None = Field(
+        default=None, description="For postgresql; the user's name when absent."
+    )
+    role: Literal["primary", "replica"] | None = Field(
+        default=None,
+        description="For postgresql (needs `user`) and redis: only servers of this role are healthy.",
+    )
+    server_name: FieldValue | None = Field(
+        default=None, description="For tls: the name asked for; the backend's host when absent."
+    )
+    verify: bool = Field(
+        default=False, description="For tls: the certificate must be valid for the name."
+    )
 
 
 class HealthCheckOverride(Model):
     """Single fields of a `HealthCheck`; absent ones keep the wider setting."""
 
     enabled: bool | None = None
-    kind: Literal["auto", "http", "tcp"] | None = None
+    kind: CheckKind | None = None
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
     interval: Annotated[Duration, Field(ge=0.05)] | None = None
     timeout: Timeout | None = None
     healthy_threshold: Annotated[int, Field(ge=1, le=1000)] | None = None
@@ -113,6 +137,12 @@ class HealthCheckOverride(Model):
     headers: dict[FieldName, FieldValue] | None = None
     expect_status: Items[StatusRange] | None = None
     expect_body: str | None = None
+    user: CredentialText | None = None
+    password: Secret | None = None
+    database: CredentialText | None = None
+    role: Literal["primary", "replica"] | None = None
+    server_name: FieldValue | None = None
+    verify: bool | None = None
 
     def onto(self, wider: HealthCheck) -> HealthCheck:
         """`wider` with the fields given here."""

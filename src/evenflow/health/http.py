@@ -7,6 +7,7 @@ from typing import Final
 
 from evenflow.config import HealthCheck, Target
 from evenflow.engine import HttpProbe, Probe, ProbeResult
+from evenflow.health.dialogue import with_port
 from evenflow.health.tcp import failure
 from evenflow.health.verdict import CheckResult
 
@@ -27,6 +28,7 @@ class HttpCheck:
     """Sends one request and expects certain statuses, perhaps a text in the body."""
 
     timeout_s: float
+    port: int | None
     request: HttpProbe
     ranges: tuple[_Range, ...]
     expected: str
@@ -37,10 +39,11 @@ class HttpCheck:
         """The check a configuration asks for on one backend."""
         return cls(
             timeout_s=config.timeout,
+            port=config.port,
             request={
                 "method": config.method,
                 "path": config.path,
-                "host": config.host or target.host_header,
+                "host": config.host or with_port(target.host_header, config.port),
                 "headers": [(name, value) for name, value in config.headers.items()],
                 "body_bytes": BODY_BYTES if config.expect_body else 0,
             },
@@ -52,6 +55,7 @@ class HttpCheck:
     def probe(self, id: int, address: str) -> Probe:
         """What the engine is to do."""
         timeout_ms = max(1, round(self.timeout_s * 1000))
+        address = with_port(address, self.port)
         return {"id": id, "address": address, "timeout_ms": timeout_ms, "http": self.request}
 
     def judge(self, result: ProbeResult) -> CheckResult:

@@ -1,8 +1,8 @@
 """Active health checks: schedules probes, judges results, reports verdicts.
 
 One timer serves all backends: every `TICK_S` the checks that are due go to the engine as one
-batch, which does their I/O; the results come back as events. There is no task and no timer per
-backend.
+batch, which does their I/O; the results come back as events. There is no timer per backend, and a
+task only for a check that speaks a protocol, while it does.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import itertools
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 from typing import Final, Protocol
 
@@ -20,9 +21,14 @@ import structlog
 from evenflow.config import HealthCheck
 from evenflow.controller import Controller, Key, Member, Verdict
 from evenflow.engine import EngineError, Probe, ProbeResult
+from evenflow.health.dialogue import Dialogue, Dialogues
 from evenflow.health.http import HttpCheck
+from evenflow.health.mysql import MysqlCheck
+from evenflow.health.postgresql import PostgresqlCheck
+from evenflow.health.redis import RedisCheck
 from evenflow.health.schedule import Schedule
 from evenflow.health.tcp import TcpCheck
+from evenflow.health.tls import TlsCheck
 from evenflow.health.verdict import CheckResult, Standing, Thresholds, judge
 
 TICK_S: Final = 0.05
@@ -33,7 +39,7 @@ _log = structlog.get_logger("evenflow.health")
 
 
 class Check(Protocol):
-    """One kind of check on one backend."""
+    """One kind of check on one backend, with the engine's I/O."""
 
     def probe(self, id: int, address: str) -> Probe:
         """What the engine is to do."""
@@ -42,11 +48,22 @@ class Check(Protocol):
         """What came of it."""
 
 
-def check_of(member: Member) -> Check:
+def check_of(member: Member) -> Check | Dialogue:
     """The check a backend's configuration asks for."""
-    if member.health_check.kind == "tcp":
-        return TcpCheck.of(member.health_check)
-    return HttpCheck.of(member.health_check, member.backend.target)
+    config, target = member.health_check, member.backend.target
+    match config.kind:
+        case "tcp":
+            return TcpCheck.of(config)
+        case "tls":
+            return TlsCheck.of(config, target)
+        case "postgresql":
+            return PostgresqlCheck.of(config)
+        case "mysql":
+            return MysqlCheck.of(config)
+        case "redis":
+            return RedisCheck.of(config)
+        case "http" | "auto":
+            return HttpCheck.of(config, target)
 
 
 @dataclass(slots=True, eq=False)
@@ -56,7 +73,7 @@ class Target:
     key: Key
     url: str
     config: HealthCheck
-    check: Check
+    check: Check | Dialogue
     thresholds: Thresholds
     standing: Standing = field(default_factory=Standing)
     since: float = 0.0
@@ -88,6 +105,7 @@ class HealthMonitor:
         self._ids = itertools.count(1)
         self._waiting: dict[int, tuple[Target, float]] = {}
         """Probes under way, by id: whose, and when to give the result up."""
+        self._dialogues = Dialogues()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._sweep_at = 0.0
@@ -106,6 +124,7 @@ class HealthMonitor:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._dialogues.close()
 
     def sync(self) -> None:
         """Follow the members in force.
@@ -185,9 +204,13 @@ class HealthMonitor:
                 # Without an address it is unusable anyway; the next interval asks again.
                 self._schedule.again(target, now, min(5.0, target.config.interval))
                 continue
+            check = target.check
+            if isinstance(check, Dialogue):
+                self._dialogues.start(check, addresses[0], partial(self._heard, target))
+                continue
             number = next(self._ids)
             self._waiting[number] = target, now + target.config.timeout + LOST_AFTER_S
-            probes.append(target.check.probe(number, addresses[0]))
+            probes.append(check.probe(number, addresses[0]))
         if not probes:
             return
         try:
@@ -215,19 +238,28 @@ class HealthMonitor:
         now, wall = time.monotonic(), time.time()
         for result in results:
             target, _ = self._waiting.pop(result["id"], (None, 0.0))
-            if target is None or self._targets.get(target.key) is not target:
+            if target is None or isinstance(target.check, Dialogue):
                 continue
-            found = target.check.judge(result)
-            before = target.standing.status
-            target.standing = judge(target.standing, found, target.thresholds)
-            target.passed += found.passed
-            target.failed += not found.passed
-            changed = target.standing.status != before
-            if changed:
-                target.since = wall
-            self._controller.set_verdict(target.key, self._verdict(target, found, changed, wall))
-            self._schedule.again(target, now, target.config.interval)
+            self._settle(target, target.check.judge(result), now, wall)
         self._arm()
+
+    def _heard(self, target: Target, found: CheckResult) -> None:
+        if self._running:
+            self._settle(target, found, time.monotonic(), time.time())
+            self._arm()
+
+    def _settle(self, target: Target, found: CheckResult, now: float, wall: float) -> None:
+        if self._targets.get(target.key) is not target:
+            return
+        before = target.standing.status
+        target.standing = judge(target.standing, found, target.thresholds)
+        target.passed += found.passed
+        target.failed += not found.passed
+        changed = target.standing.status != before
+        if changed:
+            target.since = wall
+        self._controller.set_verdict(target.key, self._verdict(target, found, changed, wall))
+        self._schedule.again(target, now, target.config.interval)
 
     def _verdict(self, target: Target, found: CheckResult, changed: bool, wall: float) -> Verdict:
         reason = found.reason

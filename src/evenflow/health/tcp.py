@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from evenflow.config import HealthCheck
 from evenflow.engine import Probe, ProbeResult
+from evenflow.health.dialogue import with_port
 from evenflow.health.verdict import CheckResult
 
 
@@ -31,15 +32,17 @@ class TcpCheck:
     """Connects, and nothing more."""
 
     timeout_s: float
+    port: int | None = None
 
     @classmethod
     def of(cls, config: HealthCheck) -> TcpCheck:
         """The check a configuration asks for."""
-        return cls(config.timeout)
+        return cls(config.timeout, config.port)
 
     def probe(self, id: int, address: str) -> Probe:
         """What the engine is to do."""
         timeout_ms = max(1, round(self.timeout_s * 1000))
+        address = with_port(address, self.port)
         return {"id": id, "address": address, "timeout_ms": timeout_ms, "http": None}
 
     def judge(self, result: ProbeResult) -> CheckResult:

@@ -5,7 +5,7 @@
     healthy --unhealthy_threshold fails in a row--> unhealthy
     unhealthy --healthy_threshold passes in a row--> healthy
 
-A result of the other kind starts the count anew. Nothing here knows of time or network.
+A result of the other kind starts the count anew; one that is certain decides at once. Nothing here knows of time or network.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ class CheckResult:
 
     passed: bool
     reason: str
+    certain: bool = False
+    """The server itself said so: the verdict changes without waiting for more of the kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +45,7 @@ class Standing:
 def judge(standing: Standing, result: CheckResult, thresholds: Thresholds) -> Standing:
     """The standing after one more result."""
     wanted: Status = "healthy" if result.passed else "unhealthy"
-    if standing.status == "unknown":
-        return Standing(wanted)
-    if standing.status == wanted:
+    if result.certain or standing.status in ("unknown", wanted):
         return Standing(wanted)
     needed = thresholds.healthy if result.passed else thresholds.unhealthy
     contrary = standing.contrary + 1

@@ -1,0 +1,78 @@
+"""Whether health checks make sense: what is given for a kind of check that has no use for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from .expand import CHECK_FIELDS, effective_health_check, given_check_fields
+from .models import Backend, Config, Pool
+from .problems import Problem
+from .sections import HealthCheck
+
+
+def health_problems(config: Config, flat: Sequence[Pool]) -> Iterator[Problem]:
+    """Every contradiction in how backends are checked.
+
+    What is given for all must be of use to some backend, what is given for a pool to some of its
+    backends, and what is given for a backend to this very one.
+    """
+    own = config.load_balancer.health_check is not None
+    base_path = "load_balancer.health_check" if own else "health_check"
+    base = given_check_fields(config.load_balancer.health_check or config.health_check)
+    everywhere: set[str] = set()
+    for path, pool, backends in _pools(config, flat):
+        shared = given_check_fields(pool.health_check)
+        in_pool: set[str] = set()
+        for place, backend in backends:
+            near = given_check_fields(backend.health_check)
+            if not (base or shared or near):
+                continue
+            check = effective_health_check(config, pool, backend)
+            yield from _useless(place, near - _used(check), f"{backend.url} is {_by(check)}")
+            in_pool |= _used(check)
+            where = place if near else path if shared else base_path
+            yield from _incomplete(where, check, backend)
+        if backends:
+            yield from _useless(path, shared - in_pool, "no backend here is checked so")
+        everywhere |= in_pool
+    if any(backends for _, _, backends in _pools(config, flat)):
+        yield from _useless(base_path, base - everywhere, "no backend is checked so")
+
+
+def _pools(
+    config: Config, flat: Sequence[Pool]
+) -> Iterator[tuple[str, Pool, list[tuple[str, Backend]]]]:
+    """Every pool, the place of its own check, and its backends with the place of theirs."""
+    if config.backends and flat:
+        numbers = {id(backend): index for index, backend in enumerate(config.backends)}
+        for pool in flat:
+            places = (f"backends[{numbers[id(backend)]}].health_check" for backend in pool.backends)
+            yield "backends", pool, list(zip(places, pool.backends, strict=True))
+    for index, pool in enumerate(config.pools):
+        path = f"pools[{index}]"
+        places = (f"{path}.backends[{at}].health_check" for at in range(len(pool.backends)))
+        yield f"{path}.health_check", pool, list(zip(places, pool.backends, strict=True))
+
+
+def _used(check: HealthCheck) -> set[str]:
+    return {name for name, kinds in CHECK_FIELDS.items() if check.kind in kinds}
+
+
+def _by(check: HealthCheck) -> str:
+    return f"checked by {check.kind}"
+
+
+def _useless(path: str, names: Iterable[str], why: str) -> Iterator[Problem]:
+    for name in sorted(names):
+        *most, last = CHECK_FIELDS[name]
+        kinds = f"{', '.join(most)} and {last}" if most else last
+        yield Problem(f"{path}.{name}", f"is for checks of kind {kinds}; {why}")
+
+
+def _incomplete(path: str, check: HealthCheck, backend: Backend) -> Iterator[Problem]:
+    if check.port is not None and backend.target.is_unix:
+        yield Problem(f"{path}.port", f"{backend.url} has no port")
+    if check.kind == "postgresql" and check.user is None:
+        for name in ("password", "database", "role"):
+            if getattr(check, name) is not None:
+                yield Problem(f"{path}.{name}", "needs `user`: PostgreSQL tells it to a login only")

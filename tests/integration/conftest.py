@@ -1,0 +1,223 @@
+"""Real servers behind the balancer: PostgreSQL, Redis, MariaDB."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evenflow.testing import free_port, wait_for
+
+PASSWORD = "s3cret-for-tests"
+
+
+def program(name: str, package: str) -> str:
+    """Where a program is, also where Debian keeps those of PostgreSQL; the test fails without."""
+    places = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", *map(str, places)])
+    found = shutil.which(name, path=path)
+    assert found is not None, f"this test needs {name}: install {package}"
+    return found
+
+
+def unprivileged() -> dict[str, Any]:
+    """Options of `subprocess` for servers that refuse to run as root."""
+    if os.getuid() != 0:
+        return {}
+    user = pwd.getpwnam("nobody")
+    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+
+
+def run(*command: str | Path, **options: Any) -> str:
+    """Run a program to its end, unprivileged; its output."""
+    ran = subprocess.run(
+        [str(part) for part in command],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        **{**unprivileged(), "cwd": "/", **options},
+    )
+    assert ran.returncode == 0, f"{command}\n{ran.stdout}\n{ran.stderr}"
+    return str(ran.stdout)
+
+
+def accepts(port: int) -> bool:
+    """Whether somebody listens there."""
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
+
+
+@dataclass
+class Server:
+    """A server process with its directory; `port` is free unless it ran before."""
+
+    directory: Path
+    command: list[str]
+    port: int
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def address(self) -> str:
+        """Where it listens."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def log(self) -> Path:
+        """What it printed."""
+        return self.directory.with_name(f"{self.directory.name}.log")
+
+    def start(self) -> None:
+        """Start it, and wait until it listens."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command, stdout=log, stderr=log, cwd="/", **unprivileged()
+            )
+        wait_for(lambda: accepts(self.port), f"{self.command[0]} listens", describe=self.said)
+
+    def said(self) -> str:
+        """Its log."""
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+    def signal(self, number: int) -> None:
+        """Send it a signal, and wait for its end."""
+        if self.process is not None:
+            self.process.send_signal(number)
+            self.process.wait(timeout=20)
+            self.process = None
+
+
+@dataclass
+class Postgres(Server):
+    """A PostgreSQL cluster of its own."""
+
+    def stop(self) -> None:
+        """Break off every session at once, as a crash does."""
+        self.signal(signal.SIGQUIT)
+
+    def conninfo(self, port: int | None = None, user: str = "postgres") -> str:
+        """How to connect, to it or through a balancer's port."""
+        return (
+            f"host=127.0.0.1 port={port or self.port} user={user} password={PASSWORD}"
+            " dbname=postgres connect_timeout=10"
+        )
+
+    def psql(self, statement: str) -> str:
+        """Run a statement as the superuser."""
+        return run(
+            program("psql", "postgresql"), "-XAtq", "-d", self.conninfo(), "-c", statement
+        ).strip()
+
+    def ready(self) -> None:
+        """Wait until it takes sessions."""
+        pg_isready = program("pg_isready", "postgresql")
+        command = [pg_isready, "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+        wait_for(
+            lambda: subprocess.run(command, check=False).returncode == 0,
+            "PostgreSQL takes sessions",
+            describe=self.said,
+        )
+
+
+@dataclass
+class Servers:
+    """Makes servers in one directory; they end with the test."""
+
+    root: Path
+    started: list[Server] = field(default_factory=list)
+
+    def postgres(self, *settings: str, hba: str = "", copy: Postgres | None = None) -> Postgres:
+        """Start a cluster: a new one, or a streaming replica of `copy`."""
+        directory = self.root / f"pg{len(self.started)}"
+        port = free_port()
+        if copy is None:
+            password = self.root / "password"
+            password.write_text(PASSWORD)
+            initdb = program("initdb", "postgresql")
+            options = ("-U", "postgres", "-A", "scram-sha-256", "--no-sync", "-E", "UTF8")
+            run(initdb, "-D", directory, *options, "--locale=C", f"--pwfile={password}")
+            lines = [hba, "host all,replication all 127.0.0.1/32 scram-sha-256"]
+            (directory / "pg_hba.conf").write_text("\n".join(lines) + "\n")
+        else:
+            run(
+                program("pg_basebackup", "postgresql"),
+                *("-D", directory, "-R", "--checkpoint=fast", "--no-sync", "-d", copy.conninfo()),
+            )
+        with (directory / "postgresql.conf").open("a") as conf:
+            conf.write(
+                f"port = {port}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = ''\n"
+                "fsync = off\nshared_buffers = 16MB\nmax_connections = 60\nlogging_collector = off\n"
+                + "".join(f"{setting}\n" for setting in settings)
+            )
+        server = Postgres(
+            directory, [program("postgres", "postgresql"), "-D", str(directory)], port
+        )
+        self.started.append(server)
+        server.start()
+        return server
+
+    def redis(self, *options: str) -> Server:
+        """Start a Redis that keeps nothing."""
+        directory = self.root / f"redis{len(self.started)}"
+        port = free_port()
+        command = [program("redis-server", "redis-server"), "--port", str(port)]
+        command += ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", *options]
+        server = Server(directory, command, port)
+        self.started.append(server)
+        server.start()
+        return server
+
+    def mariadb(self, *options: str) -> Server:
+        """Start a MariaDB with an empty catalogue."""
+        directory = self.root / f"mariadb{len(self.started)}"
+        port = free_port()
+        mariadbd = program("mariadbd", "mariadb-server-core")
+        files = ("system_tables", "performance_tables", "system_tables_data")
+        texts = [Path(f"/usr/share/mysql/mysql_{name}.sql").read_text() for name in files]
+        run("mkdir", directory)
+        run(
+            *(mariadbd, "--no-defaults", "--bootstrap", f"--datadir={directory}"),
+            input="\n".join(["create database mysql;", "use mysql;", *texts]),
+        )
+        command = [mariadbd, "--no-defaults"]
+        command += [f"--datadir={directory}", f"--port={port}", "--bind-address=127.0.0.1"]
+        command += [f"--socket={directory}/socket", "--innodb-flush-log-at-trx-commit=0", *options]
+        server = Server(directory, command, port)
+        self.started.append(server)
+        server.start()
+        return server
+
+
+@pytest.fixture
+def servers() -> Iterator[Servers]:
+    """Servers that end, and leave nothing behind, with the test."""
+    with tempfile.TemporaryDirectory(
+        prefix="evenflow-servers-", ignore_cleanup_errors=True
+    ) as name:
+        root = Path(name)
+        # The servers run as somebody else where the tests run as root.
+        root.chmod(0o777)
+        made = Servers(root)
+        try:
+            yield made
+        finally:
+            for server in made.started:
+                server.signal(signal.SIGQUIT if isinstance(server, Postgres) else signal.SIGKILL)
+
+
+@pytest.fixture
+def find_program() -> Callable[[str, str], str]:
+    """Finds a program, or fails saying which package has it."""
+    return program
