@@ -164,13 +164,15 @@ def test_the_configuration_reference_is_what_the_models_say() -> None:
 def test_configurations_in_examples_and_documents_are_right(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("OPS_TOKEN", "for-the-example")
+    secrets = {"OPS_TOKEN": "for-the-example", "PG_CHECK_PASSWORD": "for-the-example"}
+    for name, value in secrets.items():
+        monkeypatch.setenv(name, value)
     for file in (ROOT / "examples").glob("*.yaml"):
         load(file, {})
     for page, number, text in _configurations():
         file = tmp_path / f"{page.stem}-{number}.yaml"
         file.write_text(text)
-        load(file, {"OPS_TOKEN": "for-the-example"})
+        load(file, secrets)
 
 
 def test_files_for_deployment_parse() -> None:

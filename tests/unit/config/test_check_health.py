@@ -15,7 +15,7 @@ WEB = {"id": "b", "url": "http://127.0.0.1/users"}
 def problems(document: dict[str, Any]) -> list[tuple[str, str]]:
     with pytest.raises(ConfigError) as refused:
         read_document(document)
-    return [(problem.path, problem.message) for problem in refused.value.problems]
+    return [(problem.path, problem.message) for problem in refused.value.errors]
 
 
 def test_what_no_backend_has_a_use_for_is_refused() -> None:
