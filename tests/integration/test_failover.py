@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
+import pytest
+
 from evenflow.testing import Load, OriginProcess, document, free_port, wait_for
 from evenflow.testing.behaviours import hang_up, respond
 
@@ -177,6 +179,65 @@ def test_panic_mode_uses_all_when_none_is_usable(
         timeout_s=5,
         describe=lambda: str(dict(balancer.tally(10))),
     )
+
+
+@pytest.mark.parametrize("mode", ["use_all", "fail"])
+def test_panic_mode_applies_while_too_few_are_usable(
+    evenflow: StartEvenflow, origins: StartOrigins, mode: str
+) -> None:
+    servers = origins("a", "b", "c", "d")
+    balancer = evenflow(
+        document(
+            *({"id": origin.name, "url": origin.url} for origin in servers),
+            load_balancer={"panic": {"below": 0.5, "mode": mode}},
+            health_check=QUICK_CHECKS,
+        )
+    )
+    for origin in servers[:2]:
+        origin.set_healthy(False)
+        balancer.wait_for_status(origin.name, "unhealthy")
+    assert set(balancer.tally(10)) == {"c", "d"}, "half is enough"
+    servers[2].set_healthy(False)
+    gauge = 'evenflow_pool_panic{pool="default"}'
+    balancer.wait_for_metric(gauge, 1)
+    (event,) = balancer.api("GET", "/admin/decisions?kind=panic")["decisions"]
+    assert (event["event"], event["pool"]) == ("panic", "default")
+    if mode == "use_all":
+        assert set(balancer.tally(20)) == {"a", "b", "c", "d"}
+    else:
+        assert balancer.request().status == 503
+        explained = balancer.api("POST", "/admin/explain", {"target": "/"})
+        assert (explained["backend"], explained["reason"]) == (
+            None,
+            "too few endpoints are usable: it would be refused",
+        )
+        assert balancer.metrics()['evenflow_errors_total{reason="too_few_backends"}'] == 1
+    servers[2].set_healthy(True)
+    balancer.wait_for_status("c", "healthy")
+    wait_for(lambda: not balancer.metrics()[gauge], "the end of the panic")
+    assert set(balancer.tally(10)) == {"c", "d"}
+
+
+def test_ejections_count_for_the_share_that_panic_looks_at(
+    evenflow: StartEvenflow, origins: StartOrigins
+) -> None:
+    bad, good = origins("bad", "good")
+    bad.default = respond(status=500)
+    balancer = evenflow(
+        document(
+            {"id": "bad", "url": bad.url},
+            {"id": "good", "url": good.url},
+            load_balancer={
+                "panic": {"below": 0.6},
+                "outlier": {"consecutive_errors": 1, "base_ejection": "60s"},
+            },
+        )
+    )
+    for _ in range(2):
+        balancer.request()
+    balancer.wait_for_status("bad", "ejected")
+    balancer.wait_for_metric('evenflow_pool_panic{pool="default"}', 1)
+    assert balancer.request().status == 503
 
 
 def test_health_survives_a_reload_that_keeps_the_backend(

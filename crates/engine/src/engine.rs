@@ -60,6 +60,7 @@ struct PoolUpdate {
     pool: String,
     picker: plan::Picker,
     use_all: bool,
+    panic: Option<plan::Panic>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -274,6 +275,7 @@ impl Engine {
             counts_in_flight: old.counts_in_flight || table::counts_in_flight(&picker),
             picker,
             use_all: update.use_all,
+            panic: update.panic,
             ..(**old).clone()
         };
         let waiting = Arc::clone(&pool.state);

@@ -28,6 +28,8 @@ pub enum Reason {
     NoRoute,
     /// No endpoint of the pool is usable.
     NoBackend,
+    /// So few endpoints of the pool are usable that it refuses all requests.
+    TooFewBackends,
     /// Every endpoint is full and so is the queue.
     QueueFull,
     /// Every endpoint stayed full for as long as the queue allows.
@@ -65,7 +67,7 @@ impl Reason {
             Self::ClientGone | Self::ClientSlow => 499,
             Self::Method => 501,
             Self::ConnectFailed | Self::UpstreamReset | Self::UpstreamProtocol(_) => 502,
-            Self::NoBackend | Self::QueueFull | Self::QueueTimeout => 503,
+            Self::NoBackend | Self::TooFewBackends | Self::QueueFull | Self::QueueTimeout => 503,
             Self::ConnectTimeout | Self::UpstreamTimeout | Self::RouteTimeout => 504,
             Self::Version => 505,
         }
@@ -86,6 +88,7 @@ impl Reason {
             Self::Limited => "limited",
             Self::NoRoute => "no_route",
             Self::NoBackend => "no_backend",
+            Self::TooFewBackends => "too_few_backends",
             Self::QueueFull => "queue_full",
             Self::QueueTimeout => "queue_timeout",
             Self::ConnectFailed => "connect_failed",
@@ -114,6 +117,7 @@ impl Reason {
             Self::Limited => "Too many requests.",
             Self::NoRoute => "No route takes this request.",
             Self::NoBackend => "No backend is available.",
+            Self::TooFewBackends => "Too few backends are available.",
             Self::QueueFull | Self::QueueTimeout => "All backends are busy.",
             Self::ConnectFailed => "The backend could not be reached.",
             Self::UpstreamReset => "The backend closed the connection.",

@@ -370,7 +370,7 @@ fn tried_all(pool: &crate::table::Pool, tried: &Tried) -> bool {
         .zip(pool.members.iter())
         .take(64)
         .all(|(index, member)| {
-            tried.contains(index) || member.endpoint.usable(pool.use_all).is_err()
+            tried.contains(index) || member.endpoint.usable(pool.looks_past_health()).is_err()
         })
 }
 

@@ -157,7 +157,7 @@ impl Explanation {
         self.pool = Some(pool.name.to_string());
         self.picker = Some(pool.picker.label());
         for member in pool.members.iter() {
-            let usable = member.endpoint.usable(pool.use_all);
+            let usable = member.endpoint.usable(pool.looks_past_health());
             self.candidates.push(Candidate {
                 id: member.endpoint.id.clone(),
                 usable: usable.is_ok(),
@@ -188,6 +188,9 @@ impl Explanation {
                 };
             }
             Picked::Full => self.reason = "all usable endpoints are full: it would queue".into(),
+            Picked::None if pool.panic == Some(crate::plan::Panic::Fail) => {
+                self.reason = "too few endpoints are usable: it would be refused".into();
+            }
             Picked::None => self.reason = "no endpoint is usable".into(),
         }
     }

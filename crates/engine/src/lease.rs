@@ -17,6 +17,7 @@ use crate::error::Reason;
 use crate::events::Event;
 use crate::http1::head::RequestHead;
 use crate::picker::{Choice, Picked, Tried, hash_key, pick};
+use crate::plan::Panic;
 use crate::stats::ErrorKind;
 use crate::stream::Gone;
 use crate::table::{Member, Pool};
@@ -62,7 +63,15 @@ pub async fn acquire(
         Err(Picked::Full) => {
             Box::pin(queue(connection, table, pool, hash, tried, deadline_ms)).await
         }
-        Err(_) => Err(Reason::NoBackend),
+        Err(_) => Err(none_of(&table.pools[pool])),
+    }
+}
+
+/// Why no endpoint of a pool takes a request.
+fn none_of(pool: &Pool) -> Reason {
+    match pool.panic {
+        Some(Panic::Fail) => Reason::TooFewBackends,
+        _ => Reason::NoBackend,
     }
 }
 
@@ -135,7 +144,7 @@ async fn queue(
         match try_acquire(&worker, table, pool, hash, tried) {
             Ok(lease) => return Ok(lease),
             Err(Picked::Full) => {}
-            Err(_) => return Err(Reason::NoBackend),
+            Err(_) => return Err(none_of(rules)),
         }
         let woken = poll_fn(|cx| {
             if notified.as_mut().poll(cx).is_ready() {

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 use crate::endpoint::Unusable;
 use crate::http1::head::RequestHead;
-use crate::plan::{RequestKey, Score};
+use crate::plan::{Panic, RequestKey, Score};
 use crate::table::Pool;
 
 /// How far a table is walked past unusable endpoints before the whole pool is looked through.
@@ -107,18 +107,24 @@ pub struct Choice<'a> {
 
 /// Chooses a member and counts the request in.
 pub fn pick(pool: &Pool, choice: &Choice<'_>) -> Picked {
+    let desperate = match pool.panic {
+        Some(Panic::Fail) => return Picked::None,
+        Some(Panic::UseAll) => true,
+        None => false,
+    };
     // One turn for both passes: with two, every other slot of a table would be left out.
     let turn = turn(pool, choice);
-    if let Some(index) = pass(pool, choice, turn, false) {
+    if let Some(index) = pass(pool, choice, turn, desperate) {
         return Picked::Member(index);
     }
     if pool.use_all
+        && !desperate
         && !any_full(pool, choice, false)
         && let Some(index) = pass(pool, choice, turn, true)
     {
         return Picked::Member(index);
     }
-    if any_full(pool, choice, pool.use_all) {
+    if any_full(pool, choice, pool.looks_past_health()) {
         Picked::Full
     } else {
         Picked::None

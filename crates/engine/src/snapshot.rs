@@ -289,7 +289,7 @@ fn endpoint_entry<'a>(
         target: &endpoint.target,
         up: endpoint.has(crate::endpoint::UP),
         drain: endpoint.has(crate::endpoint::DRAIN),
-        usable: endpoint.usable(pool.use_all).is_ok(),
+        usable: endpoint.usable(pool.looks_past_health()).is_ok(),
         ejected_for_s: if ejected {
             until.saturating_sub(now_ms) as f64 / 1000.0
         } else {

@@ -141,6 +141,8 @@ pub struct Pool {
     pub members: Arc<[Member]>,
     /// When none is usable, use all that are not draining.
     pub use_all: bool,
+    /// What happens while too few are usable.
+    pub panic: Option<plan::Panic>,
     /// Requests that wait while all are full.
     pub queue: plan::Queue,
     /// Passive health.
@@ -155,6 +157,13 @@ pub struct Pool {
     pub counts_in_flight: bool,
     /// Runtime state, kept across tables by name.
     pub state: Arc<PoolState>,
+}
+
+impl Pool {
+    /// Whether endpoints get requests although their health speaks against it.
+    pub fn looks_past_health(&self) -> bool {
+        self.use_all || self.panic == Some(plan::Panic::UseAll)
+    }
 }
 
 /// An endpoint as a member of a pool.

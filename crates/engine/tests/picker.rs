@@ -230,6 +230,23 @@ fn with_nobody_healthy_all_that_do_not_drain_share_the_requests() {
 }
 
 #[test]
+fn in_a_panic_all_that_do_not_drain_share_the_requests_or_nobody_gets_one() {
+    let mut rules = pool("p", &endpoints(4));
+    rules["picker"] = json!({"cycle": {"table": [0, 1, 2, 3]}});
+    rules["panic"] = json!("use_all");
+    let pool = compiled(&rules);
+    for index in 0..3 {
+        endpoint(&pool, index).flag(UP, false);
+    }
+    assert_eq!(counts(&pool, &members(&pool, 40)), [10, 10, 10, 10]);
+    endpoint(&pool, 1).flag(DRAIN, true);
+    assert_eq!(counts(&pool, &members(&pool, 40))[1], 0, "it drains");
+    rules["panic"] = json!("fail");
+    let pool = compiled(&rules);
+    assert_eq!(outcome(&pool), Picked::None);
+}
+
+#[test]
 fn a_healthy_but_full_endpoint_is_waited_for() {
     let mut rules = pool("p", &endpoints(2));
     rules["use_all"] = json!(true);

@@ -178,8 +178,12 @@ class QueueConfig(Model):
 
 
 class Panic(Model):
-    """What happens while no backend is usable."""
+    """What happens while too few of a pool's backends are usable, or none."""
 
+    below: Share = Field(
+        default=0.0,
+        description="The share of usable backends under which `mode` applies; 0: when none is.",
+    )
     mode: Literal["fail", "use_all"] = Field(
         default="fail", description="fail: 503. use_all: all that are not draining get requests."
     )

@@ -268,7 +268,7 @@ class Controller:
             self._live.runtime,
             self.snapshot(),
             self._live.joined,
-            self._live.ejections,
+            self._live.runtime.ejections,
         )
 
     def health_counts(self) -> tuple[int, int]:
@@ -277,6 +277,11 @@ class Controller:
         Unlike `backends` this asks the engine nothing, and takes 2 ms for 10,000.
         """
         return self._live.health_counts()
+
+    @property
+    def panics(self) -> Mapping[str, str]:
+        """What is done (`fail`, `use_all`) in pools of which too few backends are usable."""
+        return self._live.panics
 
     def snapshot(self) -> Snapshot:
         """All counters of the engine."""

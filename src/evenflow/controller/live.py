@@ -10,13 +10,13 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
 
 from evenflow.config import Config, HealthCheck, Pool, effective_health_check, expand
-from evenflow.controller.decisions import Decisions
+from evenflow.controller.decisions import Decisions, Level
 from evenflow.controller.pickers import PickerUpdates
 from evenflow.controller.runtime import Key, Member, Runtime, Verdict, replaced_keys
 from evenflow.engine import (
@@ -28,7 +28,8 @@ from evenflow.engine import (
     PoolUpdate,
     ProbeResult,
 )
-from evenflow.plan import compile_plan, compile_pool_update
+from evenflow.plan import Panic, compile_plan, compile_pool_update
+from evenflow.plan.pools import given
 from evenflow.resolve import Lookup, Resolution, changed, resolve_targets
 
 RESOLVE_AGAIN_S: Final = 30.0
@@ -92,8 +93,8 @@ class Live:
     ) -> None:
         self.members: Mapping[Key, Member] = {}
         self.runtime = Runtime()
-        self.ejections: dict[Key, tuple[float, str]] = {}
-        """Since when (Unix seconds) and why a member is ejected."""
+        self.panics: dict[str, Panic] = {}
+        """What is done in the pools of which too few members are usable."""
         self.joined: dict[Key, float] = {}
         """Since when (Unix seconds) a member is there."""
         self.member_callbacks: list[Callable[[], None]] = []
@@ -177,7 +178,6 @@ class Live:
         gone = replaced_keys(self.members, wanted.members)
         self.runtime.forget(gone)
         for key in gone:
-            self.ejections.pop(key, None)
             self.joined.pop(key, None)
         now = time.time()
         for key in wanted.members.keys() - self.joined.keys():
@@ -191,6 +191,10 @@ class Live:
             for target, found in wanted.resolutions.items()
         }
         self.members, self._wanted, self._revision = wanted.members, wanted, swap.revision
+        for pool in self.panics.keys() - wanted.pools.keys():
+            del self.panics[pool]
+        for pool, panic in swap.panics.items():
+            self._note_panic(pool, panic)
 
     def _resume(self, *, applied: bool) -> None:
         missed, self._missed = self._missed or set(), None
@@ -237,7 +241,7 @@ class Live:
             1
             for key, member in self.members.items()
             if member.backend.drain
-            or key in self.ejections
+            or key in self.runtime.ejections
             or not self.runtime.up(key)
             or not self.runtime.addresses(member)
         )
@@ -317,7 +321,8 @@ class Live:
                 callback(results)
 
     def _ejected(self, pool: str, id: str, reason: str, for_s: float) -> None:
-        self.ejections[pool, id] = (time.time(), reason)
+        self.runtime.ejections[pool, id] = (time.time(), reason)
+        self._mark_panicking(pool)
         self._decisions.record(
             "ejection",
             "backend ejected",
@@ -329,7 +334,8 @@ class Live:
         )
 
     def _returned(self, pool: str, id: str) -> None:
-        self.ejections.pop((pool, id), None)
+        self.runtime.ejections.pop((pool, id), None)
+        self._mark_panicking(pool)
         if (member := self.members.get((pool, id))) is not None:
             self.runtime.begin_ramp(member, time.monotonic())
             if member.key in self.runtime.ramps:
@@ -363,7 +369,28 @@ class Live:
         if wanted is None or pool not in wanted.pools:
             return None
         states = self.runtime.states(self.members, time.monotonic(), pool)
-        return compile_pool_update(wanted.pools[pool], states)
+        update = compile_pool_update(wanted.pools[pool], states, self.runtime.address_lists())
+        self._note_panic(pool, update["panic"])
+        return update
+
+    def _mark_panicking(self, pool: str) -> None:
+        """After an ejection began or ended: look again whether enough members are usable."""
+        wanted = self._wanted
+        if wanted is not None and pool in wanted.pools and given(wanted.pools[pool].panic).below:
+            self._pickers.mark(pool)
+
+    def _note_panic(self, pool: str, panic: Panic | None) -> None:
+        if panic == self.panics.get(pool):
+            return
+        level: Level
+        if panic is None:
+            del self.panics[pool]
+            event, reason, level = "panic over", "enough backends are usable", "info"
+        else:
+            self.panics[pool] = panic
+            does = "all are used" if panic == "use_all" else "all requests are refused"
+            event, reason, level = "panic", f"too few backends are usable: {does}", "warning"
+        self._decisions.record("panic", event, reason, level=level, pool=pool)
 
 
 @dataclass(slots=True)
@@ -377,6 +404,8 @@ class Swap:
     _runtime: Runtime
     new_ramps: Mapping[Key, float]
     revision: int = 0
+    panics: Mapping[str, Panic | None] = field(default_factory=dict)
+    """By pool, as the plan has them."""
 
     def put_in_force(self, revision: int) -> ApplyReport:
         """Compile the plan and have the engine swap to it."""
@@ -398,4 +427,7 @@ class Swap:
             addresses=self._runtime.address_lists(),
             admin_socket=self._admin_socket,
         )
+        self.panics = {
+            pool["name"]: pool["panic"] for pool in plan["pools"] if pool["name"] in wanted.pools
+        }
         return self._engine.apply(plan)

@@ -61,10 +61,14 @@ class Runtime:
     verdicts: dict[Key, Verdict] = field(default_factory=dict)
     ramps: dict[Key, float] = field(default_factory=dict)
     """When each running slow start began."""
+    ejections: dict[Key, tuple[float, str]] = field(default_factory=dict)
+    """Since when (Unix seconds) and why a member is ejected by passive health."""
 
     def copy(self) -> Runtime:
         """A copy that later changes do not touch, for a compilation in another thread."""
-        return Runtime(dict(self.resolutions), dict(self.verdicts), dict(self.ramps))
+        return Runtime(
+            dict(self.resolutions), dict(self.verdicts), dict(self.ramps), dict(self.ejections)
+        )
 
     def up(self, key: Key) -> bool:
         """Whether health lets the member have requests."""
@@ -98,9 +102,11 @@ class Runtime:
         Members that are up and at their full weight need no entry.
         """
         noted = {key for key, verdict in self.verdicts.items() if verdict.status == "unhealthy"}
-        noted |= self.ramps.keys()
+        noted |= self.ramps.keys() | self.ejections.keys()
         return {
-            key: RuntimeState(up=self.up(key), ramp=self.ramp(members[key], now))
+            key: RuntimeState(
+                up=self.up(key), ramp=self.ramp(members[key], now), ejected=key in self.ejections
+            )
             for key in noted
             if key in members and pool in (None, key[0])
         }
@@ -126,6 +132,7 @@ class Runtime:
         for key in keys:
             self.verdicts.pop(key, None)
             self.ramps.pop(key, None)
+            self.ejections.pop(key, None)
 
     def set_verdict(self, key: Key, verdict: Verdict) -> bool:
         """Take a new verdict; whether that changes if the member gets requests."""

@@ -5,7 +5,7 @@ zero, for everything that is configured, and is gone once what it speaks of is. 
 own traffic appears nowhere.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from evenflow.engine import EndpointSnapshot, Histogram, PoolSnapshot, Snapshot
@@ -41,6 +41,8 @@ class View:
     last_reload_failed: bool = False
     busy_ratios: Mapping[int, float] = field(default_factory=dict)
     """The share of its time each worker was busy of late."""
+    panicking: Collection[str] = ()
+    """Pools of which too few backends are usable."""
     lost_log_lines: int = 0
 
 
@@ -241,6 +243,12 @@ def _pools(view: View) -> Iterator[Family]:
         "counter",
         "Backends taken out of use because their requests kept failing.",
         [(s, p["ejections"]) for s, p in zip(sets, pools, strict=True)],
+    )
+    yield Family(
+        "evenflow_pool_panic",
+        "gauge",
+        "1 while too few backends of the pool are usable and its panic mode applies.",
+        [(s, int(p["name"] in view.panicking)) for s, p in zip(sets, pools, strict=True)],
     )
     yield Family(
         "evenflow_queue_length",

@@ -2,7 +2,7 @@
 
 from .compile import compile_plan, dump_plan
 from .control_plane import CONTROL_LISTENER
-from .document import Plan, PoolUpdate
+from .document import Panic, Plan, PoolUpdate
 from .pools import (
     Addresses,
     RuntimeState,
@@ -11,11 +11,13 @@ from .pools import (
     compile_pool_update,
     effective_weight,
     find_strategy,
+    panic_of,
 )
 
 __all__ = [
     "CONTROL_LISTENER",
     "Addresses",
+    "Panic",
     "Plan",
     "PoolUpdate",
     "RuntimeState",
@@ -26,4 +28,5 @@ __all__ = [
     "dump_plan",
     "effective_weight",
     "find_strategy",
+    "panic_of",
 ]

@@ -35,6 +35,7 @@ def control_pool(admin_socket: str) -> document.Pool:
             }
         ],
         "use_all": True,
+        "panic": None,
         "queue": {"max": 0, "timeout_ms": 0},
         "outlier": None,
         "connections": {"max_idle": 16, "idle_ms": 4000},

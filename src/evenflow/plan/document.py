@@ -149,11 +149,15 @@ class Connections(TypedDict):
     idle_ms: int
 
 
+Panic = Literal["fail", "use_all"]
+
+
 class Pool(TypedDict):
     name: str
     picker: Picker
     endpoints: list[Endpoint]
     use_all: bool
+    panic: Panic | None
     queue: Queue
     outlier: Outlier | None
     connections: Connections
@@ -167,6 +171,7 @@ class PoolUpdate(TypedDict):
     pool: str
     picker: Picker
     use_all: bool
+    panic: Panic | None
 
 
 class Plan(TypedDict):

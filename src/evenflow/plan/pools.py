@@ -26,12 +26,14 @@ _STRATEGY = "strategy"
 class RuntimeState:
     """What is known of a backend while it runs.
 
-    `up` is its health, and `ramp` the share (0 to 1) of its weight that slow start has reached.
-    A backend without a state counts as up and at its full weight.
+    `up` is its health, and `ramp` the share (0 to 1) of its weight that slow start has reached;
+    `ejected` is passive health, which the engine looks after by itself. A backend without a state
+    counts as up and at its full weight.
     """
 
     up: bool = True
     ramp: float = 1.0
+    ejected: bool = False
 
 
 States = Mapping[tuple[str, str], RuntimeState]
@@ -51,9 +53,10 @@ def compile_pool(
     connections = given(pool.connections)
     return {
         "name": pool.name,
-        "picker": compile_picker(pool, state, strategy_path),
+        "picker": compile_picker(pool, state, addresses, strategy_path),
         "endpoints": _endpoints(pool, state, addresses),
         "use_all": _use_all(pool),
+        "panic": panic_of(pool, state, addresses),
         "queue": {"max": queue.max, "timeout_ms": milliseconds(queue.timeout)},
         "outlier": {
             "consecutive_errors": outlier.consecutive_errors,
@@ -72,21 +75,47 @@ def compile_pool(
     }
 
 
-def compile_pool_update(pool: Pool, state: States) -> document.PoolUpdate:
+def compile_pool_update(pool: Pool, state: States, addresses: Addresses) -> document.PoolUpdate:
     """The picker anew, after health or slow start changed; the endpoints must be as they were."""
-    return {"pool": pool.name, "picker": compile_picker(pool, state), "use_all": _use_all(pool)}
+    return {
+        "pool": pool.name,
+        "picker": compile_picker(pool, state, addresses),
+        "use_all": _use_all(pool),
+        "panic": panic_of(pool, state, addresses),
+    }
 
 
-def compile_picker(pool: Pool, state: States, strategy_path: str = _STRATEGY) -> document.Picker:
+def panic_of(pool: Pool, state: States, addresses: Addresses) -> document.Panic | None:
+    """What is done because too few backends are usable; `None` while enough are.
+
+    Draining backends count neither among the usable nor among all.
+    """
+    panic, name = given(pool.panic), pool.name
+    wanted = [backend for backend in pool.backends if not backend.drain]
+    if not panic.below or not wanted:
+        return None
+    usable = sum(
+        (known := state.get((name, backend.id), _UP)).up
+        and not known.ejected
+        and (backend.target.resolved or bool(addresses.get(backend.target.address)))
+        for backend in wanted
+    )
+    return panic.mode if usable < panic.below * len(wanted) else None
+
+
+def compile_picker(
+    pool: Pool, state: States, addresses: Addresses, strategy_path: str = _STRATEGY
+) -> document.Picker:
     """What the pool's strategy makes of the endpoints in rotation.
 
-    In rotation are those that are up and not draining; if there are none, those not draining; if
-    there are none of these either, all. Raises `ConfigError`, with `strategy_path` as its path,
+    In rotation are those that are up and not draining; if there are none, or so few that all are
+    used, those not draining; if there are none of these either, all. Raises `ConfigError`, with `strategy_path` as its path,
     where the strategy cannot be found or fails.
     """
     if not pool.backends:
         return {"cycle": {"table": []}}
-    indices, candidates = _in_rotation(pool, state)
+    everyone = panic_of(pool, state, addresses) == "use_all"
+    indices, candidates = _in_rotation(pool, state, everyone=everyone)
     strategy = find_strategy(pool, strategy_path)
     try:
         picker = strategy(candidates)
@@ -140,13 +169,13 @@ def _use_all(pool: Pool) -> bool:
     return given(pool.panic).mode == "use_all"
 
 
-def _in_rotation(pool: Pool, state: States) -> tuple[list[int], list[Candidate]]:
+def _in_rotation(pool: Pool, state: States, *, everyone: bool) -> tuple[list[int], list[Candidate]]:
     name = pool.name
     states = [state.get((name, backend.id), _UP) for backend in pool.backends]
     indices = [
         index
         for index, (backend, known) in enumerate(zip(pool.backends, states, strict=True))
-        if known.up and not backend.drain
+        if (known.up or everyone) and not backend.drain
     ]
     if not indices:
         indices = [index for index, backend in enumerate(pool.backends) if not backend.drain]

@@ -63,9 +63,9 @@ def test_slow_start_shows_in_the_table_and_the_weight() -> None:
 def test_an_update_of_a_pool_is_the_picker_of_its_plan() -> None:
     config = expand(_three())
     state = {("default", "c"): RuntimeState(up=False)}
-    update = compile_pool_update(config.pools[0], state)
+    update = compile_pool_update(config.pools[0], state, {})
     pool = _plan(config, state)["pools"][0]
-    assert update == {"pool": "default", "picker": pool["picker"], "use_all": False}
+    assert update == {"pool": "default", "picker": pool["picker"], "use_all": False, "panic": None}
 
 
 def test_a_plan_dumps_as_its_json_however_often_and_whatever_changed() -> None:

@@ -18,6 +18,8 @@ pub struct Pool {
     pub endpoints: Vec<Endpoint>,
     /// When no endpoint is usable, use all that are not draining.
     pub use_all: bool,
+    /// What happens while too few endpoints are usable; `null` while enough are.
+    pub panic: Option<Panic>,
     /// Requests that wait while every endpoint is full.
     pub queue: Queue,
     /// Passive health; `null` ejects nothing.
@@ -28,6 +30,16 @@ pub struct Pool {
     pub retry_budget: f64,
     /// …or this many per second, whichever is more.
     pub retry_floor: u32,
+}
+
+/// What is done while too few endpoints are usable to carry the load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Panic {
+    /// Refuse every request, so that those few are not overrun.
+    Fail,
+    /// Use all that are not draining, whatever their health.
+    UseAll,
 }
 
 /// How an endpoint is chosen.

@@ -64,6 +64,7 @@ pub fn compile_pool(
         picker,
         members: members.into(),
         use_all: pool.use_all,
+        panic: pool.panic,
         queue: pool.queue,
         outlier: pool.outlier,
         connections: pool.connections,

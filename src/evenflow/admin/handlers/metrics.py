@@ -42,6 +42,7 @@ def view(context: Context) -> View:
         reloads=controller.reloads_total,
         last_reload_failed=controller.last_reload_error is not None,
         busy_ratios=context.busy.update(snapshot),
+        panicking=controller.panics.keys(),
         lost_log_lines=program_log().sink.lost,
     )
 
