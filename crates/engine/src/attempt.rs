@@ -33,14 +33,21 @@ pub struct Upstream {
     pub buffer: Buffer,
     /// Bytes sent in the first write.
     pub sent: u64,
+    /// The endpoint's epoch when it was made.
+    epoch: u32,
 }
 
 impl Upstream {
-    /// Keeps the connection for later requests.
+    /// Keeps the connection for later requests, unless the endpoint has become another meanwhile.
     pub fn keep(self, worker: &Worker, lease: &Lease) {
         let rules = &lease.pool().connections;
+        let endpoint = &lease.member().endpoint;
+        if self.epoch != endpoint.epoch() {
+            return;
+        }
         worker.idle.give(
-            lease.member().endpoint.uid,
+            endpoint.uid,
+            self.epoch,
             self.stream,
             rules.max_idle,
             worker.coarse_ms.get() + rules.idle_ms,
@@ -130,7 +137,8 @@ impl Attempt<'_> {
         let worker = Rc::clone(&self.connection.worker);
         let started = Instant::now();
         let member = self.lease.member();
-        let kept = worker.idle.take(member.endpoint.uid);
+        let epoch = member.endpoint.epoch();
+        let kept = worker.idle.take(member.endpoint.uid, epoch);
         let reused = kept.is_some();
         let mut stream = match kept {
             Some(stream) => stream,
@@ -159,6 +167,7 @@ impl Attempt<'_> {
             stream,
             buffer: Buffer::default(),
             sent: sent as u64,
+            epoch,
         };
         match written {
             Err(None) => return Err(Failure::new(ErrorKind::Timeout, Reason::UpstreamTimeout)),

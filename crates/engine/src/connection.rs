@@ -11,9 +11,9 @@ use crate::exchange::Way;
 use crate::http1::encode::Origin;
 use crate::http1::head::{Known, RequestHead, Scan, scan};
 use crate::stream::Stream;
-use crate::table::{Listener, Table};
+use crate::table::Listener;
 use crate::timer::Slot;
-use crate::worker::Worker;
+use crate::worker::{Door, Worker};
 
 /// How long bytes of a refused request are read and thrown away before the connection closes, so
 /// that the client gets to see the answer and not a reset.
@@ -35,8 +35,8 @@ pub struct Connection {
     pub buffer: Buffer,
     /// The other end.
     pub peer: Option<IpAddr>,
-    /// The listener's number.
-    pub listener: u32,
+    /// The door it came in by.
+    pub door: Door,
 }
 
 impl Connection {
@@ -82,7 +82,7 @@ impl Connection {
     /// Something of the listener's rules; `None` when the listener is gone.
     pub fn rules<T>(&self, get: impl FnOnce(&Listener) -> T) -> Option<T> {
         let table = self.worker.table();
-        find_listener(&table, self.listener).map(get)
+        table.listener(self.door.get()).map(get)
     }
 
     /// Closes in order: nothing more is written, what still comes is thrown away for a bounded
@@ -113,10 +113,6 @@ impl Connection {
         })
         .await;
     }
-}
-
-pub fn find_listener(table: &Table, uid: u32) -> Option<&Listener> {
-    table.listeners.iter().find(|l| l.state.uid == uid)
 }
 
 /// Reads until a whole head is there. `Ok(false)`: the client closed without a request.

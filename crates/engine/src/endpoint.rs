@@ -15,6 +15,8 @@ pub const DRAIN: u32 = 2;
 pub const EJECTED: u32 = 4;
 /// There is an address to connect to.
 pub const RESOLVED: u32 = 8;
+/// No plan has it any more.
+pub const GONE: u32 = 16;
 
 /// The time over which a latency estimate forgets.
 const LATENCY_TAU_MS: f32 = 10_000.0;
@@ -38,6 +40,8 @@ pub struct Endpoint {
     weight: AtomicU32,
     max_connections: AtomicU32,
     consecutive: AtomicU32,
+    /// Raised when connections made so far are not to be used again.
+    epoch: AtomicU32,
     /// Milliseconds on the engine's clock; 0 while not ejected.
     pub ejected_until_ms: AtomicU64,
     /// How often it was ejected without a long calm between.
@@ -89,13 +93,16 @@ impl Endpoint {
             weight: AtomicU32::new(1),
             max_connections: AtomicU32::new(0),
             consecutive: AtomicU32::new(0),
+            epoch: AtomicU32::new(0),
             ejected_until_ms: AtomicU64::new(0),
             ejections: AtomicU32::new(0),
             latency: AtomicU64::new(0),
         }
     }
 
-    /// Takes over what a plan or an update says; `None` leaves a value as it is.
+    /// Takes over what a plan or an update says; `None` leaves a value as it is. Whether the
+    /// connections made so far are of no more use: they lead where the endpoint is no longer, or
+    /// it takes no requests.
     pub fn configure(
         &self,
         up: Option<bool>,
@@ -103,18 +110,21 @@ impl Endpoint {
         weight: Option<u32>,
         max_connections: Option<u32>,
         addresses: Option<&[Address]>,
-    ) {
+    ) -> bool {
+        let mut stale = false;
         if let Some(addresses) = addresses {
-            if self.addresses.load().as_slice() != addresses {
+            let old = self.addresses.load();
+            if old.as_slice() != addresses {
+                stale = old.iter().any(|address| !addresses.contains(address));
                 self.addresses.store(addresses.to_vec().into());
             }
             self.flag(RESOLVED, !addresses.is_empty());
         }
         if let Some(up) = up {
-            self.flag(UP, up);
+            stale |= self.flag(UP, up) && !up;
         }
         if let Some(drain) = drain {
-            self.flag(DRAIN, drain);
+            stale |= !self.flag(DRAIN, drain) && drain;
         }
         if let Some(weight) = weight {
             self.weight.store(weight.max(1), Ordering::Relaxed);
@@ -122,6 +132,16 @@ impl Endpoint {
         if let Some(max) = max_connections {
             self.max_connections.store(max, Ordering::Relaxed);
         }
+        if stale {
+            self.epoch.fetch_add(1, Ordering::AcqRel);
+        }
+        stale
+    }
+
+    /// What a connection remembers when it is made; another one later means that it is not to be
+    /// used again. To be read before the addresses.
+    pub fn epoch(&self) -> u32 {
+        self.epoch.load(Ordering::Acquire)
     }
 
     /// What `Host` says to it where the client said nothing.

@@ -20,9 +20,10 @@ use tokio::sync::oneshot;
 
 use self::control::start_control;
 pub use self::failure::EngineError;
-use self::sockets::{bind_new, listeners_gone, start_listening};
+use self::sockets::Changes;
 use self::workers::{Handle, ask_all, start_worker, wait};
 use crate::access_log::AccessLog;
+use crate::endpoint::GONE;
 use crate::events::Events;
 use crate::explain;
 use crate::plan::{self, Address, Plan};
@@ -77,8 +78,10 @@ struct EndpointUpdate {
 
 struct State {
     registry: Registry,
-    /// Sockets bound, by the address asked for: the bound address and the listener's number.
-    bound: HashMap<String, (String, u32)>,
+    /// Sockets bound, by the listener's number and the address asked for.
+    bound: HashMap<sockets::Key, sockets::Bound>,
+    /// How many sockets there were so far: the last one's number.
+    sockets: u64,
     workers: Vec<Handle>,
     prober: Option<Prober>,
     control: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
@@ -107,11 +110,15 @@ fn internal(error: impl fmt::Display) -> EngineError {
 
 fn decode<'a, T: Deserialize<'a>>(document: &'a [u8]) -> Result<T, EngineError> {
     let mut reader = serde_json::Deserializer::from_slice(document);
-    serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let path = error.path().to_string();
         let path = if path == "." { String::new() } else { path };
         EngineError::new("plan", path, error.inner())
-    })
+    })?;
+    reader
+        .end()
+        .map_err(|error| EngineError::new("plan", "", error))?;
+    Ok(value)
 }
 
 fn encode(value: &impl Serialize) -> Result<Vec<u8>, EngineError> {
@@ -156,6 +163,7 @@ impl Engine {
             state: Mutex::new(State {
                 registry,
                 bound: HashMap::new(),
+                sockets: 0,
                 workers: handles,
                 prober: Some(prober),
                 control: Some(control),
@@ -185,45 +193,25 @@ impl Engine {
         let mut state = self.state()?;
         let state = &mut *state;
         let previous = self.shared.table.load_full();
-        let mut compiled = table::compile(&plan, &mut state.registry, Some(&previous))?;
-        let new_sockets = bind_new(&compiled.table, state)?;
-        compiled.table.access_log = open_log(&plan, &previous)?;
-        let bound = match start_listening(&state.workers, new_sockets) {
-            Ok(bound) => bound,
-            Err(error) => {
-                return Err(internal(error));
-            }
-        };
-        compiled.configure_endpoints();
+        let (compiled, changes) = prepare(&plan, state, &previous).inspect_err(|_| {
+            // What only the refused plan knows is not to be known to the next one.
+            state.registry.prune(&previous);
+        })?;
+        let stale = compiled.configure_endpoints();
         let added = compiled.added;
         let table = Arc::new(compiled.table);
+        let listeners_lose = changes.take_away();
         self.publish(state, Arc::clone(&table));
-        state.bound.extend(bound);
-        let gone = listeners_gone(&table, state);
-        for address in &gone {
-            state.bound.remove(address);
-            ask_all(&state.workers, |done| {
-                Command::Unlisten(address.clone(), done)
-            });
-        }
+        sockets::follow(state, changes);
+        forget_idle(&state.workers, stale);
         let removed = state.registry.prune(&table);
-        self.forget_ejections(&table);
-        if removed > 0 || !gone.is_empty() || previous.routes.len() != table.routes.len() {
+        self.forget_ejections();
+        if removed > 0 || listeners_lose || previous.routes.len() != table.routes.len() {
             ask_all(&state.workers, Command::Refresh);
-        }
-        let mut listeners = HashMap::new();
-        for listener in table.listeners.iter() {
-            let addresses = listener
-                .addresses
-                .iter()
-                .filter_map(|address| state.bound.get(address))
-                .map(|(bound, _)| bound.clone())
-                .collect();
-            listeners.insert(listener.state.name.clone(), addresses);
         }
         encode(&ApplyReport {
             revision: table.revision,
-            listeners,
+            listeners: sockets::addresses(&table, state),
             endpoints_added: added,
             endpoints_removed: removed,
         })
@@ -236,19 +224,20 @@ impl Engine {
         state.retired.push(old);
     }
 
-    /// Lets the ejection list go of endpoints that no table has any more.
-    fn forget_ejections(&self, table: &Table) {
+    /// Lets the ejection list go of endpoints that no plan has any more: they count no longer
+    /// against the share of their pool that may be ejected.
+    fn forget_ejections(&self) {
         let mut ejected = self
             .shared
             .ejected
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        ejected.retain(|(endpoint, _)| {
-            table.pools.iter().any(|pool| {
-                pool.members
-                    .iter()
-                    .any(|m| Arc::ptr_eq(&m.endpoint, endpoint))
-            })
+        ejected.retain(|(endpoint, pool)| {
+            let gone = endpoint.has(GONE);
+            if gone {
+                pool.ejected.fetch_sub(1, Ordering::AcqRel);
+            }
+            !gone
         });
     }
 
@@ -293,28 +282,32 @@ impl Engine {
     /// When there is no such endpoint.
     pub fn set_endpoint(&self, document: &[u8]) -> Result<(), EngineError> {
         let update: EndpointUpdate = decode(document)?;
-        let _state = self.state()?;
+        let state = self.state()?;
         let table = self.shared.table.load_full();
         let (pool, endpoint) = find(&table, &update.pool, &update.id)?;
-        endpoint.configure(
+        let stale = endpoint.configure(
             update.up,
             update.drain,
             update.weight,
             update.max_connections,
             update.addresses.as_deref(),
         );
+        if stale {
+            forget_idle(&state.workers, vec![endpoint.uid]);
+        }
         pool.state.room.notify_waiters();
         Ok(())
     }
 
-    /// Takes an ejected endpoint back at once.
+    /// Takes an ejected endpoint back at once. If it has to be ejected again soon, then for longer.
     ///
     /// # Errors
     /// When there is no such endpoint.
     pub fn clear_ejection(&self, pool: &str, id: &str) -> Result<(), EngineError> {
         let table = self.shared.table.load_full();
         let (_, endpoint) = find(&table, pool, id)?;
-        endpoint.ejected_until_ms.store(0, Ordering::Release);
+        let now = self.shared.now_ms();
+        endpoint.ejected_until_ms.fetch_min(now, Ordering::AcqRel);
         Ok(())
     }
 
@@ -394,12 +387,7 @@ impl Engine {
     pub fn stop_accepting(&self) -> Result<(), EngineError> {
         let mut state = self.state()?;
         state.accepting = false;
-        let addresses: Vec<String> = state.bound.drain().map(|(address, _)| address).collect();
-        for address in addresses {
-            ask_all(&state.workers, |done| {
-                Command::Unlisten(address.clone(), done)
-            });
-        }
+        sockets::close_all(&mut state);
         Ok(())
     }
 
@@ -446,6 +434,33 @@ impl Engine {
         if let Some(log) = &self.shared.table.load().access_log {
             log.close(Duration::from_secs(1));
         }
+    }
+}
+
+/// Everything about a plan that can fail; nothing has changed for anyone then.
+fn prepare(
+    plan: &Plan,
+    state: &mut State,
+    previous: &Table,
+) -> Result<(Compiled, Changes), EngineError> {
+    let mut compiled = table::compile(plan, &mut state.registry, Some(previous))?;
+    compiled.table.access_log = open_log(plan, previous)?;
+    let mut changes = sockets::plan_sockets(&compiled.table, state)?;
+    sockets::prepare(state, &mut changes).map_err(internal)?;
+    Ok((compiled, changes))
+}
+
+/// Has the workers close the idle connections to some endpoints. That none is used again meanwhile,
+/// the endpoints' epochs see to.
+fn forget_idle(workers: &[Handle], endpoints: Vec<u32>) {
+    if endpoints.is_empty() {
+        return;
+    }
+    let endpoints: Arc<[u32]> = endpoints.into();
+    for worker in workers {
+        let _ = worker
+            .commands
+            .send(Command::Forget(Arc::clone(&endpoints)));
     }
 }
 

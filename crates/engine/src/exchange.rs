@@ -14,7 +14,7 @@ use std::time::Instant;
 use crate::answer::{self, Answer};
 use crate::attempt::{Attempt, Failure};
 use crate::buffer::Buffer;
-use crate::connection::{Connection, find_listener, origin_of, read_head};
+use crate::connection::{Connection, origin_of, read_head};
 use crate::error::Reason;
 use crate::filters::{Refusal, Seen};
 use crate::http1::head::{Length, RequestHead};
@@ -26,7 +26,7 @@ use crate::respond::{refuse, respond};
 use crate::stats::ErrorKind;
 use crate::stream::Stream;
 use crate::table::{Listener, Route, Table};
-use crate::worker::{Counted, Current, Scratch, Worker};
+use crate::worker::{Counted, Current, Door, Scratch, Worker};
 
 /// What becomes of a connection after a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +40,7 @@ pub enum Next {
 }
 
 /// Serves a client's connection to its end.
-pub async fn serve(worker: Rc<Worker>, stream: Stream, listener: u32, counted: Counted) {
+pub async fn serve(worker: Rc<Worker>, stream: Stream, door: Door, counted: Counted) {
     let slot = worker.timer.slot();
     poll_fn(|cx| {
         slot.register(cx);
@@ -54,7 +54,7 @@ pub async fn serve(worker: Rc<Worker>, stream: Stream, listener: u32, counted: C
         slot,
         buffer: Buffer::default(),
         peer,
-        listener,
+        door,
     };
     loop {
         if connection.buffer.is_empty() && !connection.await_request().await {
@@ -97,7 +97,7 @@ pub struct Way<'a> {
 /// One request and its answer.
 async fn exchange(connection: &mut Connection, scratch: &mut Scratch) -> Next {
     let table = connection.worker.table();
-    let Some(listener) = find_listener(&table, connection.listener) else {
+    let Some(listener) = table.listener(connection.door.get()) else {
         return Next::Drop;
     };
     let mut noted = Noted {

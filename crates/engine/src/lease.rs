@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::Poll;
 
 use crate::connection::Connection;
-use crate::endpoint::EJECTED;
+use crate::endpoint::{EJECTED, GONE};
 use crate::error::Reason;
 use crate::events::Event;
 use crate::http1::head::RequestHead;
@@ -224,15 +224,20 @@ impl Lease {
         endpoint
             .ejected_until_ms
             .store(now + for_ms, Ordering::Release);
-        pool.state.ejections.fetch_add(1, Ordering::Relaxed);
         let shared = &worker.shared;
         let entry = (Arc::clone(endpoint), Arc::clone(&pool.state));
         let mut list = shared
             .ejected
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
+        if endpoint.has(GONE) {
+            // A plan took it away meanwhile, and looked for it in the list before this.
+            ejected.fetch_sub(1, Ordering::AcqRel);
+            return;
+        }
         list.push(entry);
         drop(list);
+        pool.state.ejections.fetch_add(1, Ordering::Relaxed);
         let last = match kind {
             ErrorKind::Status => "a 5xx status",
             _ => reason.label(),

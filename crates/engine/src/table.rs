@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize};
 use std::time::Duration;
 
+use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
 
 use crate::access_log::AccessLog;
@@ -63,6 +64,16 @@ pub struct Table {
     pub limiters: Vec<NamedLimiter>,
     /// Refusals by filter chain.
     pub tallies: Vec<Arc<Tally>>,
+    /// Where in `listeners` the listener of each number stands.
+    pub(crate) listener_indices: Arc<FxHashMap<u32, usize>>,
+}
+
+impl Table {
+    /// The listener of this number; `None` when the plan no longer has it.
+    pub fn listener(&self, uid: u32) -> Option<&Listener> {
+        let index = self.listener_indices.get(&uid)?;
+        self.listeners.get(*index)
+    }
 }
 
 /// A listener's rules. Its sockets belong to the workers.

@@ -18,13 +18,13 @@ use crate::relay::Relay;
 use crate::stats::ErrorKind;
 use crate::stream::Stream;
 use crate::upstream::{ConnectError, connect};
-use crate::worker::{Counted, Worker};
+use crate::worker::{Counted, Door, Worker};
 
 /// Attempts to connect before a client is turned away.
 const ATTEMPTS: u32 = 4;
 
 /// Serves one client to its end.
-pub async fn serve(worker: Rc<Worker>, stream: Stream, listener: u32, counted: Counted) {
+pub async fn serve(worker: Rc<Worker>, stream: Stream, door: Door, counted: Counted) {
     let slot = worker.timer.slot();
     poll_fn(|cx| {
         slot.register(cx);
@@ -38,7 +38,7 @@ pub async fn serve(worker: Rc<Worker>, stream: Stream, listener: u32, counted: C
         slot,
         buffer: Buffer::default(),
         peer,
-        listener,
+        door,
     };
     worker.active.update(|active| active + 1);
     session(&mut connection).await;
@@ -49,11 +49,7 @@ pub async fn serve(worker: Rc<Worker>, stream: Stream, listener: u32, counted: C
 async fn session(connection: &mut Connection) {
     let worker = Rc::clone(&connection.worker);
     let table = worker.table();
-    let Some(listener) = table
-        .listeners
-        .iter()
-        .find(|listener| listener.state.uid == connection.listener)
-    else {
+    let Some(listener) = table.listener(connection.door.get()) else {
         return;
     };
     let Some(pool) = listener.pool else { return };

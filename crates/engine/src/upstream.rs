@@ -23,15 +23,16 @@ pub struct Idle {
 struct Kept {
     stream: Stream,
     until_ms: u64,
+    epoch: u32,
 }
 
 impl Idle {
-    /// A connection that is still alive as far as can be told without a system call.
-    pub fn take(&self, endpoint: u32) -> Option<Stream> {
+    /// A connection of this epoch that is still alive as far as can be told without a system call.
+    pub fn take(&self, endpoint: u32, epoch: u32) -> Option<Stream> {
         let mut stacks = self.stacks.borrow_mut();
         let stack = stacks.get_mut(&endpoint)?;
         while let Some(kept) = stack.pop() {
-            if is_quiet(&kept.stream) {
+            if kept.epoch == epoch && is_quiet(&kept.stream) {
                 return Some(kept.stream);
             }
         }
@@ -39,11 +40,15 @@ impl Idle {
     }
 
     /// Keeps a connection for later.
-    pub fn give(&self, endpoint: u32, stream: Stream, max: u32, until_ms: u64) {
+    pub fn give(&self, endpoint: u32, epoch: u32, stream: Stream, max: u32, until_ms: u64) {
         let mut stacks = self.stacks.borrow_mut();
         let stack = stacks.entry(endpoint).or_default();
         if stack.len() < max as usize {
-            stack.push(Kept { stream, until_ms });
+            stack.push(Kept {
+                stream,
+                until_ms,
+                epoch,
+            });
         }
     }
 

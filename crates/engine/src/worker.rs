@@ -73,10 +73,16 @@ pub enum Socket {
 /// What the engine asks of a worker. Each answer says that it has been done.
 #[derive(Debug)]
 pub enum Command {
-    /// Accept on this socket for the listener of this number.
-    Listen(String, u32, Socket, oneshot::Sender<io::Result<()>>),
-    /// Empty the accept queue of the socket of this address and close it.
-    Unlisten(String, oneshot::Sender<()>),
+    /// Take this socket, under this number; nothing is accepted on it yet.
+    Listen(u64, Socket, oneshot::Sender<io::Result<()>>),
+    /// Accept no more on this socket for now: what comes waits in the kernel's queue.
+    Hold(u64, oneshot::Sender<()>),
+    /// Accept on this socket for the listener of this number, which the table has.
+    Serve(u64, u32, oneshot::Sender<()>),
+    /// Empty this socket's accept queue and close it.
+    Unlisten(u64, oneshot::Sender<()>),
+    /// Close the idle connections to these endpoints.
+    Forget(Arc<[u32]>),
     /// Look at the table again; connections of listeners that are gone close when idle.
     Refresh(oneshot::Sender<()>),
     /// A copy of all numbers.
@@ -86,6 +92,10 @@ pub enum Command {
     /// Drop everything.
     Stop,
 }
+
+/// The number of the listener that a socket accepts for. Connections hold it as well, so that they
+/// move with the socket when a plan gives its address to another listener.
+pub type Door = Rc<Cell<u32>>;
 
 /// Parsed heads, reused from request to request.
 #[derive(Debug, Default)]
@@ -347,24 +357,38 @@ pub fn run(
                 }
             })
         };
-        let mut accepting: HashMap<String, (JoinHandle<()>, Acceptor)> = HashMap::new();
+        let mut acceptors: HashMap<u64, Acceptor> = HashMap::new();
         while let Some(command) = commands.recv().await {
             match command {
-                Command::Listen(address, uid, socket, done) => {
-                    let started = Acceptor::new(socket, uid).map(|acceptor| {
-                        let task =
-                            tokio::task::spawn_local(accept(Rc::clone(&worker), acceptor.clone()));
-                        accepting.insert(address, (task, acceptor));
+                Command::Listen(number, socket, done) => {
+                    let taken = Acceptor::new(socket).map(|acceptor| {
+                        acceptors.insert(number, acceptor);
                     });
-                    let _ = done.send(started);
+                    let _ = done.send(taken);
                 }
-                Command::Unlisten(address, done) => {
-                    if let Some((task, acceptor)) = accepting.remove(&address) {
-                        task.abort();
-                        let _ = task.await;
-                        acceptor.empty(&worker).await;
+                Command::Hold(number, done) => {
+                    if let Some(acceptor) = acceptors.get_mut(&number) {
+                        acceptor.hold().await;
                     }
                     let _ = done.send(());
+                }
+                Command::Serve(number, uid, done) => {
+                    if let Some(acceptor) = acceptors.get_mut(&number) {
+                        acceptor.serve(&worker, uid);
+                    }
+                    let _ = done.send(());
+                }
+                Command::Unlisten(number, done) => {
+                    if let Some(mut acceptor) = acceptors.remove(&number) {
+                        acceptor.hold().await;
+                        acceptor.entry.empty(&worker).await;
+                    }
+                    let _ = done.send(());
+                }
+                Command::Forget(endpoints) => {
+                    for endpoint in &*endpoints {
+                        worker.idle.forget(*endpoint);
+                    }
                 }
                 Command::Refresh(done) => {
                     worker.prune();
@@ -391,11 +415,18 @@ pub fn run(
     Ok(())
 }
 
-/// A listening socket of one worker.
-#[derive(Debug, Clone)]
+/// A listening socket of one worker, and the task that accepts on it.
+#[derive(Debug)]
 struct Acceptor {
+    entry: Entry,
+    task: Option<JoinHandle<()>>,
+}
+
+/// What the accepting task works with.
+#[derive(Debug, Clone)]
+struct Entry {
     socket: Rc<Listening>,
-    listener: u32,
+    door: Door,
 }
 
 #[derive(Debug)]
@@ -405,17 +436,36 @@ enum Listening {
 }
 
 impl Acceptor {
-    fn new(socket: Socket, listener: u32) -> io::Result<Self> {
+    fn new(socket: Socket) -> io::Result<Self> {
         let socket = match socket {
             Socket::Tcp(socket) => Listening::Tcp(TcpListener::from_std(socket)?),
             Socket::Unix(socket) => Listening::Unix(UnixListener::from_std(socket)?),
         };
         Ok(Self {
-            socket: Rc::new(socket),
-            listener,
+            entry: Entry {
+                socket: Rc::new(socket),
+                door: Rc::default(),
+            },
+            task: None,
         })
     }
 
+    /// Ends the accepting task; no connection is lost, since it serves what it has accepted.
+    async fn hold(&mut self) {
+        if let Some(task) = self.task.take() {
+            task.abort();
+            let _ = task.await;
+        }
+    }
+
+    fn serve(&mut self, worker: &Rc<Worker>, uid: u32) {
+        self.entry.door.set(uid);
+        let accepting = accept(Rc::clone(worker), self.entry.clone());
+        self.task = Some(tokio::task::spawn_local(accepting));
+    }
+}
+
+impl Entry {
     async fn accept(&self) -> io::Result<Stream> {
         match &*self.socket {
             Listening::Tcp(socket) => socket.accept().await.map(|(stream, _)| Stream::Tcp(stream)),
@@ -446,20 +496,20 @@ impl Acceptor {
             })
             .await;
             let Some(stream) = accepted else { return };
-            serve(worker, stream, self.listener);
+            serve(worker, stream, &self.door);
         }
     }
 }
 
 /// Accepts connections for as long as the socket is the worker's.
-async fn accept(worker: Rc<Worker>, acceptor: Acceptor) {
+async fn accept(worker: Rc<Worker>, entry: Entry) {
     loop {
-        if let Some(state) = full(&worker, acceptor.listener) {
-            wait_for_room(&worker, &state, acceptor.listener).await;
+        if let Some(state) = full(&worker, entry.door.get()) {
+            wait_for_room(&worker, &state, entry.door.get()).await;
             continue;
         }
-        match acceptor.accept().await {
-            Ok(stream) => serve(&worker, stream, acceptor.listener),
+        match entry.accept().await {
+            Ok(stream) => serve(&worker, stream, &entry.door),
             // Out of descriptors or memory: the connection waits in the kernel's queue meanwhile.
             Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
         }
@@ -468,7 +518,7 @@ async fn accept(worker: Rc<Worker>, acceptor: Acceptor) {
 
 fn full(worker: &Worker, uid: u32) -> Option<Arc<ListenerState>> {
     let table = worker.table();
-    let listener = table.listeners.iter().find(|l| l.state.uid == uid)?;
+    let listener = table.listener(uid)?;
     let max = listener.limits.connections;
     (max != 0 && listener.state.connections.load(Ordering::Relaxed) >= max)
         .then(|| Arc::clone(&listener.state))
@@ -499,9 +549,9 @@ impl Drop for Counted {
     }
 }
 
-fn serve(worker: &Rc<Worker>, stream: Stream, uid: u32) {
+fn serve(worker: &Rc<Worker>, stream: Stream, door: &Door) {
     let table = worker.table();
-    let Some(listener) = table.listeners.iter().find(|l| l.state.uid == uid) else {
+    let Some(listener) = table.listener(door.get()) else {
         return;
     };
     listener.state.accepted.fetch_add(1, Ordering::Relaxed);
@@ -509,11 +559,12 @@ fn serve(worker: &Rc<Worker>, stream: Stream, uid: u32) {
     let counted = Counted(Arc::clone(&listener.state));
     match listener.protocol {
         Protocol::Http => {
-            let served = crate::exchange::serve(Rc::clone(worker), stream, uid, counted);
+            let served =
+                crate::exchange::serve(Rc::clone(worker), stream, Rc::clone(door), counted);
             tokio::task::spawn_local(served);
         }
         Protocol::Tcp => {
-            let served = crate::tcp::serve(Rc::clone(worker), stream, uid, counted);
+            let served = crate::tcp::serve(Rc::clone(worker), stream, Rc::clone(door), counted);
             tokio::task::spawn_local(served);
         }
     }

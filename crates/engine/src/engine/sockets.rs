@@ -1,81 +1,160 @@
-//! Listening sockets: bound before a plan is in force, closed after.
+//! Listening sockets: bound before a plan is in force, served after, closed last. A socket whose
+//! address a plan gives to another listener stays open and changes hands.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 
 use tokio::sync::oneshot;
 
-use crate::engine::workers::{Handle, wait};
+use crate::engine::workers::{Handle, ask_all, wait};
 use crate::engine::{EngineError, State};
 use crate::listen;
-use crate::table::Table;
+use crate::table::{Listener, Table};
 use crate::worker::{Command, Socket};
 
-pub type NewSockets = Vec<(String, u32, String, Vec<Socket>)>;
+/// A listener's number and one of its addresses as the plan writes it.
+pub type Key = (u32, String);
 
-/// Binds the addresses that no listener has yet.
-pub fn bind_new(table: &Table, state: &State) -> Result<NewSockets, EngineError> {
-    let mut sockets = NewSockets::new();
+/// A socket that every worker has.
+#[derive(Debug, Clone)]
+pub struct Bound {
+    /// The workers know it by this.
+    number: u64,
+    /// The address it really has.
+    pub name: String,
+}
+
+/// What becomes of the sockets with a plan.
+#[derive(Debug, Default)]
+pub struct Changes {
+    new: Vec<(Key, Bound, Vec<Socket>)>,
+    moved: Vec<(Key, Key)>,
+    gone: Vec<Key>,
+}
+
+impl Changes {
+    /// Whether a listener loses a socket.
+    pub fn take_away(&self) -> bool {
+        !(self.moved.is_empty() && self.gone.is_empty())
+    }
+}
+
+fn keys(listener: &Listener) -> impl Iterator<Item = Key> {
+    let uid = listener.state.uid;
+    let addresses = listener.addresses.iter();
+    addresses.map(move |address| (uid, address.clone()))
+}
+
+/// Any free port will do: several listeners may ask for the same.
+fn takes_any_port(address: &str) -> bool {
+    !address.starts_with("unix:") && address.ends_with(":0")
+}
+
+/// Says what a table means for the sockets, and binds those that are new.
+pub fn plan_sockets(table: &Table, state: &mut State) -> Result<Changes, EngineError> {
+    let mut changes = Changes::default();
     if !state.accepting {
-        return Ok(sockets);
+        return Ok(changes);
     }
+    let wanted: HashSet<Key> = table.listeners.iter().flat_map(keys).collect();
+    let bound = state.bound.keys();
+    changes.gone = bound.filter(|key| !wanted.contains(key)).cloned().collect();
+    let mut fixed = HashSet::new();
     for (index, listener) in table.listeners.iter().enumerate() {
-        for (at, address) in listener.addresses.iter().enumerate() {
-            let path = || format!("listeners[{index}].addresses[{at}]");
-            let uid = listener.state.uid;
-            if sockets.iter().any(|(taken, ..)| taken == address) {
-                return Err(EngineError::new("plan", path(), "used twice"));
+        let mut own = HashSet::new();
+        for (at, key) in keys(listener).enumerate() {
+            let (path, address) = (format!("listeners[{index}].addresses[{at}]"), &key.1);
+            let any = takes_any_port(address);
+            if !own.insert(address.clone()) || (!any && !fixed.insert(address.clone())) {
+                return Err(EngineError::new("plan", path, "used twice"));
             }
-            match state.bound.get(address) {
-                Some((_, owner)) if *owner == uid => {}
-                // Taken over from another listener: its sockets move without closing.
-                _ => {
-                    let taken = state.bound.contains_key(address);
-                    if taken {
-                        let message = "another listener of the running plan has this address; \
-                                       remove that one first";
-                        return Err(EngineError::new("bind", path(), message));
-                    }
-                    let (bound, new) =
-                        listen::bind(address, state.workers.len()).map_err(|error| {
-                            EngineError::new("bind", path(), format!("{address}: {error}"))
-                        })?;
-                    sockets.push((address.clone(), uid, bound, new));
-                }
+            if state.bound.contains_key(&key) {
+                continue;
             }
+            let taken_over = changes
+                .gone
+                .iter()
+                .position(|old| !any && (old.1 == *address || state.bound[old].name == *address));
+            if let Some(old) = taken_over {
+                changes.moved.push((changes.gone.swap_remove(old), key));
+                continue;
+            }
+            let (name, sockets) = listen::bind(address, state.workers.len())
+                .map_err(|error| EngineError::new("bind", path, format!("{address}: {error}")))?;
+            state.sockets += 1;
+            let number = state.sockets;
+            changes.new.push((key, Bound { number, name }, sockets));
         }
     }
-    Ok(sockets)
+    Ok(changes)
 }
 
-/// Hands new sockets to the workers; every worker answers before any plan is published.
-pub fn start_listening(
-    workers: &[Handle],
-    sockets: NewSockets,
-) -> io::Result<HashMap<String, (String, u32)>> {
-    let mut bound = HashMap::new();
-    for (address, uid, name, sockets) in sockets {
-        for (worker, socket) in workers.iter().zip(sockets) {
-            let (done, answer) = oneshot::channel();
-            let command = Command::Listen(address.clone(), uid, socket, done);
-            let _ = worker.commands.send(command);
-            wait(answer).unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))?;
+/// Hands new sockets to the workers and keeps them from accepting on those that change hands: what
+/// comes now waits in the kernel's queue until the plan is in force.
+pub fn prepare(state: &mut State, changes: &mut Changes) -> io::Result<()> {
+    for (_, bound, sockets) in &mut changes.new {
+        if let Err(error) = hand_out(&state.workers, bound.number, std::mem::take(sockets)) {
+            for (_, bound, _) in &changes.new {
+                close(&state.workers, bound.number);
+            }
+            return Err(error);
         }
-        bound.insert(address, (name, uid));
     }
-    Ok(bound)
+    for (old, _) in &changes.moved {
+        let number = state.bound[old].number;
+        ask_all(&state.workers, |done| Command::Hold(number, done));
+    }
+    Ok(())
 }
 
-pub fn listeners_gone(table: &Table, state: &State) -> Vec<String> {
-    let kept = |address: &String, uid: u32| {
-        table
-            .listeners
-            .iter()
-            .any(|l| l.state.uid == uid && l.addresses.contains(address))
-    };
-    let bound = state.bound.iter();
-    bound
-        .filter(|(address, (_, uid))| !kept(address, *uid))
-        .map(|(address, _)| address.clone())
-        .collect()
+fn hand_out(workers: &[Handle], number: u64, sockets: Vec<Socket>) -> io::Result<()> {
+    for (worker, socket) in workers.iter().zip(sockets) {
+        let (done, answer) = oneshot::channel();
+        let _ = worker.commands.send(Command::Listen(number, socket, done));
+        wait(answer).unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))?;
+    }
+    Ok(())
+}
+
+fn close(workers: &[Handle], number: u64) {
+    ask_all(workers, |done| Command::Unlisten(number, done));
+}
+
+/// Serves what the plan that is in force now has, and closes what it has not.
+pub fn follow(state: &mut State, changes: Changes) {
+    let mut served: Vec<(Key, Bound)> = Vec::new();
+    served.extend(changes.new.into_iter().map(|(key, bound, _)| (key, bound)));
+    for (old, key) in changes.moved {
+        if let Some(bound) = state.bound.remove(&old) {
+            served.push((key, bound));
+        }
+    }
+    for (key, bound) in served {
+        let (number, uid) = (bound.number, key.0);
+        ask_all(&state.workers, |done| Command::Serve(number, uid, done));
+        state.bound.insert(key, bound);
+    }
+    for key in changes.gone {
+        if let Some(bound) = state.bound.remove(&key) {
+            close(&state.workers, bound.number);
+        }
+    }
+}
+
+/// Closes all sockets.
+pub fn close_all(state: &mut State) {
+    for (_, bound) in state.bound.drain() {
+        close(&state.workers, bound.number);
+    }
+}
+
+/// The addresses bound, by listener.
+pub fn addresses(table: &Table, state: &State) -> HashMap<String, Vec<String>> {
+    let mut out = HashMap::new();
+    for listener in table.listeners.iter() {
+        let bound = keys(listener).filter_map(|key| state.bound.get(&key));
+        let names = bound.map(|bound| bound.name.clone()).collect();
+        out.insert(listener.state.name.clone(), names);
+    }
+    out
 }

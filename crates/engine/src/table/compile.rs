@@ -26,17 +26,23 @@ pub struct Compiled {
 }
 
 impl Compiled {
-    /// Sets the endpoints' states. New endpoints first become usable here.
-    pub fn configure_endpoints(&self) {
+    /// Sets the endpoints' states. New endpoints first become usable here. Answers those whose
+    /// connections are of no more use.
+    pub fn configure_endpoints(&self) -> Vec<u32> {
+        let mut stale = Vec::new();
         for (endpoint, wanted) in &self.states {
-            endpoint.configure(
+            let changed = endpoint.configure(
                 Some(wanted.up),
                 Some(wanted.drain),
                 Some(wanted.weight),
                 Some(wanted.max_connections),
                 Some(&wanted.addresses),
             );
+            if changed {
+                stale.push(endpoint.uid);
+            }
         }
+        stale
     }
 }
 
@@ -123,8 +129,11 @@ pub fn compile(
         }
     }
     let (limiters, tallies) = filters.into_state(plan);
+    let numbers = listeners.iter().map(|listener| listener.state.uid);
+    let listener_indices = Arc::new(numbers.zip(0..).collect());
     Ok(Compiled {
         table: Table {
+            listener_indices,
             revision: plan.revision,
             server_name: Arc::from(plan.server_name.as_str()),
             access_log: None,

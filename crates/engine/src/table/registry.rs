@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, GONE};
 use crate::filters::Tally;
 use crate::plan;
 use crate::table::{ListenerState, PoolState, Table};
@@ -93,8 +93,13 @@ impl Registry {
             .flat_map(|pool| pool.members.iter().map(|member| member.endpoint.uid))
             .collect();
         let before = self.endpoints.len();
-        self.endpoints
-            .retain(|_, endpoint| kept.contains(&endpoint.uid));
+        self.endpoints.retain(|_, endpoint| {
+            let stays = kept.contains(&endpoint.uid);
+            if !stays {
+                endpoint.flag(GONE, true);
+            }
+            stays
+        });
         let pools: HashSet<u32> = table.pools.iter().map(|pool| pool.state.uid).collect();
         self.pools.retain(|_, state| pools.contains(&state.uid));
         let listeners: HashSet<u32> = table.listeners.iter().map(|l| l.state.uid).collect();

@@ -62,7 +62,8 @@ pub struct Wire {
 }
 
 impl Wire {
-    fn new(stream: TcpStream) -> Self {
+    /// A connected socket.
+    pub fn new(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
