@@ -4,7 +4,7 @@
 use std::io::IoSlice;
 use std::task::{Context, Poll, ready};
 
-use crate::buffer::{BODY_BYTES, Buffer, Buffers, LARGE_BYTES};
+use crate::buffer::{BODY_BYTES, Buffer, Buffers, LARGE_BYTES, UPLOAD_BYTES};
 use crate::http1::body::{Decoder, encode_size_line};
 use crate::http1::head::Length;
 use crate::stream::Stream;
@@ -56,6 +56,8 @@ pub struct Relay {
     /// The last bytes are staged.
     finished: bool,
     limit: Option<u64>,
+    /// One read while much is still to come.
+    large: usize,
     /// The sender is done, and whoever asked has been told.
     told: bool,
     /// Data bytes taken from the sender.
@@ -81,6 +83,12 @@ impl Relay {
         Self::resume(Decoder::new(length), chunked_out, lead, buffer, limit)
     }
 
+    /// The same for bodies that clients send: larger reads.
+    pub fn upload(mut self) -> Self {
+        self.large = UPLOAD_BYTES;
+        self
+    }
+
     /// A transfer of what `decoder` has not seen yet.
     pub fn resume(
         decoder: Decoder,
@@ -100,6 +108,7 @@ impl Relay {
             tail: Vec::new(),
             written: 0,
             limit,
+            large: LARGE_BYTES,
             told: false,
             received: 0,
             sent: 0,
@@ -298,6 +307,6 @@ impl Relay {
             .decoder
             .remaining()
             .map_or(self.received > LARGE_BODY, |left| left > LARGE_BODY);
-        if large { LARGE_BYTES } else { BODY_BYTES }
+        if large { self.large } else { BODY_BYTES }
     }
 }

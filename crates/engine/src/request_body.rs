@@ -105,13 +105,9 @@ impl RequestBody {
             buffer.extend(&bytes[head_len + decoded.used..]);
             body.used = bytes.len() - head_len;
             let left = (limit != 0).then(|| limit - size);
-            body.rest = Rest::Stream(Box::new(Relay::resume(
-                decoder,
-                body.chunked,
-                Vec::new(),
-                buffer,
-                left,
-            )));
+            body.rest = Rest::Stream(Box::new(
+                Relay::resume(decoder, body.chunked, Vec::new(), buffer, left).upload(),
+            ));
         }
         Ok(body)
     }

@@ -273,6 +273,9 @@ impl Worker {
         self.timer.sweep(now);
         if second {
             self.idle.sweep(now);
+            if (now / 1000).is_multiple_of(TRIM_EVERY_S) {
+                self.buffers.trim();
+            }
         }
         drop(self.table());
         if let Some((_, buffer)) = &mut *self.log.borrow_mut() {
@@ -311,6 +314,9 @@ impl Worker {
         stats
     }
 }
+
+/// How often large buffers that nobody needed are freed.
+const TRIM_EVERY_S: u64 = 10;
 
 /// The most retries a pool's live traffic can save up on one worker.
 const MAX_RETRY_TOKENS: f64 = 1000.0;
