@@ -194,3 +194,20 @@ def test_a_taken_port_is_said_and_ends_with_code_2(
     result = run_evenflow("--port", str(balancer.port), directory=tmp_path)
     assert result.returncode == 2
     assert str(balancer.port) in result.stderr
+
+
+def test_pools_and_routes_are_listed_set_and_removed(
+    ask: Ask, balancer: EvenflowProcess, tmp_path: Path
+) -> None:
+    assert "default" in ask("routes").stdout
+    shown = ask("pools", "show", "default")
+    assert shown.returncode == 0, shown.stderr
+    file = tmp_path / "pool.yaml"
+    file.write_text(shown.stdout + "strategy: least_connections\n")
+    assert ask("pools", "set", "default", str(file)).returncode == 0
+    (pool,) = parsed(ask("pools", "list", "--json"))["pools"]
+    assert (pool["strategy"], len(pool["backends"])) == ("least_connections", 2)
+    used = ask("pools", "remove", "default")
+    assert used.returncode == 2
+    assert "routes[0].pool" in used.stderr
+    assert balancer.request().status == 200

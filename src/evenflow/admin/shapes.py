@@ -94,6 +94,12 @@ class Applied(TypedDict):
     warnings: list[str]
 
 
+class RemovedPiece(Applied):
+    """What is gone, and the change that took it away."""
+
+    name: str
+
+
 class AppliedBackend(BackendView):
     """A backend after a change that is in effect."""
 

@@ -15,7 +15,9 @@ from evenflow.admin.handlers import (
     stats,
 )
 from evenflow.admin.operations import Answer, Operation, Parameter
+from evenflow.admin.pieces import operations_of
 from evenflow.config import Backend, Config
+from evenflow.controller import MODELS
 
 _ADMIN = "/api/v1/admin"
 
@@ -246,6 +248,8 @@ _CONFIG = (
     ),
 )
 
+_PIECES = tuple(operation for kind in MODELS for operation in operations_of(kind, _IF_MATCH))
+
 _OPERATE = (
     Operation(
         "GET",
@@ -419,4 +423,4 @@ _DEBUGGING = (
     ),
 )
 
-OPERATIONS = (*_HEALTH, METRICS, *_BACKENDS, *_CONFIG, *_OPERATE, *_DOCS, *_DEBUGGING)
+OPERATIONS = (*_HEALTH, METRICS, *_BACKENDS, *_CONFIG, *_PIECES, *_OPERATE, *_DOCS, *_DEBUGGING)

@@ -139,21 +139,21 @@ def main_is_stream(config: Config) -> bool:
     return not config.routes and is_stream(config.backends)
 
 
+def main_listener(config: Config) -> Listener:
+    """The flat form's listener."""
+    stream = main_is_stream(config)
+    return Listener(
+        name=MAIN_LISTENER,
+        address=main_address(config),
+        protocol="tcp" if stream else "http",
+        pool=DEFAULT if stream else None,
+    )
+
+
 def _listeners(config: Config) -> tuple[Listener, ...]:
     server = config.server
-    listeners: Sequence[Listener] = config.listeners
-    if not listeners:
-        stream = main_is_stream(config)
-        listeners = (
-            Listener(
-                name=MAIN_LISTENER,
-                address=main_address(config),
-                protocol="tcp" if stream else "http",
-                pool=DEFAULT if stream else None,
-            ),
-        )
     full = []
-    for listener in listeners:
+    for listener in config.listeners or (main_listener(config),):
         update: dict[str, object] = {
             name: getattr(server, name)
             for name in (

@@ -8,14 +8,31 @@ from evenflow.controller.controller import Applied, Controller, ReadSources
 from evenflow.controller.decisions import Decision, Decisions, Subscription
 from evenflow.controller.document import differences, merge_patch
 from evenflow.controller.edits import rebuilt
-from evenflow.controller.errors import BackendNotFound, RevisionConflict, RevisionNotFound
+from evenflow.controller.errors import (
+    BackendNotFound,
+    PieceInUse,
+    PieceNotFound,
+    PieceTaken,
+    RevisionConflict,
+    RevisionNotFound,
+)
 from evenflow.controller.merge import Merged, three_way_merge
+from evenflow.controller.pieces import (
+    MODELS,
+    Kind,
+    piece_document,
+    pieces,
+    with_new_piece,
+    with_piece,
+    without_piece,
+)
 from evenflow.controller.runtime import Key, Member, Runtime, Verdict
 from evenflow.controller.stats import stats_document
 from evenflow.controller.status import BackendStatus, Status
 from evenflow.controller.store import Revision, StateError, StateStore, StoredRevision
 
 __all__ = [
+    "MODELS",
     "Applied",
     "BackendNotFound",
     "BackendStatus",
@@ -23,8 +40,12 @@ __all__ = [
     "Decision",
     "Decisions",
     "Key",
+    "Kind",
     "Member",
     "Merged",
+    "PieceInUse",
+    "PieceNotFound",
+    "PieceTaken",
     "ReadSources",
     "Revision",
     "RevisionConflict",
@@ -38,7 +59,12 @@ __all__ = [
     "Verdict",
     "differences",
     "merge_patch",
+    "piece_document",
+    "pieces",
     "rebuilt",
     "stats_document",
     "three_way_merge",
+    "with_new_piece",
+    "with_piece",
+    "without_piece",
 ]

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from evenflow.config import Problem
+
 
 class BackendNotFound(KeyError):
     """No backend has this id."""
@@ -32,3 +36,30 @@ class RevisionConflict(Exception):
         super().__init__(f"the configuration is at revision {revision} by now")
         self.revision = revision
         """The revision in force."""
+
+
+class PieceNotFound(KeyError):
+    """No pool, route, listener or filter has this name."""
+
+    def __init__(self, kind: str, name: str) -> None:
+        super().__init__(name)
+        self.kind = kind
+        self.name = name
+
+    def __str__(self) -> str:
+        return f"no {self.kind.removesuffix('s')} is named {self.name!r}"
+
+
+class PieceTaken(Exception):
+    """A pool, route, listener or filter has this name already."""
+
+    def __init__(self, kind: str, name: str) -> None:
+        super().__init__(f"a {kind.removesuffix('s')} is named {name!r} already")
+
+
+class PieceInUse(Exception):
+    """A pool, route, listener or filter cannot go; `errors` say who refers to it."""
+
+    def __init__(self, kind: str, name: str, errors: Sequence[Problem]) -> None:
+        super().__init__(f"{kind.removesuffix('s')} {name!r} is in use: {errors[0]}")
+        self.errors = errors
