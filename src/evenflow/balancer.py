@@ -32,7 +32,7 @@ from evenflow.engine import (
     open_engine,
 )
 from evenflow.health import HealthMonitor
-from evenflow.lifecycle import handling_signals, settle_memory, watch_files
+from evenflow.lifecycle import handling_signals, settle_memory, stamp, watch_files
 from evenflow.private_socket import private_socket
 from evenflow.resolve import Lookup, system_lookup
 
@@ -99,6 +99,8 @@ class LoadBalancer:
         self._given_store = store
         self._read_sources = read_sources
         self._watch = tuple(watch)
+        # From before the start, which takes its time: no change is missed.
+        self._stamps = [stamp(path) for path in self._watch]
         self._on_config = on_config
         self._reopen_program_logs = reopen_logs
         self._set_log_level = set_log_level
@@ -202,7 +204,8 @@ class LoadBalancer:
                 settle_memory()
             stack.push_async_callback(self.stop)
             if self._watch:
-                await stack.enter_async_context(watch_files(self._watch, self._reload_for_file))
+                watching = watch_files(self._watch, self._reload_for_file, known=self._stamps)
+                await stack.enter_async_context(watching)
             await self._stop_requested.wait()
 
     def request_stop(self, *, deadline_s: float | None = None) -> None:

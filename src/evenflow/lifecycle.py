@@ -98,22 +98,27 @@ def stamp(path: Path) -> Stamp:
 
 @asynccontextmanager
 async def watch_files(
-    paths: Sequence[Path], changed: Callable[[], Awaitable[None]], poll_s: float = POLL_S
+    paths: Sequence[Path],
+    changed: Callable[[], Awaitable[None]],
+    poll_s: float = POLL_S,
+    known: Sequence[Stamp] | None = None,
 ) -> AsyncIterator[None]:
     """Call `changed` after any of the files changed and then rested for one poll.
 
+    `known` are the stamps of the files as they were read, so that no change since then is missed.
     Files are polled: that works on every file system and through renames and links, and costs a
     few microseconds. A file that vanishes is waited for.
     """
+    first = [stamp(path) for path in paths] if known is None else list(known)
 
     async def watch() -> None:
-        known = latest = [stamp(path) for path in paths]
+        told = latest = first
         while True:
             await asyncio.sleep(poll_s)
             before, latest = latest, [stamp(path) for path in paths]
             # Half-written files are left alone until their writer rests.
-            if latest != known and latest == before and None not in latest:
-                known = latest
+            if latest != told and latest == before and None not in latest:
+                told = latest
                 await changed()
 
     tasks = OwnedTasks()

@@ -126,6 +126,33 @@ def test_a_backend_that_keeps_failing_requests_is_ejected_without_checks(
     wait_for(lambda: balancer.tally(10) == {"a": 5, "b": 5}, "equal shares again")
 
 
+@pytest.mark.parametrize("early", [True, False])
+def test_an_ejected_backend_that_passes_a_check_is_taken_back(
+    evenflow: StartEvenflow, origins: StartOrigins, *, early: bool
+) -> None:
+    a, b = origins("a", "b")
+    b.default = respond(500)
+    outlier = {"consecutive_errors": 1, "base_ejection": "60s", "unejected_by_check": early}
+    balancer = evenflow(
+        document(
+            {"id": "a", "url": a.url},
+            {"id": "b", "url": b.url},
+            load_balancer={"outlier": outlier},
+            health_check=QUICK_CHECKS | {"interval": "200ms"},
+        )
+    )
+    for _ in range(4):
+        balancer.request()
+    balancer.wait_for_metric('evenflow_ejections_total{pool="default"}', 1)
+    b.forget()
+    if early:
+        wait_for(lambda: balancer.tally(10) == {"a": 5, "b": 5}, "equal shares again")
+    else:
+        checks = 'evenflow_health_checks_total{pool="default",backend="b",result="passed"}'
+        balancer.wait_for_metric(checks, balancer.metrics()[checks] + 3)
+        assert balancer.tally(10) == {"a": 10}
+
+
 def test_ejection_never_takes_more_than_its_share(
     evenflow: StartEvenflow, origins: StartOrigins
 ) -> None:

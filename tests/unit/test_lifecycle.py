@@ -8,7 +8,7 @@ import signal
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from evenflow.lifecycle import handling_signals, watch_files
+from evenflow.lifecycle import handling_signals, stamp, watch_files
 
 
 async def until(condition: object) -> None:
@@ -64,6 +64,20 @@ async def test_a_changed_file_is_told_once_its_writer_rests(tmp_path: Path) -> N
         other.replace(path)
         await until(lambda: len(told) == 2)
     assert told == ["a: 22", "a: 333"]
+
+
+async def test_a_change_from_before_the_watch_is_not_missed(tmp_path: Path) -> None:
+    path = tmp_path / "evenflow.yaml"
+    path.write_text("a: 1")
+    known = [stamp(path)]
+    path.write_text("a: 22")
+    told: list[str] = []
+
+    async def changed() -> None:
+        told.append(path.read_text())
+
+    async with watch_files([path], changed, poll_s=0.02, known=known):
+        await until(lambda: told == ["a: 22"])
 
 
 async def test_a_file_that_vanishes_is_waited_for(tmp_path: Path) -> None:

@@ -168,6 +168,9 @@ class Outlier(Model):
         default=300.0, description="The longest."
     )
     max_ejected: Share = Field(default=0.5, description="The share of the pool ejected at once.")
+    unejected_by_check: bool = Field(
+        default=True, description="A passed health check ends the ejection early."
+    )
 
 
 class QueueConfig(Model):

@@ -213,6 +213,8 @@ class Live:
             return
         before = self.runtime.verdicts.get(key, Verdict())
         flipped = self.runtime.set_verdict(key, verdict)
+        if verdict.checks_passed > before.checks_passed and key in self.runtime.ejections:
+            self._return_early(member)
         if verdict.status == before.status:
             return
         if flipped:
@@ -234,6 +236,12 @@ class Live:
             pool=key[0],
             backend=key[1],
         )
+
+    def _return_early(self, member: Member) -> None:
+        """Take an ejected member back that passed a check, unless its pool wants it otherwise."""
+        pool = self._wanted.pools.get(member.pool) if self._wanted is not None else None
+        if pool is not None and pool.outlier is not None and pool.outlier.unejected_by_check:
+            self._engine.clear_ejection(member.pool, member.backend.id)
 
     def health_counts(self) -> tuple[int, int]:
         """How many members there are, and how many of them are healthy or not checked yet."""

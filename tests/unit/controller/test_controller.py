@@ -420,6 +420,23 @@ class TestDecisions:
         (status,) = [entry for entry in controller.backends() if entry.id == "b"]
         assert (status.status, status.reason) == ("ejected", "5 consecutive errors")
 
+    @pytest.mark.parametrize("early", [True, False])
+    async def test_a_passed_check_ends_an_ejection_where_the_pool_says_so(
+        self, bench: Bench, *, early: bool
+    ) -> None:
+        bench.file["load_balancer"] = {"outlier": {"unejected_by_check": early}}
+        controller = await bench.start()
+        controller.start_background()
+        bench.engine.eject("default", "b", "5 consecutive errors", for_s=30)
+        async with asyncio.timeout(5):
+            while not any(entry.kind == "ejection" for entry in controller.decisions):
+                await asyncio.sleep(0.001)
+        failed = Verdict("healthy", "status 500", checks_passed=0, checks_failed=1)
+        controller.set_verdict(("default", "b"), failed)
+        assert bench.engine.endpoint("default", "b").ejected_until > 0
+        controller.set_verdict(("default", "b"), Verdict("healthy", "ok", checks_passed=1))
+        assert (bench.engine.endpoint("default", "b").ejected_until == 0) is early
+
     async def test_each_apply_says_what_changed(self, bench: Bench) -> None:
         controller = await bench.start()
         await controller.remove_backend("b", source="api")
