@@ -96,6 +96,7 @@ fn check_request(input: &[u8]) -> Result<(), String> {
         client: Some([192, 0, 2, 1].into()),
         trusted: false,
         scheme: "http",
+        identity: None,
         forwarded: true,
         internal: false,
         request_id: b"0123456789abcdef",

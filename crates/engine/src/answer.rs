@@ -114,6 +114,36 @@ pub fn preflight(
     )
 }
 
+/// The lines that send a request in the clear to `https` on another port of the same host.
+pub fn redirect_https(way: &Way<'_>, head: &RequestHead, base: &[u8], port: u16) -> Vec<u8> {
+    let mut lines = lines(way, head, base);
+    lines.extend_from_slice(b"location: https://");
+    lines.extend_from_slice(without_port(head.host.get(base)));
+    if port != 443 {
+        lines.push(b':');
+        encode::push_number(&mut lines, u64::from(port));
+    }
+    let target = head.target.get(base);
+    if target.first() != Some(&b'/') {
+        lines.push(b'/');
+    }
+    if target != b"*" {
+        lines.extend_from_slice(target);
+    }
+    lines.extend_from_slice(b"\r\n");
+    lines
+}
+
+/// A host without its port.
+fn without_port(host: &[u8]) -> &[u8] {
+    let name_end = match host.first() {
+        Some(b'[') => memchr::memchr(b']', host).map_or(host.len(), |at| at + 1),
+        _ => 0,
+    };
+    let port = memchr::memchr(b':', &host[name_end..]);
+    &host[..port.map_or(host.len(), |at| name_end + at)]
+}
+
 /// The value of the first field of a name; empty when there is none.
 pub fn field<'a>(head: &RequestHead, base: &'a [u8], name: &[u8]) -> &'a [u8] {
     head.fields

@@ -13,6 +13,7 @@ use crate::http1::head::{Known, RequestHead, Scan, scan};
 use crate::stream::Stream;
 use crate::table::Listener;
 use crate::timer::Slot;
+use crate::tls::identity::Identity;
 use crate::worker::{Door, Worker};
 
 /// How long bytes of a refused request are read and thrown away before the connection closes, so
@@ -37,6 +38,8 @@ pub struct Connection {
     pub peer: Option<IpAddr>,
     /// The door it came in by.
     pub door: Door,
+    /// Who the client is by its certificate.
+    pub identity: Option<Rc<Identity>>,
 }
 
 impl Connection {
@@ -77,6 +80,18 @@ impl Connection {
             }
         })
         .await
+    }
+
+    /// Tells the other end of an encrypted idle connection that nothing more comes, as far as that
+    /// needs no waiting.
+    pub async fn farewell(&mut self) {
+        if self.stream.is_tls() {
+            poll_fn(|cx| {
+                let _ = self.stream.poll_shutdown(cx);
+                Poll::Ready(())
+            })
+            .await;
+        }
     }
 
     /// Something of the listener's rules; `None` when the listener is gone.
@@ -206,7 +221,12 @@ pub fn origin_of<'a>(connection: &Connection, way: &Way<'a>, head: &RequestHead)
         peer,
         client,
         trusted,
-        scheme: "http",
+        scheme: if connection.stream.is_tls() {
+            "https"
+        } else {
+            "http"
+        },
+        identity: way.identity,
         forwarded: listener.forwarded,
         internal: way.route.is_some_and(|(_, route)| route.internal),
         request_id: way.id,

@@ -139,6 +139,7 @@ impl Engine {
             revision: 0,
             access_log: None,
             server_name: "evenflow".into(),
+            certificates: Vec::new(),
             listeners: Vec::new(),
             filters: Vec::new(),
             routes: Vec::new(),
@@ -205,6 +206,8 @@ impl Engine {
         sockets::follow(state, changes);
         forget_idle(&state.workers, stale);
         let removed = state.registry.prune(&table);
+        let encrypted = plan.listeners.iter().filter_map(|l| l.tls.as_ref());
+        state.registry.tls.prune(&plan.certificates, encrypted);
         self.forget_ejections();
         if removed > 0 || listeners_lose || previous.routes.len() != table.routes.len() {
             ask_all(&state.workers, Command::Refresh);

@@ -26,6 +26,8 @@ use crate::respond::{refuse, respond};
 use crate::stats::ErrorKind;
 use crate::stream::Stream;
 use crate::table::{Listener, Route, Table};
+use crate::tls::accept;
+use crate::tls::identity::Identity;
 use crate::worker::{Counted, Current, Door, Scratch, Worker};
 
 /// What becomes of a connection after a request.
@@ -55,9 +57,15 @@ pub async fn serve(worker: Rc<Worker>, stream: Stream, door: Door, counted: Coun
         buffer: Buffer::default(),
         peer,
         door,
+        identity: None,
     };
+    // On the heap for as long as it runs, as is all that is rare in a connection's life.
+    if connection.stream.is_tls() && !Box::pin(accept::handshake(&mut connection)).await {
+        return;
+    }
     loop {
         if connection.buffer.is_empty() && !connection.await_request().await {
+            connection.farewell().await;
             break;
         }
         let mut scratch = connection.worker.take_scratch();
@@ -92,6 +100,8 @@ pub struct Way<'a> {
     pub route: Option<Numbered<'a>>,
     /// The identifier made for it.
     pub id: &'a [u8],
+    /// Who the client is by its certificate.
+    pub identity: Option<&'a Identity>,
 }
 
 /// One request and its answer.
@@ -109,11 +119,13 @@ async fn exchange(connection: &mut Connection, scratch: &mut Scratch) -> Next {
         received: 0,
     };
     let id = make_request_id();
+    let identity = connection.identity.clone();
     let mut way = Way {
         table: &table,
         listener,
         route: None,
         id: &id,
+        identity: identity.as_deref(),
     };
     match read_head(connection, listener, &mut scratch.request).await {
         Ok(true) => {}
@@ -140,7 +152,15 @@ async fn exchange(connection: &mut Connection, scratch: &mut Scratch) -> Next {
             .as_nanos() as u64
             + 1_000_000_000,
     };
-    let (next, lease) = match route(&table, listener, &seen) {
+    let routed = route(&table, listener, &seen);
+    let (next, lease) = match routed {
+        routed if let Some(port) = redirects(listener, &routed) => {
+            way.route = routed.ok();
+            let lines = answer::redirect_https(&way, head, base, port);
+            let answer = Answer::empty(308, &lines);
+            let next = respond(connection, head, &mut noted, &answer).await;
+            (next, None)
+        }
         Err((refusal, route)) => {
             way.route = route;
             let next = refuse(connection, &way, head, &mut noted, refusal).await;
@@ -213,6 +233,17 @@ fn route<'t>(
         return Err((Reason::BodyTooLarge.into(), Some((index, route))));
     }
     Ok((index, route))
+}
+
+/// The port that a request in the clear is sent to instead of being served.
+fn redirects(
+    listener: &Listener,
+    routed: &Result<Numbered<'_>, (Refusal, Option<Numbered<'_>>)>,
+) -> Option<u16> {
+    listener.redirect_https.filter(|_| match routed {
+        Ok((_, route)) => !route.internal,
+        Err((refusal, _)) => refusal.reason == Reason::NoRoute,
+    })
 }
 
 /// The smallest bound on the request's body; 0 is none. The control plane's own routes take

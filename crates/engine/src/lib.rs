@@ -37,5 +37,6 @@ mod stream;
 pub mod table;
 mod tcp;
 mod timer;
+pub mod tls;
 mod upstream;
 mod worker;

@@ -8,6 +8,7 @@ mod filter;
 mod listener;
 mod pool;
 mod route;
+mod tls;
 
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +16,7 @@ pub use filter::*;
 pub use listener::*;
 pub use pool::*;
 pub use route::*;
+pub use tls::*;
 
 /// The version of this document that the engine understands.
 pub const VERSION: u32 = 1;
@@ -31,6 +33,8 @@ pub struct Plan {
     pub access_log: Option<AccessLog>,
     /// The name in `Via`, and in answers the balancer makes itself.
     pub server_name: String,
+    /// Certificates that listeners refer to by name.
+    pub certificates: Vec<Certificate>,
     /// Sockets to serve.
     pub listeners: Vec<Listener>,
     /// Named lists of filters that listeners and routes refer to.

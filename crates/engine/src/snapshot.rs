@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::histogram::{BOUNDS_S, Histogram};
 use crate::stats::{ERROR_KINDS, EndpointStats, Stats};
 use crate::table::{Member, Pool, Table};
+use crate::tls::accept::ENDS;
 
 /// Pools with this prefix are the control plane's own and not shown.
 const OWN: &str = "evenflow-";
@@ -44,6 +45,7 @@ struct ListenerEntry<'a> {
     connections: u32,
     accepted: u64,
     rejected: u64,
+    handshakes: HashMap<&'static str, u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -252,6 +254,11 @@ fn listener_entries(table: &Table) -> Vec<ListenerEntry<'_>> {
             connections: listener.state.connections.load(Ordering::Relaxed),
             accepted: read(&listener.state.accepted),
             rejected: read(&listener.state.rejected),
+            handshakes: ENDS
+                .into_iter()
+                .zip(listener.state.handshakes.iter().map(read))
+                .filter(|(_, count)| *count > 0)
+                .collect(),
         })
         .collect()
 }

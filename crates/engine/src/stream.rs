@@ -1,12 +1,14 @@
-//! One byte stream, whatever carries it. TLS joins here as a further variant.
+//! One byte stream, whatever carries it.
 
 use std::io::{self, IoSlice};
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+
+use crate::tls::stream::TlsStream;
 
 /// A connected stream.
 #[derive(Debug)]
@@ -15,6 +17,8 @@ pub enum Stream {
     Tcp(TcpStream),
     /// A Unix stream socket.
     Unix(UnixStream),
+    /// TLS over one of the others.
+    Tls(Box<TlsStream>),
 }
 
 impl Stream {
@@ -23,6 +27,7 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream.peer_addr().ok().map(|peer| peer.ip().to_canonical()),
             Self::Unix(_) => None,
+            Self::Tls(stream) => stream.inner().peer_ip(),
         }
     }
 
@@ -32,12 +37,13 @@ impl Stream {
         cx: &mut Context<'_>,
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        let mut buffer = ReadBuf::new(buffer);
+        let mut room = ReadBuf::new(buffer);
         let polled = match self {
-            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
-            Self::Unix(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
+            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut room),
+            Self::Unix(stream) => Pin::new(stream).poll_read(cx, &mut room),
+            Self::Tls(stream) => return stream.poll_read(cx, buffer),
         };
-        polled.map_ok(|()| buffer.filled().len())
+        polled.map_ok(|()| room.filled().len())
     }
 
     /// Waits until a read would not block; costs no system call.
@@ -45,10 +51,12 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream.poll_read_ready(cx),
             Self::Unix(stream) => stream.poll_read_ready(cx),
+            Self::Tls(stream) => stream.poll_read_ready(cx),
         }
     }
 
-    /// Writes from several slices at once.
+    /// Writes from several slices at once. While this is `Pending`, the caller must come back with the
+    /// same bytes or more behind them.
     pub fn poll_write_vectored(
         &mut self,
         cx: &mut Context<'_>,
@@ -57,6 +65,7 @@ impl Stream {
         match self {
             Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
             Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Self::Tls(stream) => stream.poll_write_vectored(cx, slices),
         }
     }
 
@@ -65,13 +74,16 @@ impl Stream {
         match self {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => stream.poll_shutdown(cx),
         }
     }
 
     /// Looks whether the other end is gone without taking anything from the stream.
     pub fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Gone> {
-        let Self::Tcp(stream) = self else {
-            return Poll::Pending;
+        let stream = match self {
+            Self::Tcp(stream) => stream,
+            Self::Unix(_) => return Poll::Pending,
+            Self::Tls(stream) => return stream.poll_gone(cx),
         };
         let mut byte = [0; 1];
         stream
@@ -81,6 +93,28 @@ impl Stream {
                 Ok(_) => Gone::Data,
                 Err(_) => Gone::Reset,
             })
+    }
+
+    /// Whether nothing came on a connection nobody waits on: neither an end nor bytes. Costs a
+    /// system call only where something may have come.
+    pub fn is_quiet(&mut self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        if self.poll_read_ready(&mut cx).is_pending() {
+            return true;
+        }
+        // Readiness may be left over from a read that filled its buffer exactly: ask the kernel.
+        let mut byte = [0; 1];
+        let read = match self {
+            Self::Tcp(stream) => stream.try_read(&mut byte),
+            Self::Unix(stream) => stream.try_read(&mut byte),
+            Self::Tls(stream) => return stream.is_quiet(&mut cx),
+        };
+        matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Whether what is sent is encrypted.
+    pub fn is_tls(&self) -> bool {
+        matches!(self, Self::Tls(_))
     }
 }
 

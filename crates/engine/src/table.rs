@@ -26,6 +26,7 @@ use crate::filters::{Chain, Edits, NamedLimiter, Tally};
 use crate::picker::Picker;
 use crate::plan::{self, Protocol};
 use crate::route::Router;
+use crate::tls::accept::Handshakes;
 
 /// Why a plan was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,6 +98,10 @@ pub struct Listener {
     pub trusted: Option<IpSet>,
     /// Also send `Forwarded`.
     pub forwarded: bool,
+    /// Encryption.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// Where requests in the clear are sent.
+    pub redirect_https: Option<u16>,
     /// Its routes.
     pub router: Router,
     /// Header edits by route, the listener's own included.
@@ -116,6 +121,8 @@ pub struct ListenerState {
     pub accepted: AtomicU64,
     /// Connections closed at once by a filter.
     pub rejected: AtomicU64,
+    /// TLS handshakes by how they ended.
+    pub handshakes: Handshakes,
     /// Woken when a connection closes while the listener is full.
     pub room: Notify,
     /// Someone waits for `room`.

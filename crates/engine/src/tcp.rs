@@ -39,6 +39,7 @@ pub async fn serve(worker: Rc<Worker>, stream: Stream, door: Door, counted: Coun
         buffer: Buffer::default(),
         peer,
         door,
+        identity: None,
     };
     worker.active.update(|active| active + 1);
     session(&mut connection).await;

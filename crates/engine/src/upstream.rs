@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
 
 use rustc_hash::FxHashMap;
 use tokio::net::{TcpStream, UnixStream};
@@ -31,8 +31,8 @@ impl Idle {
     pub fn take(&self, endpoint: u32, epoch: u32) -> Option<Stream> {
         let mut stacks = self.stacks.borrow_mut();
         let stack = stacks.get_mut(&endpoint)?;
-        while let Some(kept) = stack.pop() {
-            if kept.epoch == epoch && is_quiet(&kept.stream) {
+        while let Some(mut kept) = stack.pop() {
+            if kept.epoch == epoch && kept.stream.is_quiet() {
                 return Some(kept.stream);
             }
         }
@@ -60,7 +60,7 @@ impl Idle {
     /// Closes what has been idle for too long or was closed by the other end.
     pub fn sweep(&self, now_ms: u64) {
         self.stacks.borrow_mut().retain(|_, stack| {
-            stack.retain(|kept| kept.until_ms > now_ms && is_quiet(&kept.stream));
+            stack.retain_mut(|kept| kept.until_ms > now_ms && kept.stream.is_quiet());
             !stack.is_empty()
         });
     }
@@ -78,21 +78,6 @@ impl Idle {
             .map(|(uid, stack)| (*uid, stack.len()))
             .collect()
     }
-}
-
-/// Whether nothing came on an idle connection: neither an end nor bytes nobody asked for.
-fn is_quiet(stream: &Stream) -> bool {
-    let mut cx = Context::from_waker(Waker::noop());
-    if stream.poll_read_ready(&mut cx).is_pending() {
-        return true;
-    }
-    // Readiness may be left over from a read that filled its buffer exactly: ask the kernel.
-    let mut byte = [0; 1];
-    let read = match stream {
-        Stream::Tcp(stream) => stream.try_read(&mut byte),
-        Stream::Unix(stream) => stream.try_read(&mut byte),
-    };
-    matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
 }
 
 /// Why no connection was made.

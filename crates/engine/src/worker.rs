@@ -27,6 +27,7 @@ use crate::stats::Stats;
 use crate::stream::Stream;
 use crate::table::{ListenerState, Pool, PoolState, Table};
 use crate::timer::{SWEEP, Timer};
+use crate::tls::accept;
 use crate::upstream::Idle;
 
 /// A worker's hold on the table. Requests clone the `Rc`, which no other worker sees; cloning the
@@ -565,6 +566,11 @@ fn serve(worker: &Rc<Worker>, stream: Stream, door: &Door) {
     let counted = Counted(Arc::clone(&listener.state));
     match listener.protocol {
         Protocol::Http => {
+            let stream = match &listener.tls {
+                None => Some(stream),
+                Some(config) => accept::wrap(stream, config),
+            };
+            let Some(stream) = stream else { return };
             let served =
                 crate::exchange::serve(Rc::clone(worker), stream, Rc::clone(door), counted);
             tokio::task::spawn_local(served);

@@ -21,6 +21,7 @@ fn origin() -> Origin<'static> {
         client: Some(PEER),
         trusted: false,
         scheme: "http",
+        identity: None,
         forwarded: false,
         internal: false,
         request_id: b"made-here",

@@ -60,6 +60,7 @@ def compile_plan(
         if access.enabled
         else None,
         "server_name": config.server.name,
+        "certificates": [],
         "listeners": listeners,
         "filters": [
             {"name": name, "steps": compile_chain(name, chain)}
@@ -117,6 +118,8 @@ def _listener(config: Config, listener: Listener) -> document.Listener:
         },
         "trusted_proxies": list(given(listener.trusted_proxies)),
         "forwarded": given(listener.forwarded),
+        "tls": None,
+        "redirect_https": None,
     }
 
 

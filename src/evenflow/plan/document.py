@@ -37,6 +37,27 @@ class Timeouts(TypedDict):
     min_body_rate: int
 
 
+class Certificate(TypedDict):
+    name: str
+    domains: list[str]
+    chain_pem: str
+    key_pem: str
+    ocsp: list[int] | None
+
+
+class ClientAuth(TypedDict):
+    required: bool
+    ca_pem: str
+    crl_pem: str
+
+
+class ListenerTls(TypedDict):
+    certificates: list[str]
+    min_version: Literal["1.2", "1.3"]
+    alpn: list[str]
+    client_auth: ClientAuth | None
+
+
 class Listener(TypedDict):
     name: str
     addresses: list[str]
@@ -47,6 +68,8 @@ class Listener(TypedDict):
     timeouts: Timeouts
     trusted_proxies: list[str]
     forwarded: bool
+    tls: ListenerTls | None
+    redirect_https: int | None
 
 
 class FilterChain(TypedDict):
@@ -179,6 +202,7 @@ class Plan(TypedDict):
     revision: int
     access_log: AccessLog | None
     server_name: str
+    certificates: list[Certificate]
     listeners: list[Listener]
     filters: list[FilterChain]
     routes: list[Route]

@@ -114,6 +114,16 @@ impl Edit {
         Ok(())
     }
 
+    /// Whether this appends fields of a name, given in lower case.
+    pub fn appends(&self, name: &[u8]) -> bool {
+        self.appended.iter().any(|field| &*field.name == name)
+    }
+
+    /// Takes back what this appends of a name, given in lower case.
+    pub fn withhold(&mut self, name: &[u8]) {
+        self.appended.retain(|field| &*field.name != name);
+    }
+
     /// Whether this changes nothing.
     pub fn is_empty(&self) -> bool {
         self.removed.is_empty() && self.appended.is_empty()

@@ -7,6 +7,7 @@ use super::head::{Field, Known, Length, RequestHead, ResponseHead};
 use crate::error::phrase;
 use crate::filters::cors::Cors;
 use crate::filters::headers::Edit;
+use crate::tls::identity::Identity;
 
 /// What the balancer knows of a request beyond its head.
 #[derive(Debug, Clone, Copy)]
@@ -19,6 +20,8 @@ pub struct Origin<'a> {
     pub trusted: bool,
     /// `http` or `https`, as spoken by the client.
     pub scheme: &'static str,
+    /// Who the client is by its certificate.
+    pub identity: Option<&'a Identity>,
     /// Also send RFC 7239 `Forwarded`.
     pub forwarded: bool,
     /// The control plane's own route.
@@ -122,6 +125,7 @@ pub fn request_head(
                 keep
             }
             Known::Forwarded => keep_forwarding,
+            Known::ClientCert => keep_forwarding && origin.identity.is_none(),
             Known::Host
             | Known::TransferEncoding
             | Known::Connection
@@ -176,6 +180,18 @@ pub fn request_head(
             out.extend_from_slice(b"x-request-id: ");
             out.extend_from_slice(origin.request_id);
             out.extend_from_slice(b"\r\n");
+        }
+        if let Some(identity) = origin.identity {
+            for (name, value) in [
+                ("x-client-cert-subject", &identity.subject),
+                ("x-client-cert-fingerprint", &identity.fingerprint),
+            ] {
+                if !edit.removes(name.as_bytes()) {
+                    for part in [name, ": ", value, "\r\n"] {
+                        out.extend_from_slice(part.as_bytes());
+                    }
+                }
+            }
         }
         if origin.forwarded && !edit.removes(b"forwarded") {
             push_forwarded(out, head, base, origin);

@@ -75,6 +75,8 @@ pub enum Known {
     Own,
     /// `Date`
     Date,
+    /// `X-Client-Cert-Subject`, `X-Client-Cert-Fingerprint`: only the balancer says these.
+    ClientCert,
 }
 
 pub(super) fn classify(name: &[u8]) -> Known {
@@ -97,6 +99,8 @@ pub(super) fn classify(name: &[u8]) -> Known {
         16 if is("proxy-connection") => Known::HopByHop,
         17 if is("x-forwarded-proto") => Known::XForwardedProto,
         17 if is("transfer-encoding") => Known::TransferEncoding,
+        21 if is("x-client-cert-subject") => Known::ClientCert,
+        25 if is("x-client-cert-fingerprint") => Known::ClientCert,
         length if length > 9 && name[..9].eq_ignore_ascii_case(b"evenflow-") => Known::Own,
         _ => Known::Other,
     }

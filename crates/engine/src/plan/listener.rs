@@ -3,6 +3,8 @@
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::tls::ListenerTls;
+
 /// What a listener speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -35,6 +37,10 @@ pub struct Listener {
     pub trusted_proxies: Vec<IpNet>,
     /// Also send RFC 7239 `Forwarded`.
     pub forwarded: bool,
+    /// Encryption; `null` speaks in the clear.
+    pub tls: Option<ListenerTls>,
+    /// Every request is sent to `https` on this port; the control plane's own routes are served.
+    pub redirect_https: Option<u16>,
 }
 
 /// Bounds on what one client may send.

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use rustls::ServerConfig;
 
 use crate::endpoint::Endpoint;
 use crate::filters::ip_set::IpSet;
@@ -13,6 +14,7 @@ use crate::plan::{self, Plan, Protocol};
 use crate::route::Router;
 use crate::table::pool::compile_pool;
 use crate::table::{Listener, Refused, Registry, Route, Table, refuse};
+use crate::tls::server::{self, Certificates};
 
 /// A table ready to be published, and what publishing it means for the endpoints.
 #[derive(Debug)]
@@ -95,6 +97,7 @@ pub fn compile(
         )?);
     }
 
+    let certificates = certificates(plan, registry)?;
     let mut listeners = Vec::with_capacity(plan.listeners.len());
     let mut names = HashSet::new();
     for (index, listener) in plan.listeners.iter().enumerate() {
@@ -104,18 +107,29 @@ pub fn compile(
         }
         check_listener(listener, &path)?;
         let pool = listener_pool(listener, &path, &pool_indices)?;
-        let chain = filters.chain(&listener.filters, &format!("{path}.filters"))?;
+        let mut chain = filters.chain(&listener.filters, &format!("{path}.filters"))?;
+        let mut edits = filters.edits_by_route(plan, listener, &chain, &routes)?;
+        if listener.tls.is_none() && listener.trusted_proxies.is_empty() {
+            // Over an unprotected connection it must not be said (RFC 6797 §7.2).
+            for edits in edits.iter_mut().chain([&mut chain.edits]) {
+                if edits.response.appends(STRICT_TRANSPORT) {
+                    Arc::make_mut(&mut edits.response).withhold(STRICT_TRANSPORT);
+                }
+            }
+        }
         listeners.push(Listener {
             state: registry.listener(&listener.name),
             addresses: listener.addresses.clone(),
             protocol: listener.protocol,
-            edits: filters.edits_by_route(plan, listener, &chain, &routes)?,
+            edits,
             chain,
             pool,
             limits: listener.limits.clone(),
             timeouts: listener.timeouts.clone(),
             trusted: trusted(&listener.trusted_proxies),
             forwarded: listener.forwarded,
+            tls: tls(listener, &path, &certificates, registry)?,
+            redirect_https: listener.redirect_https,
             router: router(plan, listener)?,
         });
     }
@@ -149,6 +163,9 @@ pub fn compile(
     })
 }
 
+/// The field that tells clients to come by `https` only.
+const STRICT_TRANSPORT: &[u8] = b"strict-transport-security";
+
 /// Places of named things in the plan.
 type Indices<'a> = HashMap<&'a str, usize>;
 
@@ -166,6 +183,48 @@ fn check_globals(plan: &Plan) -> Result<(), Refused> {
         return refuse("server_name", "expected visible ASCII characters");
     }
     Ok(())
+}
+
+fn certificates<'a>(plan: &'a Plan, registry: &mut Registry) -> Result<Certificates<'a>, Refused> {
+    let mut out = Certificates::new();
+    for (index, certificate) in plan.certificates.iter().enumerate() {
+        let path = format!("certificates[{index}]");
+        let pair = registry
+            .tls
+            .pair(certificate)
+            .map_err(|(field, message)| Refused {
+                path: format!("{path}.{field}"),
+                message,
+            })?;
+        let twice = out.insert(certificate.name.as_str(), (certificate, pair));
+        if twice.is_some() {
+            return refuse(format!("{path}.name"), "used twice");
+        }
+    }
+    Ok(out)
+}
+
+fn tls(
+    listener: &plan::Listener,
+    path: &str,
+    certificates: &Certificates<'_>,
+    registry: &mut Registry,
+) -> Result<Option<Arc<ServerConfig>>, Refused> {
+    let Some(wanted) = &listener.tls else {
+        return Ok(None);
+    };
+    if listener.redirect_https.is_some() {
+        return refuse(
+            format!("{path}.redirect_https"),
+            "expected null: this listener speaks https itself",
+        );
+    }
+    server::compile(wanted, certificates, &mut registry.tls)
+        .map(Some)
+        .map_err(|(below, message)| Refused {
+            path: format!("{path}.tls.{below}"),
+            message,
+        })
 }
 
 fn compile_route(

@@ -8,6 +8,7 @@ use crate::endpoint::{Endpoint, GONE};
 use crate::filters::Tally;
 use crate::plan;
 use crate::table::{ListenerState, PoolState, Table};
+use crate::tls;
 
 /// Everything that outlives tables, by identity.
 #[derive(Debug, Default)]
@@ -18,6 +19,8 @@ pub struct Registry {
     listeners: HashMap<String, Arc<ListenerState>>,
     routes: HashMap<String, (u32, Arc<str>)>,
     tallies: HashMap<String, Arc<Tally>>,
+    /// Certificates and ticket keys.
+    pub tls: tls::server::Kept,
 }
 
 impl Registry {

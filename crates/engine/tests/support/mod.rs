@@ -14,6 +14,7 @@ pub fn plan(pools: &[Value]) -> Value {
         "revision": 1,
         "access_log": null,
         "server_name": "evenflow",
+        "certificates": [],
         "listeners": [listener("web", "127.0.0.1:0")],
         "filters": [],
         "routes": [route("default", pools.first().map_or("default", name))],
@@ -43,6 +44,8 @@ pub fn listener(name: &str, address: &str) -> Value {
         },
         "trusted_proxies": [],
         "forwarded": false,
+        "tls": null,
+        "redirect_https": null,
     })
 }
 

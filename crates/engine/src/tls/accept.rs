@@ -1,0 +1,164 @@
+//! A client's handshake, within the time for a request's head.
+
+use std::future::poll_fn;
+use std::io::IoSlice;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
+
+use rustls::{
+    Connection as Session, HandshakeKind, PeerIncompatible, ServerConfig, ServerConnection,
+};
+
+use super::identity::Identity;
+use super::stream::{HandshakeError, TlsStream};
+use crate::buffer::HEAD_BYTES;
+use crate::connection::Connection;
+use crate::stream::Stream;
+
+/// How a handshake can end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(usize)]
+pub enum End {
+    /// A new session.
+    Full,
+    /// A session gone on with.
+    Resumed,
+    /// Not over in time.
+    Timeout,
+    /// The client closed the connection.
+    Closed,
+    /// The client spoke plain HTTP.
+    PlainText,
+    /// The client speaks none of the versions.
+    Version,
+    /// No cipher, signature or application protocol in common.
+    Parameters,
+    /// The client has to show a certificate and did not.
+    CertificateMissing,
+    /// The client's certificate does not hold.
+    CertificateRefused,
+    /// The client turned the server's certificate down, or said so of something else.
+    Alert,
+    /// What the client sent is not TLS as it should be.
+    Protocol,
+}
+
+/// The words for [`End`], in its order.
+pub const ENDS: [&str; 11] = [
+    "full",
+    "resumed",
+    "timeout",
+    "closed",
+    "plain_text",
+    "version",
+    "parameters",
+    "certificate_missing",
+    "certificate_refused",
+    "client_alert",
+    "protocol",
+];
+
+/// Handshakes by how they ended.
+pub type Handshakes = [AtomicU64; ENDS.len()];
+
+impl From<&rustls::Error> for End {
+    fn from(error: &rustls::Error) -> Self {
+        use rustls::Error;
+        match error {
+            Error::NoCertificatesPresented => Self::CertificateMissing,
+            Error::InvalidCertificate(_) | Error::InvalidCertRevocationList(_) => {
+                Self::CertificateRefused
+            }
+            Error::AlertReceived(_) => Self::Alert,
+            Error::PeerIncompatible(
+                PeerIncompatible::Tls12NotOffered
+                | PeerIncompatible::Tls12NotOfferedOrEnabled
+                | PeerIncompatible::Tls13RequiredForQuic
+                | PeerIncompatible::SupportedVersionsExtensionRequired,
+            ) => Self::Version,
+            Error::PeerIncompatible(_) | Error::NoApplicationProtocol | Error::General(_) => {
+                Self::Parameters
+            }
+            _ => Self::Protocol,
+        }
+    }
+}
+
+/// What a client that speaks plain HTTP to a TLS port is told.
+const PLAIN_TEXT: &[u8] =
+    b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\n\
+content-length: 50\r\nconnection: close\r\n\r\n400 Bad Request: this port speaks HTTPS, not HTTP\n";
+
+/// Wraps an accepted stream; the handshake is still to come.
+pub fn wrap(stream: Stream, config: &Arc<ServerConfig>) -> Option<Stream> {
+    let session = ServerConnection::new(Arc::clone(config)).ok()?;
+    Some(Stream::Tls(Box::new(TlsStream::new(stream, session))))
+}
+
+/// Carries a client's handshake through; `false` when the connection is over.
+pub async fn handshake(connection: &mut Connection) -> bool {
+    let worker = Rc::clone(&connection.worker);
+    let Some((state, head_ms)) =
+        connection.rules(|listener| (Arc::clone(&listener.state), listener.timeouts.head_ms))
+    else {
+        return false;
+    };
+    connection.slot.arm(worker.coarse_ms.get() + head_ms);
+    let mut plain = PLAIN_TEXT;
+    let end = poll_fn(|cx| {
+        let Stream::Tls(stream) = &mut connection.stream else {
+            return Poll::Ready(End::Closed);
+        };
+        // Lent for the time of this call only: many handshakes may be under way.
+        let mut buffer = worker.buffers.take(HEAD_BYTES);
+        let polled = stream.poll_handshake(cx, buffer.spare());
+        worker.buffers.give(buffer);
+        match polled {
+            Poll::Ready(Ok(())) => Poll::Ready(match stream.connection().handshake_kind() {
+                Some(HandshakeKind::Resumed) => End::Resumed,
+                _ => End::Full,
+            }),
+            Poll::Ready(Err(HandshakeError::Closed)) => Poll::Ready(End::Closed),
+            Poll::Ready(Err(HandshakeError::PlainText)) => {
+                while !plain.is_empty() {
+                    match stream.poll_write_vectored(cx, &[IoSlice::new(plain)]) {
+                        Poll::Ready(Ok(count)) if count > 0 => plain = &plain[count..],
+                        _ => break,
+                    }
+                }
+                Poll::Ready(End::PlainText)
+            }
+            Poll::Ready(Err(HandshakeError::Tls(error))) => Poll::Ready(End::from(&error)),
+            Poll::Pending if connection.slot.fired() => Poll::Ready(End::Timeout),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await;
+    state.handshakes[end as usize].fetch_add(1, Ordering::Relaxed);
+    match end {
+        End::Full | End::Resumed => {
+            connection.identity = identity(&connection.stream);
+            true
+        }
+        End::Closed | End::Timeout => false,
+        _ => {
+            // Closing with unread input would reset the connection under the alert.
+            connection.linger().await;
+            false
+        }
+    }
+}
+
+/// Who the client is, if it has shown a certificate. rustls has verified it.
+fn identity(stream: &Stream) -> Option<Rc<Identity>> {
+    let Stream::Tls(stream) = stream else {
+        return None;
+    };
+    let Session::Server(session) = stream.connection() else {
+        return None;
+    };
+    let certificate = session.peer_certificates()?.first()?;
+    Some(Rc::new(Identity::of(certificate)))
+}
