@@ -1,11 +1,14 @@
 //! What is fuzzed, from which seeds, and which rules must hold for any input.
 
+use std::sync::LazyLock;
+
 use evenflow_engine::engine;
 use evenflow_engine::filters::headers::Edit;
 use evenflow_engine::http1::body::Decoder;
 use evenflow_engine::http1::encode::{Origin, request_head};
 use evenflow_engine::http1::head::{Length, RequestHead, ResponseHead, Scan, scan};
-use evenflow_engine::route::normal_path;
+use evenflow_engine::plan::{Match, PathMatch, ValueMatch};
+use evenflow_engine::route::{Asked, Router, normal_path};
 
 /// One entry point.
 pub struct Target {
@@ -18,7 +21,7 @@ pub struct Target {
 }
 
 /// All entry points.
-pub const TARGETS: [Target; 5] = [
+pub const TARGETS: [Target; 6] = [
     Target {
         name: "request_head",
         seeds: &[
@@ -56,13 +59,22 @@ pub const TARGETS: [Target; 5] = [
         check: check_path,
     },
     Target {
+        name: "router",
+        seeds: &[
+            b"GET /a/b HTTP/1.1\r\nHost: h.test\r\n\r\n",
+            b"PUT /a/7/b/c?x=1&y HTTP/1.1\r\nHost: x.h.test:80\r\nX-Beta: 1\r\n\r\n",
+            b"GET /img/../%61/8/ HTTP/1.1\r\nHost: h.test.\r\nCookie: a=b; who=me\r\n\r\n",
+        ],
+        check: check_router,
+    },
+    Target {
         name: "plan",
         seeds: &[PLAN],
         check: check_plan,
     },
 ];
 
-const PLAN: &[u8] = br#"{"version":1,"revision":1,"access_log":null,"server_name":"evenflow","listeners":[],"filters":[{"name":"f","steps":[{"body_limit":{"bytes":1}},{"request_headers":{"remove":["a"],"set":[["b","c"]],"add":[],"default":[]}}]}],"routes":[{"name":"r","listeners":[],"match":{"host":"a","path":{"prefix":"/a"}},"filters":["f"],"pool":"p","internal":false,"timeout_ms":0,"retries":{"max":3,"delay_ms":0,"per_try_timeout_ms":0,"statuses":[502],"on_timeout":false}}],"pools":[{"name":"p","picker":{"cycle":{"table":[0]}},"endpoints":[{"id":"e","target":"a:1","addresses":["127.0.0.1:1"],"weight":1,"max_connections":0,"up":true,"drain":false,"connect_timeout_ms":1,"first_byte_timeout_ms":1,"idle_timeout_ms":1}],"use_all":false,"queue":{"max":1,"timeout_ms":1},"outlier":null,"connections":{"max_idle":1,"idle_ms":1},"retry_budget":0.2,"retry_floor":10}]}"#;
+const PLAN: &[u8] = br#"{"version":1,"revision":1,"access_log":null,"server_name":"evenflow","listeners":[],"filters":[{"name":"f","steps":[{"body_limit":{"bytes":1}},{"request_headers":{"remove":["a"],"set":[["b","c"]],"add":[],"default":[]}}]}],"routes":[{"name":"r","listeners":[],"match":{"host":"a","path":{"prefix":"/a"},"priority":0,"methods":["GET"],"headers":[["x",{"exact":"1"}]],"query":[["q",{"regex":"[a-z]+"}]],"cookies":[["c",{"present":true}]],"client":["10.0.0.0/8"]},"filters":["f"],"pool":"p","internal":false,"timeout_ms":0,"retries":{"max":3,"delay_ms":0,"per_try_timeout_ms":0,"statuses":[502],"on_timeout":false}}],"pools":[{"name":"p","picker":{"cycle":{"table":[0]}},"endpoints":[{"id":"e","target":"a:1","addresses":["127.0.0.1:1"],"weight":1,"max_connections":0,"up":true,"drain":false,"connect_timeout_ms":1,"first_byte_timeout_ms":1,"idle_timeout_ms":1}],"use_all":false,"queue":{"max":1,"timeout_ms":1},"outlier":null,"connections":{"max_idle":1,"idle_ms":1},"retry_budget":0.2,"retry_floor":10}]}"#;
 
 fn rule(holds: bool, text: &str) -> Result<(), String> {
     if holds { Ok(()) } else { Err(text.to_owned()) }
@@ -199,6 +211,71 @@ fn check_path(input: &[u8]) -> Result<(), String> {
     rule(
         !segments().any(|segment| segment == b".."),
         "a dot segment is left",
+    )
+}
+
+/// A router with a route of every kind.
+static ROUTER: LazyLock<Router> = LazyLock::new(|| {
+    let mut router = Router::default();
+    let segment = |text: &str| Some(text.to_owned());
+    let paths = [
+        None,
+        Some(PathMatch::Exact("/a/b".into())),
+        Some(PathMatch::Prefix("/a".into())),
+        Some(PathMatch::Template(vec![segment("a"), None, segment("b")])),
+        Some(PathMatch::TemplatePrefix(vec![None, segment("b")])),
+        Some(PathMatch::Regex("/[a-z]+/[0-9]+.*".into())),
+    ];
+    let hosts = [None, Some("h.test".to_owned()), Some("*.h.test".to_owned())];
+    let rules = [
+        Vec::new(),
+        vec![("x-beta".to_owned(), ValueMatch::Present(true))],
+    ];
+    let mut number = 0;
+    for host in &hosts {
+        for path in &paths {
+            for headers in &rules {
+                let matcher = Match {
+                    host: host.clone(),
+                    path: path.clone(),
+                    headers: headers.clone(),
+                    ..Match::default()
+                };
+                // The fixed set is valid; a fault shows as no route being found.
+                let _ = router.add(&matcher, number, false);
+                number += 1;
+            }
+        }
+    }
+    let _ = router.finish();
+    router
+});
+
+fn check_router(input: &[u8]) -> Result<(), String> {
+    let Some(bytes) = whole(input) else {
+        return Ok(());
+    };
+    let mut head = RequestHead::default();
+    if head.parse(bytes, 100, 8192).is_err() {
+        return Ok(());
+    }
+    let path = head.path(bytes);
+    let asked = |path| Asked {
+        host: head.host.get(bytes),
+        path,
+        head: &head,
+        base: bytes,
+        client: None,
+    };
+    let found = ROUTER.find(&asked(path));
+    rule(found.is_some(), "no route, although one takes any request")?;
+    if path.first() != Some(&b'/') {
+        return Ok(());
+    }
+    let normal = normal_path(path);
+    rule(
+        ROUTER.find(&asked(&normal)) == found,
+        "another spelling of a path takes another route",
     )
 }
 

@@ -233,11 +233,19 @@ class Candidate(TypedDict):
     reason: Literal["", "down", "draining", "ejected", "full", "unresolved"]
 
 
+class PassedOver(TypedDict):
+    """A route that fits by host and path and is more specific, and why it does not take it."""
+
+    route: str
+    reason: str
+
+
 class Explanation(TypedDict):
     """Where a request would go, and why; making it sends nothing and changes nothing."""
 
     listener: str | None
     route: str | None
+    passed_over: list[PassedOver]
     filters: list[FilterVerdict]
     pool: str | None
     picker: Literal["cycle", "hash", "least"] | None

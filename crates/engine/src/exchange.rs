@@ -206,8 +206,7 @@ fn route<'t>(
     listener: &'t Listener,
     seen: &Seen<'_>,
 ) -> Result<Numbered<'t>, (Refusal, Option<Numbered<'t>>)> {
-    let (host, path) = (seen.head.host.get(seen.base), seen.head.path(seen.base));
-    let found = listener.router.find(host, path);
+    let found = listener.router.find(&seen.asked());
     if let Some(index) = found
         && table.routes[index].internal
     {

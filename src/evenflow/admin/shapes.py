@@ -236,11 +236,19 @@ class Candidate(TypedDict):
     reason: str
 
 
+class PassedOver(TypedDict):
+    """A more specific route of this host and path, and why it does not take the request."""
+
+    route: str
+    reason: str
+
+
 class ExplanationView(TypedDict):
     """Where the request would go, and why."""
 
     listener: str | None
     route: str | None
+    passed_over: list[PassedOver]
     filters: list[FilterVerdict]
     pool: str | None
     picker: str | None

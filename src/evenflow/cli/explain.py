@@ -23,7 +23,13 @@ from evenflow.cli.common import print_json, print_table, talking
     help="A header field; repeatable.",
 )
 @click.option(
-    "--client", "client_ip", default="127.0.0.1", show_default=True, help="The client's address."
+    "--from",
+    "--client",
+    "client_ip",
+    default="127.0.0.1",
+    show_default=True,
+    metavar="IP",
+    help="The client's address.",
 )
 @click.option("--listener", help="The listener it arrives on, where there are several.")
 @talking
@@ -58,6 +64,8 @@ def explain(
 def _print(answer: dict[str, Any]) -> None:
     click.echo(f"listener  {answer.get('listener') or '-'}")
     click.echo(f"route     {answer.get('route') or 'none matches'}")
+    for passed in answer.get("passed_over") or ():
+        click.echo(f"  not     {passed['route']}: {passed['reason']}")
     for step in answer.get("filters") or ():
         refused = step["verdict"] == "refused"
         outcome = f"refused with {step['status']}: {step['reason']}" if refused else "pass"

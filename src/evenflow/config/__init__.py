@@ -5,15 +5,18 @@ form. Nothing here knows how a strategy or filter is carried out.
 """
 
 from .expand import effective_health_check, expand
+from .matching import parameters, path_segments
 from .models import (
     Backend,
     Config,
     Listener,
     LoadBalancerConfig,
     Match,
+    PathRegex,
     Pool,
     Retries,
     Route,
+    ValueRule,
     number_backends,
 )
 from .problems import ConfigError, Problem
@@ -70,6 +73,7 @@ __all__ = [
     "MetricsConfig",
     "Outlier",
     "Panic",
+    "PathRegex",
     "Pool",
     "Problem",
     "QueueConfig",
@@ -82,6 +86,7 @@ __all__ = [
     "StateConfig",
     "StrategyConfig",
     "Target",
+    "ValueRule",
     "effective_health_check",
     "expand",
     "format_duration",
@@ -90,8 +95,10 @@ __all__ = [
     "leaves",
     "load",
     "number_backends",
+    "parameters",
     "parse_duration",
     "parse_size",
+    "path_segments",
     "problems_of",
     "read_document",
 ]

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from .ambiguity import ambiguous_routes, claimed_paths
 from .check_health import health_problems
 from .expand import (
     MAIN_LISTENER,
@@ -200,34 +201,15 @@ def _references(view: _View) -> Iterator[Problem]:
 
 
 def _ambiguous_routes(view: _View) -> Iterator[Problem]:
-    """Two routes for the very same requests, or one for a path of the balancer itself."""
     config = view.config
-    exposed = {_canonical(path): name for name, path in exposed_paths(config)}
     http = [each.name for each in config.listeners if each.protocol == "http"] or [MAIN_LISTENER]
-    seen: dict[tuple[str, str | None, str], str] = {}
     configured = len(config.routes)
-    for index, route in enumerate(view.routes):
-        place = f"routes[{index}].match" if index < configured else "backends"
-        path = _canonical(route.match.path or "/*")
-        if path in exposed:
-            yield Problem(
-                place,
-                f"{route.match.path} is a path of the balancer itself; leave it out of "
-                "`admin.expose` to serve it from a pool",
-            )
-        for listener in dict.fromkeys(route.listeners or http):
-            key = (listener, route.match.host, path)
-            if key in seen:
-                yield Problem(place, f"takes the same requests as {seen[key]}")
-                break
-            seen[key] = place
-
-
-def _canonical(pattern: str) -> str:
-    """One spelling for patterns that take the same requests."""
-    if not pattern.endswith("/*"):
-        return pattern
-    return pattern.removesuffix("/*").rstrip("/") + "/*"
+    placed = [
+        (f"routes[{index}].match" if index < configured else "backends", route)
+        for index, route in enumerate(view.routes)
+    ]
+    yield from claimed_paths(placed, exposed_paths(config))
+    yield from ambiguous_routes(placed, http)
 
 
 def _filters(view: _View) -> Iterator[Problem]:

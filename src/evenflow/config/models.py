@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
 
+from .matching import Match, PathRegex, ValueRule
 from .sections import (
     AdminConfig,
     Connections,
@@ -35,13 +36,11 @@ from .sections import (
     Timeout,
     UrlPath,
 )
-from .targets import Target, check_address, check_url, parse_host, parse_path_match, parse_url
+from .targets import Target, check_address, check_url, parse_url
 from .types import Duration, Items, Name, Network, Port, Share, parse_name
 
 Url = Annotated[str, AfterValidator(check_url)]
 Weight = Annotated[int, Field(ge=1, le=65535)]
-Host = Annotated[str, AfterValidator(parse_host)]
-PathPattern = Annotated[str, AfterValidator(parse_path_match)]
 Strategy = str | StrategyConfig
 RetryOn = Literal["connect", "reset", "timeout"] | Annotated[int, Field(ge=500, le=599)]
 
@@ -176,15 +175,6 @@ class Retries(Model):
     per_try_timeout: Duration | None = None
 
 
-class Match(Model):
-    """Which requests a route takes; absent fields take any."""
-
-    host: Host | None = Field(default=None, description="Without port.")
-    path: PathPattern | None = Field(
-        default=None, description="`/users` is that very path, `/users/*` all below it and itself."
-    )
-
-
 class Route(Model):
     """Which requests go to which pool."""
 
@@ -265,6 +255,7 @@ __all__ = [
     "Model",
     "Outlier",
     "Panic",
+    "PathRegex",
     "Pool",
     "QueueConfig",
     "Retries",
@@ -273,5 +264,6 @@ __all__ = [
     "StateConfig",
     "Strategy",
     "StrategyConfig",
+    "ValueRule",
     "number_backends",
 ]

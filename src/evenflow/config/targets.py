@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import urlsplit
 
+PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+"""A segment of a path pattern that stands for any segment."""
+
 HTTP_SCHEMES = ("http",)
 STREAM_PORTS: dict[str, int | None] = {
     "tcp": None,
@@ -94,6 +97,8 @@ def parse_url(text: str) -> Target:
     shown = f"[{host}]" if ":" in host else host
     path = parts.path.rstrip("/")
     if path:
+        if "{" in path or "}" in path:
+            raise ValueError(f"expected a path without parameters, got {text!r}")
         parse_path_match(f"{path}/*")
     return Target(scheme, host, port, path, f"{shown}:{port}", resolved=_is_address(host))
 
@@ -154,7 +159,11 @@ def parse_host(text: str) -> str:
 
 
 def parse_path_match(text: str) -> str:
-    """A path to match, exact (`/users`) or with all below it (`/users/*`); ValueError otherwise."""
+    """A path to match; ValueError for anything else.
+
+    It is exact (`/users`), a template (`/users/{id}/orders`), or either with all below it
+    (`/users/*`).
+    """
     if not re.fullmatch(r"/[!-~]*", text) or "?" in text or "#" in text:
         raise ValueError(f"expected a path such as /users or /users/*, got {text!r}")
     path = text.removesuffix("/*")
@@ -165,4 +174,12 @@ def parse_path_match(text: str) -> str:
         raise ValueError(f"expected a path without `//`, `/./` and `/../`, got {text!r}")
     if len(segments) > 32:
         raise ValueError("expected a path of at most 32 segments")
+    names = list[str]()
+    for segment in segments:
+        if found := PARAMETER.fullmatch(segment):
+            names.append(found[1])
+        elif "{" in segment or "}" in segment:
+            raise ValueError(f"a parameter is a whole segment, as in /users/{{id}}, got {text!r}")
+    if len(set(names)) < len(names) or "rest" in names:
+        raise ValueError(f"expected each parameter once, and none called `rest`, got {text!r}")
     return text

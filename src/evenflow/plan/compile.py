@@ -12,7 +12,8 @@ from evenflow.config import Config, Limits, Listener, Route, expand
 from evenflow.filters import compile_chain
 
 from . import document
-from .control_plane import CONTROL_LISTENER, control_pool, control_routes, path_match
+from .control_plane import CONTROL_LISTENER, control_pool, control_routes
+from .matching import compile_match
 from .pools import Addresses, KeptEndpoint, States, compile_pool, given, milliseconds
 
 _BASE_STRATEGY = "load_balancer.strategy"
@@ -42,8 +43,7 @@ def compile_plan(
         compile_pool(pool, state or {}, addresses or {}, paths.get(pool.name, _BASE_STRATEGY))
         for pool in config.pools
     ]
-    hosts = {route.match.host for route in config.routes if route.match.host is not None}
-    internal = control_routes(config, http, hosts)
+    internal = control_routes(config, http)
     if config.admin.listen is not None:
         listeners.append(_control_listener(config, config.admin.listen))
     if internal:
@@ -154,7 +154,7 @@ def _route(route: Route, http_listeners: list[str]) -> document.Route:
     return {
         "name": route.name,
         "listeners": list(route.listeners) or http_listeners,
-        "match": {"host": route.match.host, "path": path_match(route.match.path)},
+        "match": compile_match(route.match),
         "filters": list(route.filters),
         "pool": route.pool,
         "internal": False,

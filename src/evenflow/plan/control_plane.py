@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from evenflow.config import Config
+from evenflow.config import Config, Match
 from evenflow.config.paths import CONTROL_POOL, exposed_paths
 
 from . import document
+from .matching import compile_match
 
 CONTROL_LISTENER = CONTROL_POOL
 _FIRST_BYTE_MS = 300_000
@@ -44,30 +45,22 @@ def control_pool(admin_socket: str) -> document.Pool:
     }
 
 
-def control_routes(
-    config: Config, listeners: Sequence[str], hosts: Iterable[str]
-) -> list[document.Route]:
-    """The routes of what is exposed on `listeners`, and of everything on the own listener.
-
-    They stand once for any host and once for each of `hosts`, since a route for a host would else
-    take the balancer's paths there.
-    """
+def control_routes(config: Config, listeners: Sequence[str]) -> list[document.Route]:
+    """The routes of what is exposed on `listeners`, and of everything on the own listener."""
     routes: list[document.Route] = []
     if listeners:
-        for host in (None, *sorted(hosts)):
-            for name, path in exposed_paths(config):
-                label = name if host is None else f"{name}@{host}"
-                routes.append(_route(label, list(listeners), host, path))
+        for name, path in exposed_paths(config):
+            routes.append(_route(name, list(listeners), path))
     if config.admin.listen is not None:
-        routes.append(_route(CONTROL_LISTENER, [CONTROL_LISTENER], None, None))
+        routes.append(_route(CONTROL_LISTENER, [CONTROL_LISTENER], None))
     return routes
 
 
-def _route(name: str, listeners: list[str], host: str | None, path: str | None) -> document.Route:
+def _route(name: str, listeners: list[str], path: str | None) -> document.Route:
     return {
         "name": name,
         "listeners": listeners,
-        "match": {"host": host, "path": path_match(path)},
+        "match": compile_match(Match(path=path)),
         "filters": [],
         "pool": CONTROL_POOL,
         "internal": True,
@@ -80,12 +73,3 @@ def _route(name: str, listeners: list[str], host: str | None, path: str | None) 
             "on_timeout": False,
         },
     }
-
-
-def path_match(pattern: str | None) -> document.PathMatch | None:
-    """`/users` exactly, `/users/*` and all below it, and any path for None and `/*`."""
-    if pattern is None or pattern == "/*":
-        return None
-    if pattern.endswith("/*"):
-        return {"prefix": pattern.removesuffix("/*")}
-    return {"exact": pattern}

@@ -85,12 +85,35 @@ class Prefix(TypedDict):
     prefix: str
 
 
-PathMatch = Exact | Prefix
+class Template(TypedDict):
+    template: list[str | None]
+
+
+class TemplatePrefix(TypedDict):
+    template_prefix: list[str | None]
+
+
+class Regex(TypedDict):
+    regex: str
+
+
+class Present(TypedDict):
+    present: bool
+
+
+PathMatch = Exact | Prefix | Template | TemplatePrefix | Regex
+ValueMatch = Exact | Present | Regex
 
 
 class Match(TypedDict):
     host: str | None
     path: PathMatch | None
+    priority: int
+    methods: list[str]
+    headers: list[tuple[str, ValueMatch]]
+    query: list[tuple[str, ValueMatch]]
+    cookies: list[tuple[str, ValueMatch]]
+    client: list[str]
 
 
 class Retries(TypedDict):

@@ -249,6 +249,7 @@ class FakeEngine:
         return {
             "listener": request["listener"] or plan["listeners"][0]["name"],
             "route": route and route["name"],
+            "passed_over": [],
             "filters": [],
             "pool": route and route["pool"],
             "picker": "cycle",

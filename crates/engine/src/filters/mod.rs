@@ -13,6 +13,7 @@ use crate::error::Reason;
 use crate::http1::head::RequestHead;
 use crate::picker::key_bytes;
 use crate::plan::{self, RequestKey};
+use crate::route::Asked;
 use cors::Cors;
 use headers::Edit;
 use ip_set::IpSet;
@@ -123,6 +124,19 @@ pub struct Seen<'a> {
     pub base: &'a [u8],
     /// The engine's clock in nanoseconds.
     pub now_ns: u64,
+}
+
+impl<'a> Seen<'a> {
+    /// The request as routes see it.
+    pub fn asked(&self) -> Asked<'a> {
+        Asked {
+            host: self.head.host.get(self.base),
+            path: self.head.path(self.base),
+            head: self.head,
+            base: self.base,
+            client: self.client,
+        }
+    }
 }
 
 /// A refusal.

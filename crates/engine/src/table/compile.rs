@@ -11,7 +11,7 @@ use crate::filters::ip_set::IpSet;
 use crate::filters::{Chain, Edits, NamedLimiter, Tally};
 use crate::http1::head::MAX_FIELDS;
 use crate::plan::{self, Plan, Protocol};
-use crate::route::Router;
+use crate::route::{Refusal, Router};
 use crate::table::pool::compile_pool;
 use crate::table::{Listener, Refused, Registry, Route, Table, refuse};
 use crate::tls::server::{self, Certificates};
@@ -237,14 +237,6 @@ fn compile_route(
     let Some(&pool) = pools.get(route.pool.as_str()) else {
         return refuse(format!("{path}.pool"), format!("no pool {:?}", route.pool));
     };
-    if let Some(plan::PathMatch::Exact(text) | plan::PathMatch::Prefix(text)) = &route.matcher.path
-        && (!text.starts_with('/') || text.bytes().filter(|&byte| byte == b'/').count() > 32)
-    {
-        return refuse(
-            format!("{path}.match.path"),
-            "expected a path that begins with / and has at most 32 segments",
-        );
-    }
     let (uid, name) = registry.route(&route.name);
     Ok(Route {
         uid,
@@ -393,18 +385,26 @@ fn trusted(networks: &[IpNet]) -> Option<IpSet> {
 
 fn router(plan: &Plan, listener: &plan::Listener) -> Result<Router, Refused> {
     let mut router = Router::default();
-    if listener.protocol == Protocol::Http {
-        for (index, route) in plan.routes.iter().enumerate() {
-            if !route.listeners.is_empty() && !route.listeners.contains(&listener.name) {
-                continue;
-            }
-            if let Err(earlier) = router.add(&route.matcher, index) {
-                return refuse(
-                    format!("routes[{index}].match"),
-                    format!("the same as that of route {:?}", plan.routes[earlier].name),
-                );
-            }
+    if listener.protocol != Protocol::Http {
+        return Ok(router);
+    }
+    for (index, route) in plan.routes.iter().enumerate() {
+        if !route.listeners.is_empty() && !route.listeners.contains(&listener.name) {
+            continue;
         }
+        let at = format!("routes[{index}].match");
+        match router.add(&route.matcher, index, route.internal) {
+            Ok(()) => {}
+            Err(Refusal::Taken(earlier)) => {
+                let earlier = &plan.routes[earlier].name;
+                return refuse(at, format!("the same as that of route {earlier:?}"));
+            }
+            Err(Refusal::Wrong(below, text)) if below.is_empty() => return refuse(at, text),
+            Err(Refusal::Wrong(below, text)) => return refuse(format!("{at}.{below}"), text),
+        }
+    }
+    if let Err(text) = router.finish() {
+        return refuse("routes", text);
     }
     Ok(router)
 }

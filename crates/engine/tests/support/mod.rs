@@ -54,7 +54,10 @@ pub fn route(name: &str, pool: &str) -> Value {
     json!({
         "name": name,
         "listeners": [],
-        "match": {"host": null, "path": null},
+        "match": {
+            "host": null, "path": null, "priority": 0, "methods": [], "headers": [], "query": [],
+            "cookies": [], "client": [],
+        },
         "filters": [],
         "pool": pool,
         "internal": false,
