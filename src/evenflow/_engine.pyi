@@ -2,7 +2,14 @@
 
 from typing import Self, final
 
-__all__ = ["Engine", "EngineError", "consistent_table", "write_lines"]
+__all__ = [
+    "Engine",
+    "EngineError",
+    "consistent_table",
+    "hash_password",
+    "verify_password",
+    "write_lines",
+]
 
 class EngineError(Exception):
     """The engine refused or failed.
@@ -35,3 +42,5 @@ class Engine:
 
 def consistent_table(ids: list[str], weights: list[int], slots: int) -> list[int]: ...
 def write_lines(output: str, lines: bytes) -> None: ...
+def hash_password(password: bytes) -> str | None: ...
+def verify_password(hash: str, presented: bytes) -> bool: ...

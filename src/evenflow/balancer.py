@@ -39,6 +39,8 @@ from evenflow.resolve import Lookup, system_lookup
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
+    from evenflow.state.audit import AuditLog, AuditPolicy
+
 _DRAIN_SLICE_S: Final = 0.25
 """A drain waits in slices, between which it can be told to hurry."""
 _POLL_S: Final = 0.05
@@ -161,6 +163,11 @@ class LoadBalancer:
         stack.push_async_callback(controller.close)
         if self._on_config is not None:
             controller.on_config(self._on_config)
+        audit_log = self._audit_log(config)
+        stack.push_async_callback(asyncio.to_thread, audit_log.close)
+        await audit_log.open()
+        controller.on_revision(audit_log.record_revision)
+        controller.on_config(lambda new: setattr(audit_log, "policy", _audit_policy(new)))
         await controller.start(config)
         self._controller = controller
         stack.callback(self._forget_controller)
@@ -169,7 +176,7 @@ class LoadBalancer:
         stack.callback(monitor.close)
         monitor.start()
         # Only now that traffic is served: importing the admin app takes a while.
-        app = await asyncio.to_thread(self._admin_app, controller)
+        app = await asyncio.to_thread(self._admin_app, controller, audit_log)
         from evenflow.admin.server import serving
 
         await stack.enter_async_context(serving(app, listener))
@@ -337,15 +344,27 @@ class LoadBalancer:
     def _store_for(self, config: Config) -> StateStore:
         from evenflow.state import MemoryStore, SqliteStore
 
-        chosen = "state" in config.model_fields_set or self._read_sources is not None
-        if chosen and config.state.store == "sqlite":
-            return SqliteStore(config.state.path)
-        return MemoryStore()
+        return SqliteStore(config.state.path) if self._keeps_files(config) else MemoryStore()
 
-    def _admin_app(self, controller: Controller) -> Starlette:
+    def _audit_log(self, config: Config) -> AuditLog:
+        from evenflow.state.audit import AuditLog
+
+        folder = Path(config.state.path) if self._keeps_files(config) else None
+        return AuditLog(folder, _audit_policy(config))
+
+    def _keeps_files(self, config: Config) -> bool:
+        chosen = "state" in config.model_fields_set or self._read_sources is not None
+        return chosen and config.state.store == "sqlite" and self._given_store is None
+
+    def _admin_app(self, controller: Controller, audit_log: AuditLog) -> Starlette:
         from evenflow.admin.app import create_app
 
-        return create_app(controller, set_log_level=self._set_log_level, hosts=self._admin_hosts)
+        return create_app(
+            controller,
+            set_log_level=self._set_log_level,
+            hosts=self._admin_hosts,
+            audit_log=audit_log,
+        )
 
     def _forget_controller(self) -> None:
         self._controller = None
@@ -368,6 +387,13 @@ class LoadBalancer:
 
 def _nothing() -> None:
     pass
+
+
+def _audit_policy(config: Config) -> AuditPolicy:
+    from evenflow.state.audit import AuditPolicy
+
+    kept = config.admin.audit
+    return AuditPolicy(kept.max_size, kept.max_files)
 
 
 def _workers(config: Config) -> int:

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from typing import Literal, NotRequired, Protocol, TypedDict
 
 from evenflow._engine import Engine as _Inner
-from evenflow._engine import EngineError, consistent_table, write_lines
+from evenflow._engine import EngineError, consistent_table, verify_password, write_lines
+from evenflow._engine import hash_password as _hash_password
 from evenflow.plan import Plan, PoolUpdate
 
 __all__ = [
@@ -37,7 +38,9 @@ __all__ = [
     "Returned",
     "Snapshot",
     "consistent_table",
+    "hash_password",
     "open_engine",
+    "verify_password",
     "write_lines",
 ]
 
@@ -425,3 +428,11 @@ class _RustEngine:
 def open_engine(workers: int) -> Engine:
     """Start the Rust engine with this many worker threads; it serves nothing before `apply`."""
     return _RustEngine(workers)
+
+
+def hash_password(password: bytes) -> str:
+    """The argon2id hash of a password; takes milliseconds and megabytes, without the GIL."""
+    made = _hash_password(password)
+    if made is None:
+        raise ValueError("the password is too long, or there is no memory for its hash")
+    return made

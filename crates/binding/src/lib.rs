@@ -147,6 +147,20 @@ fn write_lines(py: Python<'_>, output: &str, lines: &[u8]) -> PyResult<()> {
     Ok(py.detach(|| Output::open(output)?.write_lines(lines))?)
 }
 
+/// The argon2id hash of a password; `None` where it cannot be made.
+#[pyfunction]
+fn hash_password(py: Python<'_>, password: &[u8]) -> Option<String> {
+    py.detach(|| evenflow_engine::password::hash_password(password))
+}
+
+/// Whether a hash is that of what was presented; one that is no hash is nobody's.
+#[pyfunction]
+fn verify_password(py: Python<'_>, hash: &str, presented: &[u8]) -> bool {
+    py.detach(|| {
+        evenflow_engine::password::Hash::parse(hash).is_ok_and(|hash| hash.verify(presented))
+    })
+}
+
 #[pymodule]
 fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<PyEngine>()?;
@@ -156,5 +170,7 @@ fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     )?;
     module.add_function(wrap_pyfunction!(consistent_table, module)?)?;
     module.add_function(wrap_pyfunction!(write_lines, module)?)?;
+    module.add_function(wrap_pyfunction!(hash_password, module)?)?;
+    module.add_function(wrap_pyfunction!(verify_password, module)?)?;
     Ok(())
 }

@@ -23,6 +23,7 @@ pub mod http1;
 mod lease;
 mod listen;
 pub mod output;
+pub mod password;
 pub mod picker;
 pub mod plan;
 pub mod probe;

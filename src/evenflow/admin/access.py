@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from hashlib import sha256
 
+from evenflow.config.hashes import SHA256, is_slow
+
 
 class Role(IntEnum):
     """What a caller may do; a higher role includes the lower ones."""
@@ -37,12 +39,16 @@ class Token:
 
     name: str
     role: Role
-    digest: bytes
+    hashed: str
+    """As the configuration keeps it: `sha256:...` or a password's hash."""
+    digest: bytes | None
+    """SHA-256 of the secret; `None` while only a password's hash of it is known."""
 
     @classmethod
-    def of(cls, name: str, role: str, secret: str) -> "Token":
+    def of(cls, name: str, role: str, hashed: str) -> "Token":
         """A token from its configuration."""
-        return cls(name, Role[role.upper()], sha256(secret.encode()).digest())
+        digest = None if is_slow(hashed) else bytes.fromhex(hashed.removeprefix(SHA256))
+        return cls(name, Role[role.upper()], hashed, digest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +66,10 @@ class Refused:
 
     status: int
     reason: str
+    guessed: bool = False
+    """Whether a credential was presented that is none."""
+    who: Allowed | None = None
+    """Who asked, where that is known and it is the role that does not suffice."""
 
 
 CLIENT_HEADER = "evenflow-client"
@@ -117,6 +127,7 @@ def decide(
         return Refused(
             403 if presented else 401,
             f"this needs role {needed.label}; {verdict.who} has {verdict.role.label}",
+            who=verdict if presented else None,
         )
     return verdict
 
@@ -124,14 +135,15 @@ def decide(
 def _by_token(presented: list[str], tokens: Sequence[Token]) -> Allowed | Refused:
     scheme, _, secret = presented[0].partition(" ")
     if len(presented) != 1 or scheme.lower() != "bearer":
-        return Refused(401, "expected one Authorization field of the form: Bearer <token>")
+        text = "expected one Authorization field of the form: Bearer <token>"
+        return Refused(401, text, guessed=True)
     digest = sha256(secret.strip().encode()).digest()
     found: Token | None = None
     for token in tokens:  # all of them, so that the time taken does not tell which one matched
-        if hmac.compare_digest(token.digest, digest):
+        if token.digest is not None and hmac.compare_digest(token.digest, digest):
             found = token
     if found is None:
-        return Refused(401, "unknown token")
+        return Refused(401, "unknown token", guessed=True)
     return Allowed(found.name, found.role)
 
 
@@ -143,6 +155,12 @@ def _by_place(fields: list[tuple[str, str]], hosts: Collection[str]) -> Allowed 
     if reason is not None:
         return Refused(401, f"this request does not count as local ({reason}) and has no token")
     return place
+
+
+def client_of(fields: Iterable[tuple[str, str]]) -> str:
+    """The peer's address as the engine tells it; empty when it does not."""
+    named = [value for name, value in fields if name == CLIENT_HEADER]
+    return named[0] if len(named) == 1 else ""
 
 
 def _place(clients: list[str]) -> Allowed | None:

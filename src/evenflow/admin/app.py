@@ -1,6 +1,7 @@
 """The admin app: checks access, finds the operation, answers errors as problem documents."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from math import ceil
 
 import structlog
 from starlette.applications import Starlette
@@ -10,13 +11,15 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from evenflow.admin import access
+from evenflow.admin.auditing import audit
 from evenflow.admin.context import Context
 from evenflow.admin.operations import Operation
 from evenflow.admin.problems import Refusal, not_found
 from evenflow.admin.table import METRICS, OPERATIONS
 from evenflow.config import ConfigError
-from evenflow.controller import Controller, StateError
+from evenflow.controller import Controller, StateError, collecting_revisions
 from evenflow.engine import EngineError
+from evenflow.state.audit import AuditLog
 
 _log = structlog.get_logger("evenflow.admin")
 
@@ -34,13 +37,17 @@ def create_app(
     *,
     set_log_level: Callable[[str], None] | None = None,
     hosts: Collection[str] = (),
+    audit_log: AuditLog | None = None,
 ) -> Starlette:
     """The app over one controller.
 
     `set_log_level` changes the program log's level at once. `hosts` are DNS names under which
-    callers without a token may address the balancer.
+    callers without a token may address the balancer. `audit_log` gets every change; it is kept in
+    memory only when absent.
     """
     context = Context(controller, set_log_level, hosts)
+    if audit_log is not None:
+        context.audit = audit_log
     by_path: dict[str, list[Operation]] = {}
     for operation in OPERATIONS:
         by_path.setdefault(operation.path, []).append(operation)
@@ -64,18 +71,17 @@ class Resource:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         request = Request(scope, receive)
-        try:
-            response = await self._answer(request)
-        except Refusal as refusal:
-            response = refusal.response()
-        except ConfigError as error:
-            response = _invalid(error).response()
-        except (EngineError, StateError) as error:
-            _log.error("admin request failed", method=request.method, reason=str(error))
-            response = Refusal(503, f"not done: {error}").response()
-        except Exception:  # noqa: BLE001 - the client gets an answer whatever went wrong
-            _log.exception("admin request failed", method=request.method, path=request.url.path)
-            response = Refusal(500, "the request failed; the log says why").response()
+        detail = ""
+        with collecting_revisions() as revisions:
+            try:
+                response = await self._answer(request)
+            except Exception as error:  # noqa: BLE001 - the client gets an answer whatever went wrong
+                refusal = _refusal(request, error)
+                response, detail = refusal.response(), refusal.detail
+        operation = self._operations.get(request.method)
+        if operation is not None and operation.changes and hasattr(request.state, "who"):
+            status = response.status_code
+            await audit(self._context, request, operation, status, revisions, detail)
         for name, value in _COMMON_HEADERS:
             response.headers.setdefault(name, value)
         await response(scope, receive, send)
@@ -87,7 +93,7 @@ class Resource:
         # What does not exist is told only to those who may look around.
         needed = operation.role if operation is not None else access.Role.READ
         if needed is not None:
-            self._check_access(request, needed)
+            await self._check_access(request, needed)
         if not operations:
             raise not_found(f"nothing is at {request.url.path}")
         if operation is not None:
@@ -111,17 +117,54 @@ class Resource:
             or (operation.group != "metrics" and config.admin.enabled)
         }
 
-    def _check_access(self, request: Request, needed: access.Role) -> None:
+    async def _check_access(self, request: Request, needed: access.Role) -> None:
+        context = self._context
         fields = [(name.lower(), value) for name, value in request.headers.items()]
-        verdict = access.decide(
-            needed, fields, tokens=self._context.tokens, hosts=self._context.hosts
-        )
-        if isinstance(verdict, access.Refused):
-            challenge = {"www-authenticate": 'Bearer realm="evenflow"'}
+        client = access.client_of(fields)
+        presented = next((value for name, value in fields if name == "authorization"), None)
+        if presented is not None and (wait := context.lockout.locked_for(client)):
+            context.refused["locked"] += 1
             raise Refusal(
-                verdict.status, verdict.reason, headers=challenge if verdict.status == 401 else None
+                429,
+                "too many wrong tokens from this address",
+                headers={"retry-after": str(ceil(wait))},
             )
-        request.state.who = verdict.who
+        tokens = await context.credentials.known(context.tokens, presented)
+        verdict = access.decide(needed, fields, tokens=tokens, hosts=context.hosts)
+        if isinstance(verdict, access.Allowed):
+            if presented is not None:
+                context.lockout.succeeded(client)
+            request.state.who, request.state.role = verdict.who, verdict.role.label
+            return
+        kind = "credential" if verdict.guessed else "role" if verdict.status == 403 else "place"
+        context.refused[kind] += 1
+        if verdict.guessed and (delay := context.lockout.failed(client)):
+            _log.warning("wrong tokens", client=client, locked_s=delay)
+        if verdict.who is not None:
+            request.state.who, request.state.role = verdict.who.who, verdict.who.role.label
+        challenge = {"www-authenticate": 'Bearer realm="evenflow"'}
+        raise Refusal(
+            verdict.status, verdict.reason, headers=challenge if verdict.status == 401 else None
+        )
+
+
+def _refusal(request: Request, error: Exception) -> Refusal:
+    match error:
+        case Refusal():
+            return error
+        case ConfigError():
+            return _invalid(error)
+        case EngineError() | StateError():
+            _log.error("admin request failed", method=request.method, reason=str(error))
+            return Refusal(503, f"not done: {error}")
+        case _:
+            _log.error(
+                "admin request failed",
+                method=request.method,
+                path=request.url.path,
+                exc_info=error,
+            )
+            return Refusal(500, "the request failed; the log says why")
 
 
 def _methods(operations: Iterable[str]) -> list[str]:

@@ -1,14 +1,19 @@
 """What every handler of the admin app has at hand."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from evenflow.admin.access import Token
+from evenflow.admin.credentials import Credentials
+from evenflow.admin.lockout import Lockout
 from evenflow.config import AdminConfig
 from evenflow.controller import Controller
+from evenflow.engine import verify_password
 from evenflow.observe.metrics import BusyRatios
+from evenflow.state.audit import AuditLog
 
 
 @dataclass
@@ -23,6 +28,13 @@ class Context:
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the server is about to stop, so that streams end."""
     busy: BusyRatios = field(default_factory=BusyRatios)
+    audit: AuditLog = field(default_factory=AuditLog)
+    refused: Counter[str] = field(
+        default_factory=lambda: Counter(credential=0, role=0, place=0, locked=0)
+    )
+    """Requests refused, by what was wrong."""
+    lockout: Lockout = field(default_factory=Lockout)
+    credentials: Credentials = field(default_factory=lambda: Credentials(verify_password))
     _tokens_of: AdminConfig | None = None
     _tokens: Sequence[Token] = ()
 

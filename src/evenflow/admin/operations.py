@@ -55,3 +55,10 @@ class Operation:
     parameters: Sequence[Parameter] = ()
     errors: Sequence[int] = ()
     """Error statuses of its own; those that any operation may give are added."""
+    dry: bool = False
+    """Whether it changes nothing although its method may."""
+
+    @property
+    def changes(self) -> bool:
+        """Whether it changes something, and so belongs in the audit log."""
+        return self.method != "GET" and self.role not in (None, Role.READ) and not self.dry

@@ -278,3 +278,33 @@ class ProblemDocument(TypedDict):
     status: int
     detail: str
     errors: NotRequired[list[ProblemEntry]]
+
+
+class AuditEntry(TypedDict):
+    """One change, or one that was refused to somebody known."""
+
+    seq: int
+    time: str
+    who: str
+    """A token's name, `loopback`, or what made the change without the HTTP interface."""
+    role: str | None
+    client: str | None
+    action: str
+    path: str | None
+    status: int | None
+    revision_before: int | None
+    revision_after: int
+    changes: list[str]
+    detail: NotRequired[str]
+    prev: str
+    """The `hash` of the entry before."""
+    hash: str
+    """SHA-256 of this entry without it."""
+
+
+class AuditPage(TypedDict):
+    """Entries of the audit log."""
+
+    entries: list[AuditEntry]
+    next: int | None
+    """`before` of the following page."""

@@ -5,6 +5,7 @@ from typing import Any
 from evenflow.admin import shapes
 from evenflow.admin.access import Role
 from evenflow.admin.handlers import (
+    audit,
     backends,
     config,
     debug,
@@ -223,6 +224,7 @@ _CONFIG = (
         Role.OPERATE,
         {200: Answer("The differences; nothing was changed.", shapes.Diff)},
         body=Config,
+        dry=True,
     ),
     Operation(
         "GET",
@@ -272,6 +274,19 @@ _OPERATE = (
             Parameter("limit", "At most so many of the newest; 100 when absent.", _WHOLE),
             Parameter("since", "Only those after this id.", _WHOLE),
             Parameter("kind", "Only this kind.", {"type": "string", "example": "health"}),
+        ),
+    ),
+    Operation(
+        "GET",
+        f"{_ADMIN}/audit",
+        audit.get_audit,
+        "Every change and who made it",
+        "api",
+        Role.READ,
+        {200: Answer("Newest first.", shapes.AuditPage)},
+        parameters=(
+            Parameter("limit", "At most so many, 1 to 1000; 100 when absent.", _WHOLE),
+            Parameter("before", "Only those before this number.", _WHOLE),
         ),
     ),
     Operation(

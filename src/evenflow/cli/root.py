@@ -7,6 +7,7 @@ from importlib import import_module
 import click
 
 COMMANDS = {
+    "audit": "evenflow.cli.audit:audit",
     "backends": "evenflow.cli.backends:backends",
     "check": "evenflow.cli.check:check",
     "config": "evenflow.cli.config:config",
@@ -20,6 +21,7 @@ COMMANDS = {
     "serve": "evenflow.cli.serve:serve",
     "status": "evenflow.cli.status:status",
     "tail": "evenflow.cli.tail:tail",
+    "token": "evenflow.cli.token:token",
     "version": "evenflow.cli.version:version",
 }
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from .hashes import TokenSecret
 from .targets import parse_listen
 from .types import (
     AddedFields,
@@ -293,7 +294,18 @@ class AdminToken(Model):
 
     name: Name
     role: Literal["read", "operate", "admin"] = "read"
-    token: Secret
+    token: TokenSecret
+
+
+class AuditConfig(Model):
+    """The record of every change, `audit.jsonl` in the state folder."""
+
+    max_size: Annotated[Size, Field(ge=4096)] = Field(
+        default=16 * 1024 * 1024, description="A larger file is put aside."
+    )
+    max_files: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        default=16, description="Files kept, the one in use included."
+    )
 
 
 class AdminConfig(Model):
@@ -306,6 +318,7 @@ class AdminConfig(Model):
     )
     listen: ListenAddress | None = Field(default=None, description="A listener of its own.")
     tokens: Items[AdminToken] = ()
+    audit: AuditConfig = AuditConfig()
 
 
 class LogRotation(Model):

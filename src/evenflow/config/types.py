@@ -223,7 +223,7 @@ class Secret:
         return f"Secret({str(self)!r})"
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Secret):
+        if not isinstance(other, type(self)):
             return NotImplemented
         return (self.value, self.reference) == (other.value, other.reference)
 

@@ -16,6 +16,7 @@ from evenflow.controller.errors import (
     RevisionConflict,
     RevisionNotFound,
 )
+from evenflow.controller.made import collecting_revisions
 from evenflow.controller.merge import Merged, three_way_merge
 from evenflow.controller.pieces import (
     MODELS,
@@ -57,6 +58,7 @@ __all__ = [
     "StoredRevision",
     "Subscription",
     "Verdict",
+    "collecting_revisions",
     "differences",
     "merge_patch",
     "piece_document",

@@ -24,6 +24,7 @@ from evenflow.controller.decisions import Decisions
 from evenflow.controller.document import differences
 from evenflow.controller.errors import RevisionConflict, RevisionNotFound
 from evenflow.controller.live import Live, Swap
+from evenflow.controller.made import made
 from evenflow.controller.merge import three_way_merge
 from evenflow.controller.runtime import Key, Member, Runtime, Verdict
 from evenflow.controller.stats import RequestRate, stats_document, total_requests
@@ -109,6 +110,7 @@ class Controller:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="evenflow-apply")
         self._rate = RequestRate()
         self._config_callbacks: list[Callable[[Config], None]] = []
+        self._revision_callbacks: list[Callable[[Revision], None]] = []
         self._live = Live(engine, self.decisions, lookup, admin_socket)
 
     # Life.
@@ -253,6 +255,10 @@ class Controller:
         """Be told every configuration that came into force."""
         self._config_callbacks.append(callback)
 
+    def on_revision(self, callback: Callable[[Revision], None]) -> None:
+        """Be told every new revision once it is in force and kept."""
+        self._revision_callbacks.append(callback)
+
     def on_probe_result(self, callback: Callable[[Any], None]) -> None:
         """Receive the results of probes."""
         self._live.probe_callbacks.append(callback)
@@ -378,6 +384,11 @@ class Controller:
         )
         self._live.published()
         self._tell(config)
+        if fresh:
+            head = Revision(revision, time.time(), source, tuple(changes))
+            made(head)
+            for told in self._revision_callbacks:
+                told(head)
         return Applied(revision, changes, warned)
 
     def _tell(self, config: Config) -> None:

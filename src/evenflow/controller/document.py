@@ -132,8 +132,14 @@ def _member_differences(
         yield f"{path}: order changed"
 
 
+_SECRET_KEYS: Final = frozenset({"token", "password", "secret", "users"})
+# Header fields that carry credentials, in rules that set them.
+_SECRET_FIELDS: Final = frozenset({"authorization", "cookie", "proxy-authorization", "x-api-key"})
+
+
 def _secret(path: str) -> bool:
-    return path.rsplit(".", 1)[-1] in {"token", "password", "secret"}
+    keys = path.lower().rsplit(".", 2)[-2:]
+    return not _SECRET_KEYS.isdisjoint(keys) or keys[-1] in _SECRET_FIELDS
 
 
 def _shown(path: str, value: Any) -> str:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from pydantic import BaseModel
+
 from evenflow.config import Backend, Config, ConfigError, Pool, Problem, read_document
 from evenflow.config.types import Secret
 from evenflow.controller.document import keep_secrets, merge_patch
@@ -46,7 +48,8 @@ class Documents:
     ) -> dict[str, Any]:
         known = self._dumps.get(id(backend))
         if known is None:
-            known = backend, backend.model_dump(mode="json", exclude_none=True)
+            dumped = backend.model_dump(mode="json", exclude_none=True, context=_WITH_SECRETS)
+            known = backend, dumped
         kept[id(backend)] = known
         return known[1]
 
@@ -74,23 +77,42 @@ def patched(config: Config, document: Document, patch: Document) -> Config:
 
 
 def with_secrets(config: Config, current: Config) -> Config:
-    """The configuration with every masked token (`***`) replaced by the known one of its name."""
-    if not any(token.token.hidden for token in config.admin.tokens):
+    """The configuration with every masked secret (`***`) replaced by the known one at its place.
+
+    Members of lists are told apart by name. Raises `ConfigError` where none is known.
+    """
+    if not hidden_secrets(config):
         return config
-    known: dict[str, Secret] = {token.name: token.token for token in current.admin.tokens}
-    tokens, problems = [], []
-    for position, given in enumerate(config.admin.tokens):
-        if not given.token.hidden:
-            tokens.append(given)
-        elif given.name in known:
-            tokens.append(given.model_copy(update={"token": known[given.name]}))
-        else:
-            path = f"admin.tokens[{position}].token"
-            problems.append(Problem(path, f"no token named {given.name!r} is known to keep"))
-    if problems:
-        raise ConfigError(problems)
-    admin = config.admin.model_copy(update={"tokens": tuple(tokens)})
-    return config.model_copy(update={"admin": admin})
+    documents = Documents()
+    document = keep_secrets(documents.of(config), Documents().of(current))
+    kept = read_document(document)
+    if paths := hidden_secrets(kept):
+        raise ConfigError([Problem(path, "no secret is known here to keep") for path in paths])
+    return keep_objects(kept, current)
+
+
+def hidden_secrets(value: object, path: str = "") -> list[str]:
+    """Where a configuration holds `***` instead of a secret."""
+    match value:
+        case Secret():
+            return [path] if value.hidden else []
+        case str():
+            return []
+        case Backend():  # There may be thousands; nothing else of them can be a secret.
+            return hidden_secrets(value.health_check, f"{path}.health_check")
+        case BaseModel():
+            members = ((f".{name}", member) for name, member in value)
+        case Mapping():
+            members = ((f".{name}", member) for name, member in value.items())
+        case Sequence():
+            members = ((f"[{index}]", member) for index, member in enumerate(value))
+        case _:
+            return []
+    return [
+        found
+        for part, member in members
+        for found in hidden_secrets(member, f"{path}{part}".removeprefix("."))
+    ]
 
 
 def backend_from(backend: Backend, change: Mapping[str, Any]) -> Backend:
@@ -99,8 +121,8 @@ def backend_from(backend: Backend, change: Mapping[str, Any]) -> Backend:
         raise ConfigError(
             [Problem("id", "an id cannot change; remove the backend and add another")]
         )
-    document = backend.model_dump(mode="json", exclude_none=True)
-    return read_backend(merge_patch(document, change))
+    document = backend.model_dump(mode="json", exclude_none=True, context=_WITH_SECRETS)
+    return read_backend(keep_secrets(merge_patch(document, change), document))
 
 
 def with_backend(config: Config, backend: Backend, pool: str | None) -> Config:

@@ -44,6 +44,10 @@ class View:
     panicking: Collection[str] = ()
     """Pools of which too few backends are usable."""
     lost_log_lines: int = 0
+    admin_refused: Mapping[str, int] = field(default_factory=dict)
+    """Requests to the admin API that were refused, by what was wrong."""
+    audited: Mapping[str, int] = field(default_factory=dict)
+    """Entries of the audit log: `written`, or `failed`."""
 
 
 def render(view: View, *, openmetrics: bool = False) -> Iterator[str]:
@@ -360,6 +364,19 @@ def _control(view: View) -> Iterator[Family]:
         "gauge",
         "The revision of the configuration in force.",
         [("", view.snapshot["revision"])],
+    )
+    yield Family(
+        "evenflow_admin_refused_total",
+        "counter",
+        "Requests to the balancer's own interface that were refused: a wrong token (credential), "
+        "a token with too low a role, a place that needs a token, or a client locked out.",
+        [(labels(reason=reason), count) for reason, count in view.admin_refused.items()],
+    )
+    yield Family(
+        "evenflow_audit_entries_total",
+        "counter",
+        "Entries of the audit log written, or failed to be written.",
+        [(labels(result=r), view.audited.get(r, 0)) for r in ("written", "failed")],
     )
     yield Family(
         "evenflow_log_lines_lost_total",

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from evenflow.admin.access import Allowed, Refused, Role, Token, decide
+from evenflow.config.hashes import hash_token
 
 TOKENS = [
-    Token.of("viewer", "read", "see"),
-    Token.of("operator", "operate", "turn"),
-    Token.of("boss", "admin", "rule"),
+    Token.of("viewer", "read", hash_token("see")),
+    Token.of("operator", "operate", hash_token("turn")),
+    Token.of("boss", "admin", hash_token("rule")),
 ]
 LOCAL = {"evenflow-client": "127.0.0.1", "host": "localhost:8080"}
 

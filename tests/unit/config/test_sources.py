@@ -25,6 +25,9 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
+from evenflow.config.hashes import hash_token
+
+
 def _problems(caught: pytest.ExceptionInfo[ConfigError]) -> list[str]:
     return [str(problem) for problem in caught.value.errors]
 
@@ -149,9 +152,9 @@ def test_tokens_are_read_by_reference_and_never_shown(tmp_path: Path) -> None:
     )
     config = load(file, {"OPS": "from-env"}).config
     assert [token.token.value for token in config.admin.tokens] == [
-        "from-env",
-        "from-file",
-        "plain-text",
+        hash_token("from-env"),
+        hash_token("from-file"),
+        hash_token("plain-text"),
     ]
     shown = config.model_dump_json()
     assert "plain-text" not in shown + repr(config)
@@ -159,7 +162,7 @@ def test_tokens_are_read_by_reference_and_never_shown(tmp_path: Path) -> None:
     tokens = config.model_dump(mode="json")["admin"]["tokens"]
     assert [token["token"] for token in tokens] == ["${OPS}", f"file:{secret}", "***"]
     kept = config.model_dump(mode="json", context={"secrets": True})["admin"]["tokens"]
-    assert kept[2]["token"] == "plain-text"
+    assert kept[2]["token"] == hash_token("plain-text")
     assert Secret("***").hidden
     assert not config.admin.tokens[2].token.hidden
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from evenflow.config import Config, ConfigError
+from evenflow.config import Config, ConfigError, read_document
+from evenflow.config.hashes import hash_token
 from evenflow.controller import (
     BackendNotFound,
     Controller,
@@ -148,7 +149,7 @@ async def test_the_printed_configuration_can_be_put_back(bench: Bench) -> None:
 
     applied = await controller.apply(read_document(printed), source="api")
     assert applied.changes == []
-    assert controller.config.admin.tokens[0].token.value == "s3cret"
+    assert controller.config.admin.tokens[0].token.value == hash_token("s3cret")
 
 
 async def test_a_masked_token_of_an_unknown_name_is_refused(bench: Bench) -> None:
@@ -295,12 +296,32 @@ class TestRestart:
         applied = await again.reload(source="SIGHUP")
         assert applied.changes == []
 
+    async def test_a_backends_secret_survives_a_patch_a_restart_and_being_put_back(
+        self, bench: Bench
+    ) -> None:
+        controller = await bench.start()
+        check = {"kind": "redis", "password": "c4nary"}
+        backend = {"id": "r", "url": "redis://127.0.0.1:6379", "health_check": check}
+        pools = [{"name": "cache", "backends": [backend]}]
+        await controller.patch({"pools": pools}, source="api")
+        await controller.update_backend("r", {"weight": 7}, source="api")
+        printed = controller.document()
+        assert "c4nary" not in str(printed)
+        printed["pools"][0]["backends"][0]["weight"] = 8
+        await controller.apply(read_document(printed), source="api")
+        again = await bench.start()
+        (kept,) = again.config.pools[0].backends
+        assert kept.weight == 8
+        assert kept.health_check is not None
+        assert kept.health_check.password is not None
+        assert kept.health_check.password.value == "c4nary"
+
     async def test_a_secret_survives(self, bench: Bench) -> None:
         controller = await bench.start()
         tokens = [{"name": "ops", "role": "admin", "token": "s3cret"}]
         await controller.patch({"admin": {"tokens": tokens}}, source="api")
         again = await bench.start()
-        assert again.config.admin.tokens[0].token.value == "s3cret"
+        assert again.config.admin.tokens[0].token.value == hash_token("s3cret")
 
 
 class TestNames:

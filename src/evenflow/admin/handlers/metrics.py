@@ -44,6 +44,8 @@ def view(context: Context) -> View:
         busy_ratios=context.busy.update(snapshot),
         panicking=controller.panics.keys(),
         lost_log_lines=program_log().sink.lost,
+        admin_refused=context.refused,
+        audited={"written": context.audit.written, "failed": context.audit.failed},
     )
 
 
