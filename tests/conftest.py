@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,6 +13,14 @@ from evenflow.testing import EvenflowProcess, Origin
 
 StartEvenflow = Callable[..., EvenflowProcess]
 StartOrigins = Callable[..., list[Origin]]
+
+
+def needed(program: str, package: str) -> str:
+    """The path of a program that a test runs; without it the test fails and says what to install."""
+    found = shutil.which(program)
+    if found is None:
+        pytest.fail(f"{program} is missing: install {package}")
+    return found
 
 
 @pytest.fixture

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
-import pytest
-
 from evenflow.testing import document, wait_for
 from evenflow.testing.behaviours import hang_up, respond
+from tests.conftest import needed
 
 if TYPE_CHECKING:
     from evenflow.testing import EvenflowProcess
@@ -41,9 +39,7 @@ def names(balancer: EvenflowProcess) -> set[str]:
 
 
 def test_promtool_accepts_the_page(evenflow: StartEvenflow, origins: StartOrigins) -> None:
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("promtool is not installed")
+    promtool = needed("promtool", "prometheus")
     a, b = origins("a", "b")
     b.default = hang_up()
     balancer = evenflow(document(a.url, b.url, health_check={"enabled": True, "interval": "100ms"}))

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
 from evenflow.testing import document, free_port, request, run_evenflow, wait_for
+from tests.conftest import needed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,13 +53,20 @@ def balancer(evenflow: StartEvenflow, apps: list[Origin]) -> EvenflowProcess:
 # Configuration and integration guide.
 
 
-@pytest.mark.parametrize("strategy", ["round_robin", "ip_hash", "weighted"])
-@pytest.mark.parametrize("level", ["debug", "info", "warn", "error"])
+@pytest.mark.parametrize(
+    ("strategy", "level"),
+    [
+        ("round_robin", "debug"),
+        ("ip_hash", "debug"),
+        ("weighted", "debug"),
+        ("round_robin", "info"),
+        ("round_robin", "warn"),
+        ("round_robin", "error"),
+    ],
+)
 def test_environment_variables_configure_it(
     evenflow: StartEvenflow, apps: list[Origin], strategy: str, level: str
 ) -> None:
-    if level != "debug" and strategy != "round_robin":
-        pytest.skip("one strategy is enough for the other levels")
     urls = ",".join(app.url for app in apps)
     balancer = evenflow(env={"LB_BACKENDS": urls, "LB_STRATEGY": strategy, "LB_LOG_LEVEL": level})
     config = balancer.api("GET", "/admin/config")
@@ -279,16 +286,13 @@ def test_checking_a_backend_and_the_checks_settings(
 def test_go_tool_pprof_reads_the_profiles(
     balancer: EvenflowProcess, tmp_path: Path, profile: str
 ) -> None:
-    go = shutil.which("go")
-    if go is None:
-        assert not os.environ.get("CI"), "the tests of pprof need go"
-        pytest.skip("go is not installed")
     ran = subprocess.run(
-        [go, "tool", "pprof", "-top", f"{balancer.url}/debug/pprof/{profile}"],
+        [needed("go", "golang"), "tool", "pprof", "-top", f"{balancer.url}/debug/pprof/{profile}"],
         env={**os.environ, "PPROF_TMPDIR": str(tmp_path), "GOFLAGS": "-mod=mod"},
         capture_output=True,
         text=True,
-        timeout=60,
+        # Go builds the tool when it is first asked for.
+        timeout=300,
         check=False,
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr

@@ -32,23 +32,24 @@ class TlsCheck:
 
     async def run(self, address: str) -> CheckResult:
         """Hold the handshake."""
+        if address.startswith("unix:"):
+            path = address.removeprefix("unix:")
+            _, writer = await asyncio.open_unix_connection(path)
+        else:
+            host, port = split(with_port(address, self.port))
+            _, writer = await asyncio.open_connection(host, port)
+        # A connection opened with TLS at once would be lost, and stay open, when the time is up
+        # during its handshake.
+        plain = writer.transport
         try:
-            if address.startswith("unix:"):
-                _, writer = await asyncio.open_unix_connection(
-                    address.removeprefix("unix:"),
-                    ssl=self.context,
-                    server_hostname=self.server_name or "localhost",
-                )
-            else:
-                host, port = split(with_port(address, self.port))
-                _, writer = await asyncio.open_connection(
-                    host, port, ssl=self.context, server_hostname=self.server_name
-                )
+            await writer.start_tls(self.context, server_hostname=self.server_name or "localhost")
+            version = writer.get_extra_info("ssl_object").version()
         except ssl.SSLCertVerificationError as error:
             raise CheckFailed(f"certificate: {error.verify_message}") from None
         except ssl.SSLError as error:
             reason = (error.reason or "not TLS").replace("_", " ").lower()
             raise CheckFailed(f"no TLS handshake: {reason}") from None
-        version = writer.get_extra_info("ssl_object").version()
-        writer.transport.abort()
+        finally:
+            writer.transport.abort()
+            plain.abort()
         return CheckResult(True, f"{version} handshake")

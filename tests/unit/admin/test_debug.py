@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import gzip
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import needed
+
 from .conftest import Admin
 
 PPROF = "/debug/pprof"
-GO = shutil.which("go")
 
 
 @pytest.mark.parametrize("name", ["heap", "goroutine", "tasks", "profile?seconds=0.2"])
@@ -41,17 +41,16 @@ async def test_the_tasks_show_who_waits_for_what(admin: Admin) -> None:
     assert "server.Server.main_loop" in text
 
 
-@pytest.mark.skipif(GO is None, reason="go is not installed")
 async def test_go_tool_pprof_reads_them(admin: Admin, tmp_path: Path) -> None:
     files: list[Path] = []
     for name in ("heap", "goroutine", "profile?seconds=0.2"):
         files.append(tmp_path / f"{len(files)}.pb.gz")
         files[-1].write_bytes((await admin.http.get(f"{PPROF}/{name}")).content)
-    assert GO is not None
+    go = needed("go", "golang")
     for file in files:
         # The first use of a fresh installation compiles the tool.
         done = subprocess.run(
-            [GO, "tool", "pprof", "-raw", str(file)],
+            [go, "tool", "pprof", "-raw", str(file)],
             capture_output=True,
             text=True,
             timeout=300,

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import subprocess
 import time
-
-import pytest
 
 from evenflow.observe.exposition import escaped, labels
 from evenflow.observe.metrics import FULL_BUCKETS_UP_TO, BusyRatios, View, render
 from evenflow.observe.process import process_usage
+from tests.conftest import needed
 
 from .conftest import snapshot_of
 
@@ -101,11 +98,7 @@ def test_label_values_are_escaped() -> None:
 
 
 def test_promtool_finds_nothing_wrong() -> None:
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("promtool is missing; install the package prometheus")
-        pytest.skip("promtool is not installed (package prometheus)")
+    promtool = needed("promtool", "prometheus")
     done = subprocess.run(
         [promtool, "check", "metrics"],
         input=page("a", "b"),
