@@ -14,7 +14,7 @@ from typing import Literal, NotRequired, Protocol, TypedDict
 from evenflow._engine import Engine as _Inner
 from evenflow._engine import EngineError, consistent_table, verify_password, write_lines
 from evenflow._engine import hash_password as _hash_password
-from evenflow.plan import Plan, PoolUpdate
+from evenflow.plan import MembersChange, Plan, PoolUpdate
 
 __all__ = [
     "ApplyReport",
@@ -30,6 +30,7 @@ __all__ = [
     "Explanation",
     "Histogram",
     "HttpProbe",
+    "MembersChange",
     "Plan",
     "PoolSnapshot",
     "PoolUpdate",
@@ -329,6 +330,9 @@ class Engine(Protocol):
     def apply(self, plan: Plan) -> ApplyReport:
         """Put a plan in force, all or nothing; until the swap the old one serves."""
 
+    def change_members(self, change: MembersChange) -> ApplyReport:
+        """Put the plan in force that differs by one pool's members, all or nothing."""
+
     def update_pool(self, update: PoolUpdate) -> None:
         """Replace one pool's picker without an apply."""
 
@@ -340,6 +344,9 @@ class Engine(Protocol):
 
     def snapshot(self) -> Snapshot:
         """Read all counters; costs the workers nothing."""
+
+    def endpoint_snapshot(self, pool: str, id: str) -> EndpointSnapshot:
+        """Read one endpoint's state and counters; `EngineError` where there is none."""
 
     def explain(self, request: ExplainRequest) -> Explanation:
         """Say where a request would go."""
@@ -384,6 +391,10 @@ class _RustEngine:
         report: ApplyReport = json.loads(self._inner.apply(_encode(plan)))
         return report
 
+    def change_members(self, change: MembersChange) -> ApplyReport:
+        report: ApplyReport = json.loads(self._inner.change_members(_encode(change)))
+        return report
+
     def update_pool(self, update: PoolUpdate) -> None:
         self._inner.update_pool(_encode(update))
 
@@ -396,6 +407,10 @@ class _RustEngine:
     def snapshot(self) -> Snapshot:
         snapshot: Snapshot = json.loads(self._inner.snapshot())
         return snapshot
+
+    def endpoint_snapshot(self, pool: str, id: str) -> EndpointSnapshot:
+        found: EndpointSnapshot = json.loads(self._inner.endpoint(pool, id))
+        return found
 
     def explain(self, request: ExplainRequest) -> Explanation:
         explanation: Explanation = json.loads(self._inner.explain(_encode(request)))

@@ -26,6 +26,28 @@ def test_an_added_backend_gets_requests_when_the_answer_comes(
     assert balancer.tally(10) == {"a": 5, "b": 5}
 
 
+def test_one_of_ten_thousand_is_added_changed_and_removed_without_losing_a_request(
+    evenflow: StartEvenflow, origins: StartOrigins
+) -> None:
+    a, b = origins("a", "b")
+    backends = [{"id": f"b{number}", "url": a.url} for number in range(10_000)]
+    wanted = document(*backends, health_check={"enabled": False}, state={"store": "memory"})
+    balancer = evenflow({**wanted, "server": {"workers": 2}})
+    with Load(balancer.port, connections=4) as load:
+        load.wait_for_more(20)
+        added = balancer.api("POST", "/admin/backends", {"id": "new", "url": b.url}, expect=201)
+        assert (added["revision"], added["status"], added["usable"]) == (2, "healthy", True)
+        changed = balancer.api("PATCH", "/admin/backends/new", {"max_connections": 5})
+        assert changed["changes"] == ["backends[new].max_connections: 0 → 5"]
+        load.wait_for_more(20)
+        balancer.api("DELETE", "/admin/backends/b0")
+        # Alone it has to serve.
+        balancer.api("PATCH", "/admin/config", {"backends": [{"id": "new", "url": b.url}]})
+        assert balancer.tally(3) == {"b": 3}
+        load.wait_for_more(20)
+    load.expect_no_failure()
+
+
 def test_a_removed_backend_gets_none_when_the_answer_comes(
     evenflow: StartEvenflow, origins: StartOrigins
 ) -> None:

@@ -82,6 +82,10 @@ impl PyEngine {
         self.bytes(py, |engine| engine.apply(plan))
     }
 
+    fn change_members<'py>(&self, py: Python<'py>, change: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
+        self.bytes(py, |engine| engine.change_members(change))
+    }
+
     fn update_pool(&self, py: Python<'_>, update: &[u8]) -> PyResult<()> {
         self.call(py, |engine| engine.update_pool(update))
     }
@@ -96,6 +100,15 @@ impl PyEngine {
 
     fn snapshot<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         self.bytes(py, Engine::snapshot)
+    }
+
+    fn endpoint<'py>(
+        &self,
+        py: Python<'py>,
+        pool: &str,
+        id: &str,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        self.bytes(py, |engine| engine.endpoint(pool, id))
     }
 
     fn explain<'py>(&self, py: Python<'py>, request: &[u8]) -> PyResult<Bound<'py, PyBytes>> {

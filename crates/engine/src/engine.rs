@@ -28,8 +28,8 @@ use crate::events::Events;
 use crate::explain;
 use crate::plan::{self, Address, Plan};
 use crate::probe::{Probe, Prober};
-use crate::snapshot::Snapshot;
-use crate::stats::Stats;
+use crate::snapshot::{self, Snapshot};
+use crate::stats::{EndpointStats, Stats};
 use crate::table::{self, Compiled, Pool, Registry, Table};
 use crate::worker::{Command, Shared};
 
@@ -244,6 +244,42 @@ impl Engine {
         });
     }
 
+    /// Puts another plan in force that differs from the one in force by the members of one pool,
+    /// whole or not at all, as [`Engine::apply`] would.
+    ///
+    /// # Errors
+    /// Where the change is wrong. Nothing has changed then.
+    pub fn change_members(&self, document: &[u8]) -> Result<Vec<u8>, EngineError> {
+        let change: plan::MembersChange = decode(document)?;
+        let mut state = self.state()?;
+        let state = &mut *state;
+        let previous = self.shared.table.load_full();
+        let compiled =
+            table::change_members(&change, &mut state.registry, &previous).inspect_err(|_| {
+                state.registry.prune(&previous);
+            })?;
+        let stale = compiled.configure_endpoints();
+        let added = compiled.added;
+        let table = Arc::new(compiled.table);
+        self.publish(state, Arc::clone(&table));
+        forget_idle(&state.workers, stale);
+        let mut removed = 0;
+        if change.remove > 0 {
+            removed = state.registry.prune(&table);
+            self.forget_ejections();
+            ask_all(&state.workers, Command::Refresh);
+        }
+        if let Some(pool) = table.pools.iter().find(|pool| *pool.name == *change.pool) {
+            pool.state.room.notify_waiters();
+        }
+        encode(&ApplyReport {
+            revision: table.revision,
+            listeners: sockets::addresses(&table, state),
+            endpoints_added: added,
+            endpoints_removed: removed,
+        })
+    }
+
     /// Changes how a pool chooses, without compiling anything else.
     ///
     /// # Errors
@@ -338,6 +374,30 @@ impl Engine {
         let table = self.shared.table.load_full();
         let snapshot = Snapshot::new(&table, &total, &busy, self.started, self.shared.now_ms());
         encode(&snapshot)
+    }
+
+    /// One endpoint's state and numbers, as a snapshot has them.
+    ///
+    /// # Errors
+    /// When there is no such endpoint, the engine is closed or a worker does not answer.
+    pub fn endpoint(&self, pool: &str, id: &str) -> Result<Vec<u8>, EngineError> {
+        let table = self.shared.table.load_full();
+        let (rules, endpoint) = find(&table, pool, id)?;
+        let answers = {
+            let state = self.state()?;
+            let uid = endpoint.uid;
+            ask_all(&state.workers, |reply| Command::Numbers(uid, reply))
+        };
+        let mut numbers = EndpointStats::default();
+        let mut idle = 0;
+        for (theirs, connections) in &answers {
+            numbers.merge(theirs);
+            idle += connections;
+        }
+        let now = self.shared.now_ms();
+        encode(&snapshot::endpoint_entry(
+            rules, endpoint, &numbers, idle, now,
+        ))
     }
 
     /// What would become of a request, without sending anything.

@@ -6,9 +6,10 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use crate::endpoint::Endpoint;
 use crate::histogram::{BOUNDS_S, Histogram};
 use crate::stats::{ERROR_KINDS, EndpointStats, Stats};
-use crate::table::{Member, Pool, Table};
+use crate::table::{Pool, Table};
 use crate::tls::accept::ENDS;
 
 /// Pools with this prefix are the control plane's own and not shown.
@@ -70,8 +71,9 @@ struct RouteEntry<'a> {
     duration: Histogram,
 }
 
+/// One endpoint.
 #[derive(Debug, Serialize)]
-struct EndpointEntry<'a> {
+pub struct EndpointEntry<'a> {
     pool: &'a str,
     id: &'a str,
     target: &'a str,
@@ -176,7 +178,13 @@ impl<'a> Snapshot<'a> {
                     });
                 }
                 let idle = idle.get(&uid).copied().unwrap_or_default();
-                endpoints.push(endpoint_entry(pool, member, numbers, idle, now_ms));
+                endpoints.push(endpoint_entry(
+                    pool,
+                    &member.endpoint,
+                    numbers,
+                    idle,
+                    now_ms,
+                ));
             }
         }
         Self {
@@ -280,14 +288,14 @@ fn pool_entry(pool: &Pool) -> PoolEntry<'_> {
     }
 }
 
-fn endpoint_entry<'a>(
+/// One endpoint's state and numbers.
+pub fn endpoint_entry<'a>(
     pool: &'a Pool,
-    member: &'a Member,
+    endpoint: &'a Endpoint,
     numbers: &EndpointStats,
     idle_connections: usize,
     now_ms: u64,
 ) -> EndpointEntry<'a> {
-    let endpoint = &member.endpoint;
     let ejected = endpoint.has(crate::endpoint::EJECTED);
     let until = read(&endpoint.ejected_until_ms);
     EndpointEntry {

@@ -77,20 +77,7 @@ impl Stats {
     /// Adds another worker's numbers to these.
     pub fn merge(&mut self, other: &Self) {
         for (uid, theirs) in &other.endpoints {
-            let mine = self.endpoint(*uid);
-            mine.requests += theirs.requests;
-            for (mine, theirs) in mine.errors.iter_mut().zip(theirs.errors) {
-                *mine += theirs;
-            }
-            mine.connects += theirs.connects;
-            mine.bytes_sent += theirs.bytes_sent;
-            mine.bytes_received += theirs.bytes_received;
-            mine.connect.merge(&theirs.connect);
-            mine.first_byte.merge(&theirs.first_byte);
-            mine.total.merge(&theirs.total);
-            for &(route, status, count) in &theirs.served {
-                mine.count_served(route, status, count);
-            }
+            self.endpoint(*uid).merge(theirs);
         }
         add_all(&mut self.unserved, &other.unserved);
         add_all(&mut self.methods, &other.methods);
@@ -112,6 +99,23 @@ fn add_all<K: Hash + Eq + Copy, S: std::hash::BuildHasher>(
 }
 
 impl EndpointStats {
+    /// Adds another worker's numbers to these.
+    pub fn merge(&mut self, theirs: &Self) {
+        self.requests += theirs.requests;
+        for (mine, theirs) in self.errors.iter_mut().zip(theirs.errors) {
+            *mine += theirs;
+        }
+        self.connects += theirs.connects;
+        self.bytes_sent += theirs.bytes_sent;
+        self.bytes_received += theirs.bytes_received;
+        self.connect.merge(&theirs.connect);
+        self.first_byte.merge(&theirs.first_byte);
+        self.total.merge(&theirs.total);
+        for &(route, status, count) in &theirs.served {
+            self.count_served(route, status, count);
+        }
+    }
+
     /// Counts requests of a route that were answered with a status.
     pub fn count_served(&mut self, route: u32, status: u16, count: u64) {
         let found = self

@@ -9,7 +9,7 @@ mod pool;
 mod registry;
 
 pub use compile::{Compiled, compile};
-pub use pool::{compile_picker, counts_in_flight};
+pub use pool::{change_members, compile_picker, counts_in_flight};
 pub use registry::Registry;
 
 use std::sync::Arc;

@@ -70,6 +70,11 @@ impl Idle {
         self.stacks.borrow_mut().retain(|uid, _| keep(*uid));
     }
 
+    /// How many connections to one endpoint wait.
+    pub fn count(&self, endpoint: u32) -> usize {
+        self.stacks.borrow().get(&endpoint).map_or(0, Vec::len)
+    }
+
     /// How many are kept, by endpoint.
     pub fn counts(&self) -> Vec<(u32, usize)> {
         let stacks = self.stacks.borrow();

@@ -23,7 +23,7 @@ use crate::endpoint::Endpoint;
 use crate::events::Events;
 use crate::http1::head::{RequestHead, ResponseHead};
 use crate::plan::Protocol;
-use crate::stats::Stats;
+use crate::stats::{EndpointStats, Stats};
 use crate::stream::Stream;
 use crate::table::{ListenerState, Pool, PoolState, Table};
 use crate::timer::{SWEEP, Timer};
@@ -88,6 +88,8 @@ pub enum Command {
     Refresh(oneshot::Sender<()>),
     /// A copy of all numbers.
     Snapshot(oneshot::Sender<Stats>),
+    /// A copy of one endpoint's numbers, and how many idle connections it has.
+    Numbers(u32, oneshot::Sender<(EndpointStats, usize)>),
     /// Finish what is in flight; keep no connection. Answers how many are left.
     Drain(oneshot::Sender<usize>),
     /// Drop everything.
@@ -308,6 +310,16 @@ impl Worker {
         }
     }
 
+    fn numbers(&self, endpoint: u32) -> (EndpointStats, usize) {
+        let stats = self.stats.borrow();
+        let numbers = stats.endpoints.get(&endpoint);
+        let idle = self.idle.count(endpoint);
+        (
+            numbers.map_or_else(EndpointStats::default, |known| (**known).clone()),
+            idle,
+        )
+    }
+
     fn snapshot(&self) -> Stats {
         let mut stats = self.stats.borrow().clone();
         stats.idle = self.idle.counts();
@@ -404,6 +416,9 @@ pub fn run(
                 }
                 Command::Snapshot(reply) => {
                     let _ = reply.send(worker.snapshot());
+                }
+                Command::Numbers(endpoint, reply) => {
+                    let _ = reply.send(worker.numbers(endpoint));
                 }
                 Command::Drain(reply) => {
                     if !worker.draining.replace(true) {

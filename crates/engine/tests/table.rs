@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use evenflow_engine::engine::check;
 use evenflow_engine::http1::head::RequestHead;
-use evenflow_engine::plan::Plan;
+use evenflow_engine::plan::{MembersChange, Plan};
 use evenflow_engine::route::{Asked, Router};
-use evenflow_engine::table::{Compiled, Registry, Table, compile};
+use evenflow_engine::table::{Compiled, Registry, Table, change_members, compile};
 use serde_json::{Value, json};
 use support::{endpoint, endpoints, listener, plan, pool, route};
 
@@ -504,4 +504,77 @@ fn found(router: &Router, host: &[u8], path: &[u8]) -> Option<usize> {
         base: b"",
         client: None,
     })
+}
+
+/// What requests meet in a pool: its members by number, and the picker.
+fn members(table: &Table) -> (Vec<u32>, String) {
+    let pool = &table.pools[0];
+    let uids = pool.members.iter().map(|member| member.endpoint.uid);
+    (uids.collect(), format!("{:?}", pool.picker))
+}
+
+#[test]
+fn a_change_of_members_gives_the_table_of_the_whole_plan() {
+    let whole = |endpoints: &[Value]| -> Plan {
+        let mut pool = pool("p", endpoints);
+        let table: Vec<usize> = (0..endpoints.len()).collect();
+        pool["picker"] = json!({"cycle": {"table": table}});
+        serde_json::from_value(plan(&[pool])).unwrap()
+    };
+    let old = endpoints(4);
+    let mut registry = Registry::default();
+    let first = compile(&whole(&old), &mut registry, None).unwrap().table;
+    let mut heavy = old[1].clone();
+    heavy["weight"] = json!(7);
+    let change: MembersChange = serde_json::from_value(json!({
+        "revision": 2, "pool": "p", "members": 4, "at": 1, "remove": 2,
+        "insert": [heavy, endpoint("new", "127.0.0.1:9")],
+        "picker": {"cycle": {"table": [0, 1, 2, 3]}}, "use_all": false, "panic": null,
+    }))
+    .unwrap();
+    let changed = change_members(&change, &mut registry, &first).unwrap();
+    assert_eq!((changed.added, changed.table.revision), (1, 2));
+    changed.configure_endpoints();
+    let new = [
+        old[0].clone(),
+        heavy,
+        endpoint("new", "127.0.0.1:9"),
+        old[3].clone(),
+    ];
+    let again = compile(&whole(&new), &mut registry, Some(&first)).unwrap();
+    assert_eq!(members(&changed.table), members(&again.table));
+    assert_eq!(changed.table.pools[0].members[1].endpoint.weight(), 7);
+    assert_eq!(registry.prune(&changed.table), 1, "one of the old is gone");
+}
+
+#[test]
+fn a_change_of_members_that_does_not_fit_names_its_mistake() {
+    let mut registry = Registry::default();
+    let plan: Plan = serde_json::from_value(plan(&[pool("p", &endpoints(2))])).unwrap();
+    let first = compile(&plan, &mut registry, None).unwrap().table;
+    let fitting = json!({
+        "revision": 2, "pool": "p", "members": 2, "at": 2, "remove": 0,
+        "insert": [endpoint("new", "127.0.0.1:9")],
+        "picker": {"cycle": {"table": [0, 1, 2]}}, "use_all": false, "panic": null,
+    });
+    let mut twice = endpoint("new", "127.0.0.1:9");
+    twice["id"] = endpoints(2)[0]["id"].clone();
+    for (key, value, path) in [
+        ("pool", json!("q"), "pool"),
+        ("members", json!(3), "members"),
+        ("at", json!(3), "remove"),
+        ("remove", json!(1), "remove"),
+        ("insert", json!([twice]), "insert[0].id"),
+        (
+            "picker",
+            json!({"cycle": {"table": [3]}}),
+            "picker.table[0]",
+        ),
+    ] {
+        let mut wrong = fitting.clone();
+        wrong[key] = value;
+        let change: MembersChange = serde_json::from_value(wrong).unwrap();
+        let refused = change_members(&change, &mut registry, &first).unwrap_err();
+        assert_eq!(refused.path, path);
+    }
 }

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from evenflow.config import Backend, Config
-from evenflow.controller import BackendStatus
+from evenflow.config import Backend
+from evenflow.controller import BackendStatus, Key, Member
 from evenflow.observe.logs import timestamp
 
 _STATUS_KEYS = frozenset(
@@ -28,13 +28,14 @@ _STATUS_KEYS = frozenset(
 )
 
 
-def backend_views(config: Config, statuses: Iterable[BackendStatus]) -> list[dict[str, Any]]:
+def backend_views(
+    members: Mapping[Key, Member], statuses: Iterable[BackendStatus]
+) -> list[dict[str, Any]]:
     """Each backend's configuration and how it is, in the order given."""
-    flat = {backend.id: backend for backend in config.backends}
-    pooled = {(p.name, backend.id): backend for p in config.pools for backend in p.backends}
     return [
-        _view(pooled.get((status.pool, status.id)) or flat.get(status.id), status)
+        _view(None if member is None else member.backend, status)
         for status in statuses
+        for member in (members.get((status.pool, status.id)),)
     ]
 
 

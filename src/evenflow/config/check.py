@@ -6,9 +6,11 @@ matter.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 from .ambiguity import ambiguous_routes, claimed_paths
 from .check_health import health_problems
@@ -16,6 +18,7 @@ from .expand import (
     MAIN_LISTENER,
     SECURITY_CHAIN,
     all_routes,
+    by_scheme,
     flat_pools,
     is_stream,
     main_address,
@@ -27,6 +30,7 @@ from .paths import exposed_paths, own_paths
 from .problems import Problem, hint
 from .sections import FilterChain, HealthCheck, Outlier
 
+_ID = attrgetter("id")
 _ORIGIN = re.compile(r"[A-Za-z0-9+.-]+://([A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 _ALWAYS_RETRIED = ("connect", "reset")
 
@@ -83,13 +87,8 @@ def _backend_lists(config: Config) -> Iterator[tuple[str, Sequence[Backend]]]:
 
 def _names(view: _View) -> Iterator[Problem]:
     config = view.config
-    ids: set[str] = set()
-    doubled = False
-    for _, backends in _backend_lists(config):
-        for backend in backends:
-            doubled = doubled or backend.id in ids
-            ids.add(backend.id)
-    if doubled:
+    ids = [*map(_ID, itertools.chain.from_iterable(each for _, each in _backend_lists(config)))]
+    if len(set(ids)) < len(ids):
         yield from _unique(
             (
                 (f"{path}[{index}].id", backend.id)
@@ -143,17 +142,11 @@ def _kinds(view: _View) -> Iterator[Problem]:
     """HTTP backends behind HTTP, streams behind TCP, and no pool of both."""
     config = view.config
     for path, backends in _backend_lists(config):
-        mixed = len(
-            {backend.target.is_stream for backend in backends if not backend.target.is_unix}
-        )
-        if mixed > 1:
+        targets = by_scheme(backends).values()
+        if len({target.is_stream for target in targets if not target.is_unix}) > 1:
             yield Problem(path, "holds HTTP and stream backends; give each kind a pool of its own")
     kinds = view.streams
-    http = {
-        pool.name
-        for pool in (*view.flat, *config.pools)
-        if any(backend.target.scheme == "http" for backend in pool.backends)
-    }
+    http = {pool.name for pool in (*view.flat, *config.pools) if "http" in by_scheme(pool.backends)}
     for index, listener in enumerate(config.listeners):
         path = f"listeners[{index}].pool"
         if listener.protocol == "http":

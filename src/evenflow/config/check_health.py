@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import attrgetter
 
 from .expand import CHECK_FIELDS, effective_health_check, given_check_fields
 from .models import Backend, Config, Pool
 from .problems import Problem
 from .sections import HealthCheck
+
+_OWN = attrgetter("health_check")
+_SCHEME = attrgetter("target.scheme")
 
 
 def health_problems(config: Config, flat: Sequence[Pool]) -> Iterator[Problem]:
@@ -42,16 +46,37 @@ def health_problems(config: Config, flat: Sequence[Pool]) -> Iterator[Problem]:
 def _pools(
     config: Config, flat: Sequence[Pool]
 ) -> Iterator[tuple[str, Pool, list[tuple[str, Backend]]]]:
-    """Every pool, the place of its own check, and its backends with the place of theirs."""
+    """Every pool, the place of its own check, and its backends with the place of theirs.
+
+    Of backends without a check of their own one stands for all of its scheme.
+    """
     if config.backends and flat:
-        numbers = {id(backend): index for index, backend in enumerate(config.backends)}
+        own = any(map(_OWN, config.backends))
+        numbers = {id(each): index for index, each in enumerate(config.backends)} if own else {}
         for pool in flat:
-            places = (f"backends[{numbers[id(backend)]}].health_check" for backend in pool.backends)
-            yield "backends", pool, list(zip(places, pool.backends, strict=True))
+            yield "backends", pool, _told_apart("backends", pool.backends, numbers)
     for index, pool in enumerate(config.pools):
         path = f"pools[{index}]"
-        places = (f"{path}.backends[{at}].health_check" for at in range(len(pool.backends)))
-        yield f"{path}.health_check", pool, list(zip(places, pool.backends, strict=True))
+        own = any(map(_OWN, pool.backends))
+        numbers = {id(each): at for at, each in enumerate(pool.backends)} if own else {}
+        yield f"{path}.health_check", pool, _told_apart(f"{path}.backends", pool.backends, numbers)
+
+
+def _told_apart(
+    path: str, backends: Sequence[Backend], numbers: Mapping[int, int]
+) -> list[tuple[str, Backend]]:
+    if not numbers:
+        return [
+            ("", each) for each in dict(zip(map(_SCHEME, backends), backends, strict=True)).values()
+        ]
+    alike: dict[str, Backend] = {}
+    found: list[tuple[str, Backend]] = []
+    for each in backends:
+        if each.health_check is None:
+            alike.setdefault(each.target.scheme, each)
+        else:
+            found.append((f"{path}[{numbers[id(each)]}].health_check", each))
+    return [*found, *(("", each) for each in alike.values())]
 
 
 def _used(check: HealthCheck) -> set[str]:

@@ -6,12 +6,19 @@ what the engine does. Expanding what is expanded changes nothing.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
+from operator import attrgetter
 
 from .models import Backend, Config, Listener, LoadBalancerConfig, Match, Pool, Retries, Route
 from .sections import HealthCheck, HealthCheckOverride
-from .targets import parse_listen
+from .targets import Target, parse_listen
 
+_PATH = attrgetter("target.path")
+_SCHEME_AND_TARGET = attrgetter("target.scheme", "target")
+_MANY = 256
+# Judging one configuration asks about the same long lists a dozen times.
+_asked_of_late: deque[tuple[Sequence[Backend], dict[str, Target]]] = deque(maxlen=8)
 DEFAULT = "default"
 MAIN_LISTENER = "main"
 SECURITY_CHAIN = "security"
@@ -83,21 +90,34 @@ def given_check_fields(check: HealthCheck | HealthCheckOverride | None) -> set[s
 
 def is_stream(backends: Sequence[Backend]) -> bool:
     """Whether bytes are relayed to these backends: some are streams and none is HTTP."""
-    found = False
-    for backend in backends:
-        target = backend.target
-        if target.is_stream:
-            found = True
-        elif not target.is_unix:
-            return False
+    targets = by_scheme(backends).values()
+    return any(target.is_stream for target in targets) and all(
+        target.is_stream or target.is_unix for target in targets
+    )
+
+
+def by_scheme(backends: Sequence[Backend]) -> dict[str, Target]:
+    """One target of each scheme among these backends; quick for thousands of them."""
+    for asked, answer in tuple(_asked_of_late):
+        if asked is backends:
+            return answer
+    found = dict(map(_SCHEME_AND_TARGET, backends))
+    if isinstance(backends, tuple) and len(backends) >= _MANY:
+        _asked_of_late.append((backends, found))
     return found
 
 
 def flat_pools(config: Config) -> tuple[Pool, ...]:
     """The pools that the backends at the top make: `default`, and one for each URL path."""
-    groups: dict[str, list[Backend]] = {}
-    for backend in config.backends:
-        groups.setdefault(backend.target.path, []).append(backend)
+    groups: dict[str, Sequence[Backend]] = {}
+    paths = set(map(_PATH, config.backends))
+    if len(paths) == 1:
+        groups[paths.pop()] = config.backends
+    elif paths:
+        by_path: dict[str, list[Backend]] = {}
+        for backend in config.backends:
+            by_path.setdefault(backend.target.path, []).append(backend)
+        groups |= by_path
     if not groups and not config.pools:
         groups[""] = []
     return tuple(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import count
+from operator import attrgetter
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationInfo, model_validator
@@ -42,12 +43,13 @@ from .types import Duration, Items, Name, Network, Port, Share, parse_name
 Url = Annotated[str, AfterValidator(check_url)]
 Weight = Annotated[int, Field(ge=1, le=65535)]
 Strategy = str | StrategyConfig
+_ID = attrgetter("id")
 RetryOn = Literal["connect", "reset", "timeout"] | Annotated[int, Field(ge=500, le=599)]
 
 
 def number_backends(backends: Sequence[Backend], prefix: str) -> tuple[Backend, ...]:
     """Gives `prefix-1`, `prefix-2`, ... to backends without an id, skipping ids in use."""
-    if all(backend.id for backend in backends):
+    if all(map(_ID, backends)):
         return tuple(backends)
     taken = {backend.id for backend in backends}
     numbers = (name for n in count(1) if (name := f"{prefix}-{n}") not in taken)
@@ -131,6 +133,11 @@ class Backend(Model):
         return parse_url(self.url)
 
     @cached_property
+    def unresolved(self) -> str:
+        """The name to resolve before it can be connected to; empty where there is none."""
+        return "" if self.target.resolved else self.target.address
+
+    @cached_property
     def memo(self) -> dict[str, Any]:
         """Room for what others derive from this very backend, so that it is derived once."""
         return {}
@@ -138,8 +145,8 @@ class Backend(Model):
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """A copy with `update`, unchecked; what was derived from the old one is left behind."""
         copied = super().model_copy(update=update, deep=deep)
-        copied.__dict__.pop("target", None)
-        copied.__dict__.pop("memo", None)
+        for derived in ("target", "unresolved", "memo"):
+            copied.__dict__.pop(derived, None)
         return copied
 
 

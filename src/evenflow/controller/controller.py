@@ -28,7 +28,7 @@ from evenflow.controller.made import made
 from evenflow.controller.merge import three_way_merge
 from evenflow.controller.runtime import Key, Member, Runtime, Verdict
 from evenflow.controller.stats import RequestRate, stats_document, total_requests
-from evenflow.controller.status import BackendStatus, backend_statuses
+from evenflow.controller.status import BackendStatus, backend_status, backend_statuses
 from evenflow.controller.store import (
     HISTORY_LIMIT,
     Document,
@@ -276,6 +276,22 @@ class Controller:
             self._live.joined,
             self._live.runtime.ejections,
         )
+
+    def backend(self, id: str) -> BackendStatus | None:
+        """One backend, the first of this id where several pools have one."""
+        live = self._live
+        for pool in live.pools:
+            if (member := live.members.get((pool, id))) is not None:
+                try:
+                    endpoint = self.engine.endpoint_snapshot(pool, id)
+                except EngineError as error:
+                    if error.code != "plan":
+                        raise
+                    endpoint = None
+                return backend_status(
+                    member, live.runtime, endpoint, live.joined, live.runtime.ejections
+                )
+        return None
 
     def health_counts(self) -> tuple[int, int]:
         """How many backends there are, and how many of them get requests as far as health goes.

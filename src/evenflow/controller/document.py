@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from evenflow.config.splice import splice
 from evenflow.controller.store import Document
 
 MASK: Final = "***"
@@ -102,18 +103,12 @@ def _differences(path: str, old: Any, new: Any) -> Iterator[str]:
 def _without_common_ends(
     old: Sequence[Any], new: Sequence[Any]
 ) -> tuple[Sequence[Any], Sequence[Any]]:
-    """What is left of two lists without the very same objects at their beginnings and ends.
-
-    One change among 10,000 members then costs 1 ms instead of 40.
-    """
-    shorter = min(len(old), len(new))
-    start = 0
-    while start < shorter and old[start] is new[start]:
-        start += 1
-    end = 0
-    while end < shorter - start and old[-1 - end] is new[-1 - end]:
-        end += 1
-    return old[start : len(old) - end], new[start : len(new) - end]
+    """What is left of two lists without the very same objects at their beginnings and ends."""
+    piece = splice(old, new)
+    return (
+        old[piece.at : piece.at + piece.removed],
+        new[piece.at : piece.at + piece.inserted],
+    )
 
 
 def _member_differences(

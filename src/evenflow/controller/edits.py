@@ -7,11 +7,13 @@ little even among thousands of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 from pydantic import BaseModel
 
 from evenflow.config import Backend, Config, ConfigError, Pool, Problem, read_document
+from evenflow.config.splice import splice
 from evenflow.config.types import Secret
 from evenflow.controller.document import keep_secrets, merge_patch
 from evenflow.controller.errors import BackendNotFound
@@ -19,39 +21,46 @@ from evenflow.controller.store import Document
 
 Backends = Sequence[Backend]
 _WITH_SECRETS = {"secrets": True}
+_OWN_CHECK = attrgetter("health_check")
 
 
 class Documents:
-    """Dumps configurations, remembering the dump of each backend of the last one."""
+    """Dumps configurations, taking over what the last one's dump has of the same backends."""
 
     def __init__(self) -> None:
-        # By the object's id; the object is kept beside its dump so that the id stays its own.
-        self._dumps: dict[int, tuple[Backend, dict[str, Any]]] = {}
+        # By pool, empty for those at the top: the backends of the last configuration, dumped.
+        self._last: dict[str, tuple[Backends, list[dict[str, Any]]]] = {}
 
     def of(self, config: Config) -> dict[str, Any]:
         """The configuration as a document with its secrets, as the store keeps it."""
-        kept: dict[int, tuple[Backend, dict[str, Any]]] = {}
         document = config.model_dump(
             mode="json",
             exclude_none=True,
             exclude={"backends": True, "pools": {"__all__": {"backends"}}},
             context=_WITH_SECRETS,
         )
-        document["backends"] = [self._backend(backend, kept) for backend in config.backends]
+        last: dict[str, tuple[Backends, list[dict[str, Any]]]] = {}
+        document["backends"] = self._dumped("", config.backends, last)
         for dumped, pool in zip(document.get("pools", ()), config.pools, strict=True):
-            dumped["backends"] = [self._backend(backend, kept) for backend in pool.backends]
-        self._dumps = kept
+            dumped["backends"] = self._dumped(pool.name, pool.backends, last)
+        self._last = last
         return document
 
-    def _backend(
-        self, backend: Backend, kept: dict[int, tuple[Backend, dict[str, Any]]]
-    ) -> dict[str, Any]:
-        known = self._dumps.get(id(backend))
-        if known is None:
-            dumped = backend.model_dump(mode="json", exclude_none=True, context=_WITH_SECRETS)
-            known = backend, dumped
-        kept[id(backend)] = known
-        return known[1]
+    def _dumped(
+        self,
+        pool: str,
+        backends: Backends,
+        last: dict[str, tuple[Backends, list[dict[str, Any]]]],
+    ) -> list[dict[str, Any]]:
+        before, dumps = self._last.get(pool, ((), []))
+        piece = splice(before, backends)
+        new = [
+            backend.model_dump(mode="json", exclude_none=True, context=_WITH_SECRETS)
+            for backend in backends[piece.at : piece.at + piece.inserted]
+        ]
+        dumps = [*dumps[: piece.at], *new, *dumps[piece.at + piece.removed :]]
+        last[pool] = backends, dumps
+        return dumps
 
 
 def rebuilt(config: Config, **changes: Any) -> Config:
@@ -105,6 +114,8 @@ def hidden_secrets(value: object, path: str = "") -> list[str]:
         case Mapping():
             members = ((f".{name}", member) for name, member in value.items())
         case Sequence():
+            if {*map(type, value)} == {Backend} and not any(map(_OWN_CHECK, value)):
+                return []  # Thousands of them are passed over quickly.
             members = ((f"[{index}]", member) for index, member in enumerate(value))
         case _:
             return []

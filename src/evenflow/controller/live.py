@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Final
 
 import structlog
 
-from evenflow.config import Config, HealthCheck, Pool, effective_health_check, expand
+from evenflow.config import Config, Pool, expand
 from evenflow.controller.decisions import Decisions, Level
+from evenflow.controller.members import Members, members_of, spliced_members
 from evenflow.controller.pickers import PickerUpdates
-from evenflow.controller.runtime import Key, Member, Runtime, Verdict, replaced_keys
+from evenflow.controller.runtime import Key, Member, Runtime, Verdict
 from evenflow.engine import (
     ApplyReport,
     EndpointUpdate,
@@ -28,12 +30,21 @@ from evenflow.engine import (
     PoolUpdate,
     ProbeResult,
 )
-from evenflow.plan import Panic, compile_plan, compile_pool_update
+from evenflow.plan import (
+    Panic,
+    PoolSplice,
+    compile_members_change,
+    compile_plan,
+    compile_pool_update,
+    members_splice,
+)
 from evenflow.plan.pools import given
 from evenflow.resolve import Lookup, Resolution, changed, resolve_targets
 
 RESOLVE_AGAIN_S: Final = 30.0
 RESOLVE_FAILED_AGAIN_S: Final = 5.0
+
+_NAME: Final = attrgetter("unresolved")
 
 _log = structlog.get_logger("evenflow.live")
 
@@ -45,40 +56,11 @@ class Wanted:
     config: Config
     """In its full form."""
     pools: Mapping[str, Pool]
-    members: Mapping[Key, Member]
+    members: Members
+    splice: PoolSplice | None
+    """What differs from the configuration of before, where that is one pool's members alone."""
     resolutions: Mapping[str, Resolution]
     warnings: list[str]
-
-
-def members_of(config: Config, old: Mapping[Key, Member]) -> dict[Key, Member]:
-    """All backends of a configuration in full form; unchanged ones are the objects of `old`."""
-    members: dict[Key, Member] = {}
-    for pool in config.pools:
-        slow_start_s = pool.slow_start or 0.0
-        # Backends without settings of their own share one check, which makes 10,000 cheap.
-        shared: dict[tuple[str | None, str], HealthCheck] = {}
-        for backend in pool.backends:
-            key = (pool.name, backend.id)
-            known = old.get(key)
-            if backend.health_check is not None:
-                check = effective_health_check(config, pool, backend)
-            else:
-                kind = (backend.health_check_path, backend.target.scheme)
-                if kind not in shared:
-                    shared[kind] = effective_health_check(config, pool, backend)
-                    if known is not None and known.health_check == shared[kind]:
-                        shared[kind] = known.health_check
-                check = shared[kind]
-            if (
-                known is not None
-                and known.backend is backend
-                and known.slow_start_s == slow_start_s
-                and (known.health_check is check or known.health_check == check)
-            ):
-                members[key] = known
-            else:
-                members[key] = Member(pool.name, backend, check, slow_start_s)
-    return members
 
 
 class Live:
@@ -110,18 +92,24 @@ class Live:
         # While a plan is put in force: whose state changed meanwhile, to be sent afterwards.
         self._missed: set[Key] | None = None
 
+    @property
+    def pools(self) -> Collection[str]:
+        """The names of the pools in force."""
+        return () if self._wanted is None else self._wanted.pools.keys()
+
     # A new configuration.
 
     async def prepare(self, config: Config, *, first: bool) -> Wanted:
         """Expand a configuration and resolve the names that are new in it."""
         full = expand(config)
-        members = members_of(full, self.members)
+        splice = None if self._wanted is None else members_splice(self._wanted.config, full)
+        members = (
+            members_of(full, self.members)
+            if splice is None
+            else spliced_members(full, splice, self.members)
+        )
         known = self.runtime.resolutions
-        names = {
-            member.backend.target.address
-            for member in members.values()
-            if not member.backend.target.resolved
-        }
+        names = {name for pool in full.pools for name in set(map(_NAME, pool.backends)) if name}
         resolutions = {
             name: found
             for name in names
@@ -130,7 +118,7 @@ class Live:
         resolutions |= await resolve_targets(names - resolutions.keys(), self._lookup)
         warnings = sorted({found.error for found in resolutions.values() if found.error})
         pools = {pool.name: pool for pool in full.pools}
-        return Wanted(full, pools, members, resolutions, warnings)
+        return Wanted(full, pools, members, splice, resolutions, warnings)
 
     @asynccontextmanager
     async def swap(self, wanted: Wanted) -> AsyncIterator[Swap]:
@@ -151,22 +139,26 @@ class Live:
 
     def _new_swap(self, wanted: Wanted) -> Swap:
         # What the other thread works with is copied here; what comes later is sent afterwards.
-        replaced = replaced_keys(self.members, wanted.members)
+        members = wanted.members
         runtime = self.runtime.copy()
-        runtime.forget(replaced)
+        runtime.forget(members.gone)
         runtime.resolutions = {**self.runtime.resolutions, **wanted.resolutions}
         new_ramps: dict[Key, float] = {}
         if self._wanted is not None:
             now = time.monotonic()
-            again = set(replaced)
-            new_ramps = {
-                key: now
-                for key, member in wanted.members.items()
-                if member.slow_start_s > 0 and (key in again or key not in self.members)
-            }
+            new_ramps = {key: now for key in members.fresh if members.all[key].slow_start_s > 0}
             runtime.ramps.update(new_ramps)
         before = (self._wanted, self._revision)
-        return Swap(self._engine, self._admin_socket, wanted, before, runtime, new_ramps)
+        # What a member that stays resolves to may have changed as well, which is no matter of its
+        # pool's list.
+        whole = wanted.splice is None or any(
+            (known := self.runtime.resolutions.get(name)) is not None
+            and known.addresses != found.addresses
+            for name, found in wanted.resolutions.items()
+        )
+        return Swap(
+            self._engine, self._admin_socket, wanted, before, runtime, new_ramps, whole=whole
+        )
 
     def published(self) -> None:
         """Tell who watches the members."""
@@ -175,12 +167,11 @@ class Live:
 
     def _publish(self, swap: Swap) -> None:
         wanted = swap.wanted
-        gone = replaced_keys(self.members, wanted.members)
-        self.runtime.forget(gone)
-        for key in gone:
+        members, now = wanted.members, time.time()
+        self.runtime.forget(members.gone)
+        for key in members.gone:
             self.joined.pop(key, None)
-        now = time.time()
-        for key in wanted.members.keys() - self.joined.keys():
+        for key in members.fresh:
             self.joined[key] = now
         self.runtime.ramps.update(swap.new_ramps)
         # A name may have resolved anew while the plan was on its way.
@@ -190,7 +181,7 @@ class Live:
             else found
             for target, found in wanted.resolutions.items()
         }
-        self.members, self._wanted, self._revision = wanted.members, wanted, swap.revision
+        self.members, self._wanted, self._revision = members.all, wanted, swap.revision
         for pool in self.panics.keys() - wanted.pools.keys():
             del self.panics[pool]
         for pool, panic in swap.panics.items():
@@ -411,6 +402,8 @@ class Swap:
     _before: tuple[Wanted | None, int]
     _runtime: Runtime
     new_ramps: Mapping[Key, float]
+    whole: bool
+    """Whether the plan has to be told as a whole."""
     revision: int = 0
     panics: Mapping[str, Panic | None] = field(default_factory=dict)
     """By pool, as the plan has them."""
@@ -418,7 +411,16 @@ class Swap:
     def put_in_force(self, revision: int) -> ApplyReport:
         """Compile the plan and have the engine swap to it."""
         self.revision = revision
-        return self._apply(self.wanted, revision)
+        if self.whole or self.wanted.splice is None:
+            return self._apply(self.wanted, revision)
+        change = compile_members_change(
+            self.wanted.splice,
+            revision=revision,
+            state=self._runtime.states(self.wanted.members.all, time.monotonic()),
+            addresses=self._runtime.address_lists(),
+        )
+        self.panics = {change["pool"]: change["panic"]}
+        return self._engine.change_members(change)
 
     def undo(self) -> ApplyReport:
         """Put the plan of before in force again; before the first there is none to go back to."""
@@ -431,7 +433,7 @@ class Swap:
         plan = compile_plan(
             wanted.config,
             revision=revision,
-            state=self._runtime.states(wanted.members, time.monotonic()),
+            state=self._runtime.states(wanted.members.all, time.monotonic()),
             addresses=self._runtime.address_lists(),
             admin_socket=self._admin_socket,
         )

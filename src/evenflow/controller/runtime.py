@@ -139,13 +139,3 @@ class Runtime:
         before = self.up(key)
         self.verdicts[key] = verdict
         return self.up(key) != before
-
-
-def replaced_keys(old: Mapping[Key, Member], new: Mapping[Key, Member]) -> list[Key]:
-    """The members of `old` that `new` does not keep: gone, or at another URL."""
-    return [
-        key
-        for key, member in old.items()
-        if (kept := new.get(key)) is None
-        or (kept is not member and kept.backend.url != member.backend.url)
-    ]

@@ -65,21 +65,21 @@ def backend_statuses(
     `joined` has the Unix time since when each is there, `ejections` each one's time and reason.
     """
     endpoints = {(entry["pool"], entry["id"]): entry for entry in snapshot["endpoints"]}
-    now = time.monotonic()
     return [
-        _status(member, runtime, endpoints.get(member.key), joined, ejections, now)
+        backend_status(member, runtime, endpoints.get(member.key), joined, ejections)
         for member in members
     ]
 
 
-def _status(
+def backend_status(
     member: Member,
     runtime: Runtime,
     endpoint: EndpointSnapshot | None,
     joined: Mapping[Key, float],
     ejections: Mapping[Key, tuple[float, str]],
-    now: float,
 ) -> BackendStatus:
+    """One member; `endpoint` is what the engine knows of it."""
+    now = time.monotonic()
     backend, key = member.backend, member.key
     verdict = runtime.verdicts.get(key)
     addresses = runtime.addresses(member)

@@ -2,7 +2,8 @@
 
 from .compile import compile_plan, dump_plan
 from .control_plane import CONTROL_LISTENER
-from .document import Panic, Plan, PoolUpdate
+from .document import MembersChange, Panic, Plan, PoolUpdate
+from .members import PoolSplice, compile_members_change, members_splice
 from .pools import (
     Addresses,
     RuntimeState,
@@ -17,16 +18,20 @@ from .pools import (
 __all__ = [
     "CONTROL_LISTENER",
     "Addresses",
+    "MembersChange",
     "Panic",
     "Plan",
+    "PoolSplice",
     "PoolUpdate",
     "RuntimeState",
     "States",
+    "compile_members_change",
     "compile_picker",
     "compile_plan",
     "compile_pool_update",
     "dump_plan",
     "effective_weight",
     "find_strategy",
+    "members_splice",
     "panic_of",
 ]

@@ -220,6 +220,20 @@ class PoolUpdate(TypedDict):
     panic: Panic | None
 
 
+class MembersChange(TypedDict):
+    """What `Engine.change_members` takes; the picker's indices are those after the change."""
+
+    revision: int
+    pool: str
+    members: int
+    at: int
+    remove: int
+    insert: list[Endpoint]
+    picker: Picker
+    use_all: bool
+    panic: Panic | None
+
+
 class Plan(TypedDict):
     version: int
     revision: int

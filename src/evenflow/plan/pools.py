@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, TypeVar, cast
 
 from evenflow.config import Backend, ConfigError, Pool, Problem, StrategyConfig
@@ -20,6 +21,7 @@ _NO_BOUND_MS = 10 * 365 * 86_400_000
 _MAX_TABLE = 1 << 20
 _LEAST_RAMP = 0.001
 _STRATEGY = "strategy"
+_DRAIN = attrgetter("drain")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +56,8 @@ def compile_pool(
     return {
         "name": pool.name,
         "picker": compile_picker(pool, state, addresses, strategy_path),
-        "endpoints": _endpoints(pool, state, addresses),
-        "use_all": _use_all(pool),
+        "endpoints": compile_endpoints(pool, pool.backends, state, addresses),
+        "use_all": uses_all(pool),
         "panic": panic_of(pool, state, addresses),
         "queue": {"max": queue.max, "timeout_ms": milliseconds(queue.timeout)},
         "outlier": {
@@ -80,7 +82,7 @@ def compile_pool_update(pool: Pool, state: States, addresses: Addresses) -> docu
     return {
         "pool": pool.name,
         "picker": compile_picker(pool, state, addresses),
-        "use_all": _use_all(pool),
+        "use_all": uses_all(pool),
         "panic": panic_of(pool, state, addresses),
     }
 
@@ -91,8 +93,10 @@ def panic_of(pool: Pool, state: States, addresses: Addresses) -> document.Panic 
     Draining backends count neither among the usable nor among all.
     """
     panic, name = given(pool.panic), pool.name
+    if not panic.below:
+        return None
     wanted = [backend for backend in pool.backends if not backend.drain]
-    if not panic.below or not wanted:
+    if not wanted:
         return None
     usable = sum(
         (known := state.get((name, backend.id), _UP)).up
@@ -165,24 +169,25 @@ def _strategy_name(pool: Pool) -> str:
             raise AssertionError("not expanded")
 
 
-def _use_all(pool: Pool) -> bool:
+def uses_all(pool: Pool) -> bool:
+    """Whether all that are not draining are used while none is usable."""
     return given(pool.panic).mode == "use_all"
 
 
 def _in_rotation(pool: Pool, state: States, *, everyone: bool) -> tuple[list[int], list[Candidate]]:
-    name = pool.name
-    states = [state.get((name, backend.id), _UP) for backend in pool.backends]
-    indices = [
-        index
-        for index, (backend, known) in enumerate(zip(pool.backends, states, strict=True))
-        if (known.up or everyone) and not backend.drain
-    ]
-    if not indices:
-        indices = [index for index, backend in enumerate(pool.backends) if not backend.drain]
-    if not indices:
-        indices = list(range(len(pool.backends)))
-    candidates = [_candidate(pool.backends[index], states[index].ramp) for index in indices]
-    return indices, candidates
+    # Most backends have no state of note, and then nothing is looked up for them.
+    noted = {id: known for (name, id), known in state.items() if name == pool.name}
+    backends: Sequence[Backend] = pool.backends
+    left_out = () if everyone else {id for id, known in noted.items() if not known.up}
+    indices = list(range(len(backends)))
+    if left_out or any(map(_DRAIN, backends)):
+        kept = [at for at in indices if not backends[at].drain]
+        up = [at for at in kept if backends[at].id not in left_out]
+        indices = up or kept or indices
+    if not noted:
+        return indices, [_candidate(backends[at], 1.0) for at in indices]
+    chosen = [backends[at] for at in indices]
+    return indices, [_candidate(each, noted.get(each.id, _UP).ramp) for each in chosen]
 
 
 def _candidate(backend: Backend, ramp: float) -> Candidate:
@@ -245,7 +250,10 @@ def _in_plan(
     return [indices[index] for index in table]
 
 
-def _endpoints(pool: Pool, state: States, addresses: Addresses) -> list[document.Endpoint]:
+def compile_endpoints(
+    pool: Pool, backends: Sequence[Backend], state: States, addresses: Addresses
+) -> list[document.Endpoint]:
+    """Backends of a pool as the plan's endpoints."""
     name = pool.name
     timeouts = (
         milliseconds(given(pool.connect_timeout)),
@@ -253,7 +261,7 @@ def _endpoints(pool: Pool, state: States, addresses: Addresses) -> list[document
         _bound(given(pool.idle_timeout)),
     )
     endpoints: list[document.Endpoint] = []
-    for backend in pool.backends:
+    for backend in backends:
         known = state.get((name, backend.id), _UP)
         target = backend.target
         where = None if target.resolved else addresses.get(target.address, ())

@@ -18,11 +18,12 @@ def whole_weights(weights: Sequence[float], slots: int = TABLE_SLOTS) -> list[in
     Exact where that is possible within `slots`; else rounded, each at least 1 (so with more
     weights than slots all are 1). Raises ValueError unless all weights are above 0.
     """
-    if not all(isfinite(weight) and weight > 0 for weight in weights):
+    distinct = set(weights)
+    if not all(isfinite(weight) and weight > 0 for weight in distinct):
         raise ValueError("expected weights above 0")
-    if len(set(weights)) <= 1 or len(weights) >= slots:
+    if len(distinct) <= 1 or len(weights) >= slots:
         return [1] * len(weights)
-    if all(weight == int(weight) for weight in weights):
+    if all(weight == int(weight) for weight in distinct):
         whole = [int(weight) for weight in weights]
     else:
         whole = [max(1, round(weight * _RESOLUTION)) for weight in weights]

@@ -27,6 +27,7 @@ from evenflow.engine import (
     ExplainRequest,
     Explanation,
     Histogram,
+    MembersChange,
     Outcome,
     Plan,
     PoolUpdate,
@@ -102,6 +103,7 @@ class FakeEngine:
 
     plans: list[Plan] = field(default_factory=list)
     """Every plan that was put in force, oldest first."""
+    member_changes: list[MembersChange] = field(default_factory=list)
     pool_updates: list[PoolUpdate] = field(default_factory=list)
     endpoint_updates: list[EndpointUpdate] = field(default_factory=list)
     probes: list[Probe] = field(default_factory=list)
@@ -156,6 +158,28 @@ class FakeEngine:
                 "endpoints_added": added,
                 "endpoints_removed": len(old),
             }
+
+    def change_members(self, change: MembersChange) -> ApplyReport:
+        """Put the plan in force that differs by one pool's members."""
+        with self._lock:
+            self._check_open()
+            old = self._pool(change["pool"])
+            if len(old["endpoints"]) != change["members"]:
+                raise engine_error("plan", "members", f"there are {len(old['endpoints'])}")
+            endpoints = list(old["endpoints"])
+            endpoints[change["at"] : change["at"] + change["remove"]] = change["insert"]
+            new: Any = {**old, "endpoints": endpoints}
+            new |= {key: change[key] for key in ("picker", "use_all", "panic")}
+            pools = [new if pool is old else pool for pool in self.plan["pools"]]
+            # What was told of endpoints since the plan came is theirs until the plan tells anew.
+            told = {key: endpoint.document for key, endpoint in self._endpoints.items()}
+            report = self.apply({**self.plan, "revision": change["revision"], "pools": pools})
+            touched = {endpoint["id"] for endpoint in change["insert"]}
+            for key, document in told.items():
+                if key in self._endpoints and (key[0] != change["pool"] or key[1] not in touched):
+                    self._endpoints[key].document = document
+            self.member_changes.append(change)
+            return report
 
     def update_pool(self, update: PoolUpdate) -> None:
         """Replace one pool's picker."""
@@ -228,6 +252,12 @@ class FakeEngine:
                 "errors": [],
                 "access_log": {"written": 0, "dropped": 0},
             }
+
+    def endpoint_snapshot(self, pool: str, id: str) -> EndpointSnapshot:
+        """Read one endpoint."""
+        with self._lock:
+            self._check_open()
+            return _endpoint_snapshot(self.endpoint(pool, id))
 
     def explain(self, request: ExplainRequest) -> Explanation:
         """Name the first usable endpoint of the first route's pool, or what the test set."""

@@ -463,3 +463,38 @@ class TestDecisions:
         await controller.remove_backend("b", source="api")
         last: Any = list(controller.decisions)[-1]
         assert last.details["changes"] == ["backends[b]: removed"]
+
+
+async def test_one_change_among_thousands_is_told_to_the_engine_alone(bench: Bench) -> None:
+    """Work that grows with the change and not with the pool, where it can be counted."""
+    bench.file = document(*(f"b{number}" for number in range(10_000)))
+    controller = await bench.start()
+    before = controller.members
+    await controller.add_backend(backend("new", 9), source="api")
+    await controller.update_backend("b5000", {"weight": 7}, source="api")
+    await controller.remove_backend("b77", source="api")
+    told = [
+        (change["at"], change["remove"], [endpoint["id"] for endpoint in change["insert"]])
+        for change in bench.engine.member_changes
+    ]
+    assert told == [(10_000, 0, ["new"]), (5000, 1, ["b5000"]), (77, 1, [])]
+    assert [change["revision"] for change in bench.engine.member_changes] == [2, 3, 4]
+    assert sum(controller.members[key] is not before.get(key) for key in controller.members) == 2
+    assert list(controller.members) == [("default", id) for id in bench.ids()]
+    stored = await bench.store.latest()
+    assert stored is not None
+    assert [entry["id"] for entry in stored.document["backends"]] == bench.ids()
+
+
+async def test_a_change_of_members_that_cannot_be_kept_is_taken_back(bench: Bench) -> None:
+    controller = await bench.start()
+    store = bench.store
+    assert isinstance(store, FailingStore)
+    store.failing = True
+    with pytest.raises(StateError):
+        await controller.add_backend(backend("c"), source="api")
+    assert bench.ids() == ["a", "b"]
+    store.failing = False
+    await controller.remove_backend("a", source="api")
+    assert bench.ids() == ["b"]
+    assert ("default", "c") not in controller.members

@@ -32,6 +32,30 @@ pub struct Pool {
     pub retry_floor: u32,
 }
 
+/// A change of one pool's members against the plan in force; everything else stays.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MembersChange {
+    /// The control plane's number for the plan that comes of it.
+    pub revision: u64,
+    /// The pool's name.
+    pub pool: String,
+    /// How many members it has before.
+    pub members: usize,
+    /// The first member that the change touches.
+    pub at: usize,
+    /// How many members go, from there on.
+    pub remove: usize,
+    /// The members that come in their place.
+    pub insert: Vec<Endpoint>,
+    /// As in [`Pool`]; indices are those after the change.
+    pub picker: Picker,
+    /// As in [`Pool`].
+    pub use_all: bool,
+    /// As in [`Pool`].
+    pub panic: Option<Panic>,
+}
+
 /// What is done while too few endpoints are usable to carry the load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -24,7 +24,7 @@ pub struct Compiled {
     /// Endpoints that no earlier table had.
     pub added: usize,
     /// The endpoints' states as the plan has them, set when the table is published.
-    states: Vec<(Arc<Endpoint>, plan::Endpoint)>,
+    pub(super) states: Vec<(Arc<Endpoint>, plan::Endpoint)>,
 }
 
 impl Compiled {

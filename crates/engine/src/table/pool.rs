@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::endpoint::Endpoint;
 use crate::picker::Picker;
 use crate::plan;
-use crate::table::{Member, Pool, Refused, Registry, refuse};
+use crate::table::{Compiled, Member, Pool, Refused, Registry, Table, refuse};
 
 pub fn compile_pool(
     pool: &plan::Pool,
@@ -27,15 +27,7 @@ pub fn compile_pool(
     let mut ids = HashSet::with_capacity(pool.endpoints.len());
     let mut members = Vec::with_capacity(pool.endpoints.len());
     for (index, wanted) in pool.endpoints.iter().enumerate() {
-        if !ids.insert(wanted.id.as_str()) {
-            return refuse(format!("{path}.endpoints[{index}].id"), "used twice");
-        }
-        if !(1..=65_535).contains(&wanted.weight) {
-            return refuse(
-                format!("{path}.endpoints[{index}].weight"),
-                "expected 1 to 65535",
-            );
-        }
+        check_endpoint(wanted, &mut ids, || format!("{path}.endpoints[{index}]"))?;
         // Most plans change little: the member at the same place is most often the same endpoint,
         // and found without building its key.
         let same = kept
@@ -50,12 +42,7 @@ pub fn compile_pool(
         };
         *added += usize::from(new);
         states.push((Arc::clone(&endpoint), wanted.clone()));
-        members.push(Member {
-            endpoint,
-            connect_timeout_ms: wanted.connect_timeout_ms,
-            first_byte_timeout_ms: wanted.first_byte_timeout_ms,
-            idle_timeout_ms: wanted.idle_timeout_ms,
-        });
+        members.push(member(endpoint, wanted));
     }
     let picker = compile_picker(&pool.picker, members.len(), &format!("{path}.picker"))?;
     Ok(Pool {
@@ -71,6 +58,92 @@ pub fn compile_pool(
         retry_budget: pool.retry_budget.clamp(0.0, 1.0),
         retry_floor: pool.retry_floor,
         state: registry.pool(&pool.name),
+    })
+}
+
+fn check_endpoint<'a>(
+    wanted: &'a plan::Endpoint,
+    ids: &mut HashSet<&'a str>,
+    path: impl Fn() -> String,
+) -> Result<(), Refused> {
+    if !ids.insert(wanted.id.as_str()) {
+        return refuse(format!("{}.id", path()), "used twice");
+    }
+    if !(1..=65_535).contains(&wanted.weight) {
+        return refuse(format!("{}.weight", path()), "expected 1 to 65535");
+    }
+    Ok(())
+}
+
+fn member(endpoint: Arc<Endpoint>, wanted: &plan::Endpoint) -> Member {
+    Member {
+        endpoint,
+        connect_timeout_ms: wanted.connect_timeout_ms,
+        first_byte_timeout_ms: wanted.first_byte_timeout_ms,
+        idle_timeout_ms: wanted.idle_timeout_ms,
+    }
+}
+
+/// The table in which one pool has other members. What it costs beyond the change is a copy of the
+/// list of members.
+///
+/// # Errors
+/// The first thing that is wrong, with its place in the change.
+pub fn change_members(
+    change: &plan::MembersChange,
+    registry: &mut Registry,
+    previous: &Table,
+) -> Result<Compiled, Refused> {
+    let found = previous
+        .pools
+        .iter()
+        .position(|pool| *pool.name == *change.pool);
+    let Some(index) = found else {
+        return refuse("pool", format!("no pool {:?}", change.pool));
+    };
+    let old = &previous.pools[index];
+    if old.members.len() != change.members {
+        return refuse("members", format!("there are {}", old.members.len()));
+    }
+    let end = change.at.saturating_add(change.remove);
+    if end > old.members.len() {
+        return refuse("remove", format!("there are {}", old.members.len()));
+    }
+    let (before, after) = (&old.members[..change.at], &old.members[end..]);
+    let mut ids: HashSet<&str> = before
+        .iter()
+        .chain(after)
+        .map(|member| member.endpoint.id.as_str())
+        .collect();
+    let mut members = Vec::with_capacity(ids.len() + change.insert.len());
+    members.extend_from_slice(before);
+    let mut states = Vec::with_capacity(change.insert.len());
+    let mut added = 0;
+    for (index, wanted) in change.insert.iter().enumerate() {
+        check_endpoint(wanted, &mut ids, || format!("insert[{index}]"))?;
+        let (endpoint, new) = registry.endpoint(&change.pool, wanted);
+        added += usize::from(new);
+        states.push((Arc::clone(&endpoint), wanted.clone()));
+        members.push(member(endpoint, wanted));
+    }
+    members.extend_from_slice(after);
+    let picker = compile_picker(&change.picker, members.len(), "picker")?;
+    let pool = Pool {
+        // A pool that ever counted goes on counting: requests in flight were counted in.
+        counts_in_flight: old.counts_in_flight || counts_in_flight(&picker),
+        picker,
+        members: members.into(),
+        use_all: change.use_all,
+        panic: change.panic,
+        ..(**old).clone()
+    };
+    let mut table = previous.clone();
+    table.revision = change.revision;
+    table.pools[index] = Arc::new(pool);
+    Ok(Compiled {
+        table,
+        added,
+        states,
     })
 }
 

@@ -27,7 +27,7 @@ _POLL_S = 0.02
 async def list_backends(context: Context, _request: Request) -> Response:
     """Every backend with how it is."""
     controller = context.controller
-    views = backend_views(controller.config, controller.backends())
+    views = backend_views(controller.members, controller.backends())
     return json_response({"backends": views}, headers=etag(controller.revision))
 
 
@@ -114,7 +114,7 @@ async def restore_backends(context: Context, request: Request) -> Response:
 
     async with writing(request) as asked:
         applied = await controller.change(restored, **asked)
-    shown = backend_views(controller.config, controller.backends())
+    shown = backend_views(controller.members, controller.backends())
     return json_response(
         {**applied_document(applied), "backends": shown}, headers=etag(applied.revision)
     )
@@ -180,9 +180,8 @@ async def _of_one(change: Any) -> Applied:
 
 
 def _find(context: Context, id: str) -> BackendStatus:
-    for status in context.controller.backends():
-        if status.id == id:
-            return status
+    if (found := context.controller.backend(id)) is not None:
+        return found
     raise not_found(str(BackendNotFound(id)))
 
 
@@ -190,7 +189,7 @@ def _shown(
     context: Context, id: str, applied: Applied | None = None, status: int = 200
 ) -> Response:
     found = _find(context, id)
-    (view,) = backend_views(context.controller.config, [found])
+    (view,) = backend_views(context.controller.members, [found])
     if applied is not None:
         view |= applied_document(applied)
     return json_response(view, status, etag(context.controller.revision))

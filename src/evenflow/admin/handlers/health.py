@@ -62,6 +62,6 @@ async def detailed(context: Context, _request: Request) -> Response:
         "uptime_seconds": round(time.time() - controller.started_at, 3),
         "last_reload_error": controller.last_reload_error,
         "timestamp": timestamp(),
-        "backends": backend_views(controller.config, statuses),
+        "backends": backend_views(controller.members, statuses),
     }
     return json_response(document, 200 if healthy else 503)
