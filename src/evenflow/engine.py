@@ -38,6 +38,7 @@ __all__ = [
     "ProbeResult",
     "Returned",
     "Snapshot",
+    "Totals",
     "consistent_table",
     "hash_password",
     "open_engine",
@@ -210,6 +211,13 @@ class Snapshot(TypedDict):
     access_log: AccessLogSnapshot
 
 
+class Totals(TypedDict):
+    """How many requests there were in all."""
+
+    uptime_s: float
+    requests: int
+
+
 class ExplainRequest(TypedDict):
     """A request to explain; a listener of `None` is the first HTTP listener."""
 
@@ -345,6 +353,9 @@ class Engine(Protocol):
     def snapshot(self) -> Snapshot:
         """Read all counters; costs the workers nothing."""
 
+    def totals(self) -> Totals:
+        """Count all requests; unlike a snapshot it costs the same with 10,000 endpoints."""
+
     def endpoint_snapshot(self, pool: str, id: str) -> EndpointSnapshot:
         """Read one endpoint's state and counters; `EngineError` where there is none."""
 
@@ -407,6 +418,10 @@ class _RustEngine:
     def snapshot(self) -> Snapshot:
         snapshot: Snapshot = json.loads(self._inner.snapshot())
         return snapshot
+
+    def totals(self) -> Totals:
+        totals: Totals = json.loads(self._inner.totals())
+        return totals
 
     def endpoint_snapshot(self, pool: str, id: str) -> EndpointSnapshot:
         found: EndpointSnapshot = json.loads(self._inner.endpoint(pool, id))

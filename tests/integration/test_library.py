@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from evenflow import Backend, Config, ConfigError, LoadBalancer, Request
+from evenflow import Backend, Config, ConfigError, EngineError, LoadBalancer, Request
+from evenflow.config import HealthCheck, LoadBalancerConfig
 from evenflow.testing import Response, document, free_port, request, running_balancer
 
 if TYPE_CHECKING:
@@ -113,3 +114,23 @@ async def test_a_running_balancer_is_measured_by_its_own_statistics(
         assert stats["total_requests"] == 5
         assert stats["total_errors"] == 0
         assert stats["backend_stats"]["a"]["total_requests"] == 5
+
+
+async def test_one_endpoint_and_the_totals_agree_with_the_snapshot(origins: StartOrigins) -> None:
+    """They are what is asked often; a snapshot of thousands of endpoints takes long."""
+    (a,) = origins("a")
+    config = Config(
+        load_balancer=LoadBalancerConfig(host="127.0.0.1", port=0),
+        backends=[Backend(id="a", url=a.url)],
+        health_check=HealthCheck(enabled=False),
+    )
+    async with LoadBalancer(config) as balancer:
+        for _ in range(3):
+            assert (await ask(balancer)).status == 200
+        engine = balancer.controller.engine
+        (shown,) = engine.snapshot()["endpoints"]
+        found = engine.endpoint_snapshot("default", "a")
+        assert shown["requests"] == found["requests"] == engine.totals()["requests"] == 3
+        assert found.keys() == shown.keys()
+        with pytest.raises(EngineError, match="no endpoint"):
+            engine.endpoint_snapshot("default", "nobody")

@@ -102,6 +102,10 @@ impl PyEngine {
         self.bytes(py, Engine::snapshot)
     }
 
+    fn totals<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        self.bytes(py, Engine::totals)
+    }
+
     fn endpoint<'py>(
         &self,
         py: Python<'py>,

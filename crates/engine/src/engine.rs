@@ -46,6 +46,15 @@ pub struct ApplyReport {
     pub endpoints_removed: usize,
 }
 
+/// What is cheap to know at any time.
+#[derive(Debug, Serialize)]
+pub struct Totals {
+    /// Since the start.
+    pub uptime_s: f64,
+    /// All requests but the control plane's own.
+    pub requests: u64,
+}
+
 /// How a drain ended.
 #[derive(Debug, Serialize)]
 pub struct DrainReport {
@@ -374,6 +383,21 @@ impl Engine {
         let table = self.shared.table.load_full();
         let snapshot = Snapshot::new(&table, &total, &busy, self.started, self.shared.now_ms());
         encode(&snapshot)
+    }
+
+    /// How many requests there were, without looking at what was counted of each endpoint.
+    ///
+    /// # Errors
+    /// When the engine is closed.
+    pub fn totals(&self) -> Result<Vec<u8>, EngineError> {
+        let counts = {
+            let state = self.state()?;
+            ask_all(&state.workers, Command::Requests)
+        };
+        encode(&Totals {
+            uptime_s: self.started.elapsed().as_secs_f64(),
+            requests: counts.into_iter().sum(),
+        })
     }
 
     /// One endpoint's state and numbers, as a snapshot has them.

@@ -88,6 +88,8 @@ pub enum Command {
     Refresh(oneshot::Sender<()>),
     /// A copy of all numbers.
     Snapshot(oneshot::Sender<Stats>),
+    /// How many requests there were.
+    Requests(oneshot::Sender<u64>),
     /// A copy of one endpoint's numbers, and how many idle connections it has.
     Numbers(u32, oneshot::Sender<(EndpointStats, usize)>),
     /// Finish what is in flight; keep no connection. Answers how many are left.
@@ -416,6 +418,9 @@ pub fn run(
                 }
                 Command::Snapshot(reply) => {
                     let _ = reply.send(worker.snapshot());
+                }
+                Command::Requests(reply) => {
+                    let _ = reply.send(worker.stats.borrow().methods.values().sum());
                 }
                 Command::Numbers(endpoint, reply) => {
                     let _ = reply.send(worker.numbers(endpoint));

@@ -27,7 +27,7 @@ from evenflow.controller.live import Live, Swap
 from evenflow.controller.made import made
 from evenflow.controller.merge import three_way_merge
 from evenflow.controller.runtime import Key, Member, Runtime, Verdict
-from evenflow.controller.stats import RequestRate, stats_document, total_requests
+from evenflow.controller.stats import RequestRate, stats_document
 from evenflow.controller.status import BackendStatus, backend_status, backend_statuses
 from evenflow.controller.store import (
     HISTORY_LIMIT,
@@ -48,9 +48,6 @@ from evenflow.engine import (
 from evenflow.resolve import Lookup, system_lookup
 
 CLOSE_TIMEOUT_S: Final = 5.0
-_SAMPLING_SHARE: Final = 0.01
-"""Of the event loop's time, that sampling the request rate may take."""
-
 _log = structlog.get_logger("evenflow.controller")
 
 ReadSources = Callable[[], Config]
@@ -491,21 +488,15 @@ class Controller:
         return await self._change(config, source, base=read, warnings=warnings)
 
     async def _each_second(self) -> None:
-        sample_at = 0.0
         while True:
             await asyncio.sleep(1)
             self._live.advance_ramps()
-            began = time.monotonic()
-            if began < sample_at:
-                continue
             try:
-                snapshot = self.engine.snapshot()
+                totals = self.engine.totals()
             except EngineError as error:
-                _log.debug("no snapshot", reason=str(error))
+                _log.debug("requests not counted", reason=str(error))
                 continue
-            self._rate.sample(snapshot["uptime_s"], total_requests(snapshot))
-            # With thousands of backends a snapshot takes long enough to be made less often.
-            sample_at = began + (time.monotonic() - began) / _SAMPLING_SHARE
+            self._rate.sample(totals["uptime_s"], totals["requests"])
 
 
 def _conflict(path: str) -> str:

@@ -101,7 +101,9 @@ def stats_document(snapshot: Snapshot, rate: RequestRate) -> dict[str, Any]:
         "total_requests": total,
         "total_errors": total_errors(snapshot),
         "average_response_time": milliseconds(average_response_time_s(snapshot)),
-        "requests_per_second": rate.per_second(snapshot["uptime_s"], total),
+        "requests_per_second": rate.per_second(
+            snapshot["uptime_s"], sum(entry["count"] for entry in snapshot["methods"])
+        ),
         "backend_stats": backend_stats(snapshot["endpoints"]),
         "errors": _by_reason(snapshot["errors"]),
         "uptime_seconds": round(snapshot["uptime_s"], 3),

@@ -34,6 +34,7 @@ from evenflow.engine import (
     Probe,
     ProbeResult,
     Snapshot,
+    Totals,
 )
 
 BOUNDS_S = [0.001, 0.01, 0.1, 1.0, 10.0]
@@ -233,7 +234,9 @@ class FakeEngine:
                     for endpoint in endpoints
                     if endpoint.requests
                 ],
-                "methods": [],
+                "methods": [
+                    {"method": "GET", "status": 200, "count": self.totals()["requests"]},
+                ],
                 "routes": [],
                 "endpoints": [_endpoint_snapshot(endpoint) for endpoint in endpoints],
                 "pools": [
@@ -252,6 +255,12 @@ class FakeEngine:
                 "errors": [],
                 "access_log": {"written": 0, "dropped": 0},
             }
+
+    def totals(self) -> Totals:
+        """Count all requests."""
+        self._check_open()
+        counts = (endpoint.requests for endpoint in tuple(self._endpoints.values()))
+        return {"uptime_s": time.monotonic() - self._started, "requests": sum(counts)}
 
     def endpoint_snapshot(self, pool: str, id: str) -> EndpointSnapshot:
         """Read one endpoint."""
