@@ -29,7 +29,7 @@ fn main() -> ExitCode {
         let mut runs = 0_u64;
         while Instant::now() < end {
             for _ in 0..64 {
-                let input = mutate::mutated(target.seeds, &mut random);
+                let input = mutate::mutated(target.seeds, target.words, &mut random);
                 runs += 1;
                 let outcome = panic::catch_unwind(|| (target.check)(&input));
                 if let Some(fault) = fault(outcome) {

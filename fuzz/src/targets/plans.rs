@@ -1,0 +1,44 @@
+//! Plans: any document is compiled or refused with a reason.
+
+use evenflow_engine::engine;
+
+use super::{Target, rule};
+
+const SEED: &[u8] = br#"{"version":1,"revision":1,"access_log":null,"server_name":"evenflow","listeners":[],"filters":[{"name":"f","steps":[{"body_limit":{"bytes":1}},{"request_headers":{"remove":["a"],"set":[["b","c"]],"add":[],"default":[]}}]}],"routes":[{"name":"r","listeners":[],"match":{"host":"a","path":{"prefix":"/a"},"priority":0,"methods":["GET"],"headers":[["x",{"exact":"1"}]],"query":[["q",{"regex":"[a-z]+"}]],"cookies":[["c",{"present":true}]],"client":["10.0.0.0/8"]},"filters":["f"],"pool":"p","internal":false,"timeout_ms":0,"retries":{"max":3,"delay_ms":0,"per_try_timeout_ms":0,"statuses":[502],"on_timeout":false}}],"pools":[{"name":"p","picker":{"cycle":{"table":[0]}},"endpoints":[{"id":"e","target":"a:1","addresses":["127.0.0.1:1"],"weight":1,"max_connections":0,"up":true,"drain":false,"connect_timeout_ms":1,"first_byte_timeout_ms":1,"idle_timeout_ms":1}],"use_all":false,"queue":{"max":1,"timeout_ms":1},"outlier":null,"connections":{"max_idle":1,"idle_ms":1},"retry_budget":0.2,"retry_floor":10}]}"#;
+
+/// The document that Python sends.
+pub const PLAN: Target = Target {
+    name: "plan",
+    seeds: &[SEED],
+    words: &[
+        b"null",
+        b"true",
+        b"-1",
+        b"0",
+        b"1e99",
+        b"18446744073709551616",
+        b"\"\"",
+        b"[]",
+        b"{}",
+        b",",
+        b":",
+        b"\"cycle\"",
+        b"\"hash\"",
+        b"\"least\"",
+        b"\"table\":[0,1,2]",
+        b"\"version\":2",
+        b"\\u0000",
+        b"\\r\\n",
+    ],
+    check,
+};
+
+fn check(input: &[u8]) -> Result<(), String> {
+    match engine::check(input) {
+        Ok(_) => Ok(()),
+        Err(error) => rule(
+            !error.message.is_empty(),
+            "a plan is refused without a word",
+        ),
+    }
+}
