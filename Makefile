@@ -4,7 +4,7 @@
 #   make run                                  demo: three origins of its own, balanced on port 8080
 #   make run LB_BACKENDS=http://10.0.0.1:8080,http://10.0.0.2:8080
 #   make run CONFIG=evenflow.yaml
-#   make test | check | bench | bench-all | wheel | fuzz | clean
+#   make test | check | bench | bench-all | wheel | fuzz | audit | clean
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -42,7 +42,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 RUST_SOURCES := $(shell find crates -type f \( -name '*.rs' -o -name Cargo.toml \) 2>/dev/null) Cargo.toml Cargo.lock
 
-.PHONY: help run test check format lint types imports clippy stub unit-rust unit-python bench bench-all wheel fuzz reference lock clean
+.PHONY: help run test check format lint types imports clippy stub unit-rust unit-python bench bench-all wheel fuzz audit reference lock clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -93,6 +93,11 @@ wheel: $(VENV)/.deps
 
 fuzz:
 	cargo run --locked --release -p evenflow-fuzz -- --seconds $(FUZZ_SECONDS)
+
+# Known vulnerabilities of what is pinned here, from databases on the network; needs pip-audit and
+# cargo-deny. Licences alone are checked by the tests, without a network.
+audit:
+	.ci/audit
 
 # The tables of docs/configuration.md, from the configuration's own models.
 reference: $(VENV)/.dev $(VENV)/.engine

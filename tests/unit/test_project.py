@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
-from importlib.metadata import Distribution, distribution
 from pathlib import Path
 
 import pytest
@@ -19,18 +18,6 @@ from evenflow.config import Config, load
 
 ROOT = Path(__file__).parents[2]
 SKIPPED = {".git", ".venv", "target", "__pycache__", ".mypy_cache", ".ruff_cache", ".hypothesis"}
-FREE = (
-    "MIT",
-    "BSD",
-    "Apache",
-    "ISC",
-    "PSF",
-    "MPL",
-    "Unlicense",
-    "Zlib",
-    "Unicode",
-    "Python Software",
-)
 
 
 def test_imports_point_downwards() -> None:
@@ -82,31 +69,6 @@ def test_versions_agree() -> None:
     workspace = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["package"]
     assert project["version"] == workspace["version"]
     assert f"## {project['version']}" in (ROOT / "CHANGELOG.md").read_text()
-
-
-def test_python_dependencies_are_free_software() -> None:
-    names = re.findall(
-        r"^([A-Za-z0-9._-]+)==", (ROOT / "requirements.txt").read_text(), re.MULTILINE
-    )
-    for name in names:
-        if name == "colorama":  # Windows only.
-            continue
-        licence = _licence(distribution(name))
-        assert any(word in licence for word in FREE), f"{name}: {licence}"
-
-
-def test_rust_dependencies_are_free_software() -> None:
-    shown = subprocess.run(
-        ["cargo", "metadata", "--format-version", "1", "--locked"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=True,
-    )
-    for package in json.loads(shown.stdout)["packages"]:
-        licence = package["license"] or ""
-        assert any(word in licence for word in FREE), f"{package['name']}: {licence}"
 
 
 def test_direct_dependencies_are_described() -> None:
@@ -193,11 +155,6 @@ def _configurations() -> Iterator[tuple[Path, int, str]]:
             # Others are for other programs, such as Prometheus.
             if set(yaml.safe_load(block)) & set(Config.model_fields):
                 yield page, number, block
-
-
-def _licence(found: Distribution) -> str:
-    names = ("License-Expression", "License", "Classifier")
-    return " ".join(value for name in names for value in found.metadata.get_all(name) or ())
 
 
 def _sources() -> Iterator[Path]:
