@@ -80,8 +80,11 @@ impl Attempt<'_> {
             None,
         );
         let idle_ms = lease.member().idle_timeout_ms;
-        let write_ms = listener.timeouts.write_ms;
+        let timeouts = &listener.timeouts;
+        let write_ms = timeouts.write_ms;
         let mut armed = None;
+        // Since when the client is waited for, and what it had taken by then.
+        let mut waited: Option<(u64, u64)> = None;
         let result = poll_fn(|cx| {
             let sent = body.is_done();
             let done = relay.poll_telling(
@@ -103,6 +106,21 @@ impl Attempt<'_> {
             if armed.is_some() && connection.slot.fired() {
                 return Poll::Ready(Err(None));
             }
+            let now = worker.coarse_ms.get();
+            if relay.waiting == Waiting::Read {
+                waited = None;
+            } else {
+                // A little now and then is not enough to hold an endpoint's answer for ever.
+                let (since, sent) = *waited.get_or_insert((now, relay.sent));
+                let elapsed = now - since;
+                if elapsed >= write_ms {
+                    let least = u64::from(timeouts.min_body_rate) * elapsed;
+                    if (relay.sent - sent) * 1000 < least {
+                        return Poll::Ready(Err(None));
+                    }
+                    waited = Some((now, relay.sent));
+                }
+            }
             if relay.moved || armed != Some(relay.waiting) {
                 relay.moved = false;
                 armed = Some(relay.waiting);
@@ -110,8 +128,7 @@ impl Attempt<'_> {
                     Waiting::Read => idle_ms,
                     Waiting::Write => write_ms,
                 };
-                let deadline = worker.coarse_ms.get() + patience;
-                connection.slot.arm(deadline.min(route_deadline));
+                connection.slot.arm((now + patience).min(route_deadline));
             }
             Poll::Pending
         })

@@ -389,7 +389,8 @@ class ServerConfig(Model):
     )
     idle_timeout: Timeout = Field(default=60.0, description="A connection between two requests.")
     min_body_rate: Count = Field(
-        default=240, description="Bytes per second a request body must reach."
+        default=240,
+        description="Bytes per second at which a body must come, and an answer be taken.",
     )
     shutdown_timeout: Duration = Field(
         default=30.0, description="For what is in flight at the end."
