@@ -139,7 +139,7 @@ impl Attempt<'_> {
         let member = self.lease.member();
         let epoch = member.endpoint.epoch();
         let kept = worker.idle.take(member.endpoint.uid, epoch);
-        let reused = kept.is_some();
+        let mut reused = kept.is_some();
         let mut stream = match kept {
             Some(stream) => stream,
             None => Box::pin(self.connect(&worker)).await?,
@@ -209,6 +209,8 @@ impl Attempt<'_> {
                 return Err(Failure::new(ErrorKind::Protocol, reason));
             }
             if response.status < 200 {
+                // It is alive: if it ends now, that is its answer.
+                reused = false;
                 self.relay_interim(scratch, &mut upstream).await?;
                 continue;
             }

@@ -141,9 +141,11 @@ pub async fn read_head(
     let max_target = limits.target_bytes as usize;
     let mut scanned = 0;
     let mut armed = false;
+    let mut skipped = false;
     loop {
         // One empty line before a request is passed over (RFC 9112 §2.2).
-        if scanned == 0 && connection.buffer.bytes().starts_with(b"\r\n") {
+        if !skipped && scanned == 0 && connection.buffer.bytes().starts_with(b"\r\n") {
+            skipped = true;
             connection.buffer.consume(2);
         }
         let bytes = connection.buffer.bytes();

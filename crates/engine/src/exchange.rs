@@ -282,8 +282,9 @@ async fn forward(
         0 => u64::MAX,
         timeout => worker.coarse_ms.get() + timeout,
     };
-    let mut body = match RequestBody::new(connection, &scratch.request, body_limit(listener, route))
-    {
+    let limit = body_limit(listener, route);
+    let edit = &listener.edits[index].request;
+    let mut body = match RequestBody::new(connection, &scratch.request, limit, edit) {
         Ok(body) => body,
         Err(reason) => {
             let head = &scratch.request;

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use crate::buffer::Buffer;
 use crate::connection::Connection;
 use crate::error::Reason;
+use crate::filters::headers::Edit;
 use crate::http1::body::{Decoder, encode_size_line};
 use crate::http1::head::{Length, RequestHead};
 use crate::relay::{Broken, Relay, Waiting};
@@ -47,7 +48,7 @@ enum Rest {
 }
 
 impl RequestBody {
-    /// Looks at what came with the head.
+    /// Looks at what came with the head. What `edit` takes out of the header is no trailer either.
     ///
     /// # Errors
     /// What is wrong with the body's framing, or that it is too large.
@@ -55,6 +56,7 @@ impl RequestBody {
         connection: &mut Connection,
         head: &RequestHead,
         limit: u64,
+        edit: &Edit,
     ) -> Result<Self, Reason> {
         let head_len = head.len;
         let mut body = Self {
@@ -88,7 +90,7 @@ impl RequestBody {
                 return Ok(body);
             }
         }
-        let mut decoder = Decoder::new(head.length);
+        let mut decoder = Decoder::new(head.length).without(edit.removed());
         let decoded = decoder
             .decode(&mut connection.buffer.bytes_mut()[head_len..])
             .map_err(Reason::BadRequest)?;

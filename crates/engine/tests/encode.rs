@@ -307,6 +307,53 @@ fn a_body_keeps_its_framing() {
 }
 
 #[test]
+fn a_length_is_written_anew() {
+    for (line, wanted) in [
+        ("Content-Length: 0003", "3"),
+        ("Content-Length:\t3\t", "3"),
+        ("Content-Length: 000", "0"),
+    ] {
+        let lines = plain(&["POST / HTTP/1.1", "Host: a", line], &origin());
+        assert_eq!(values(&lines, "content-length"), [wanted], "{line}");
+    }
+    let lines = plain(&["GET / HTTP/1.1", "Host: a"], &origin());
+    assert!(values(&lines, "content-length").is_empty());
+}
+
+#[test]
+fn lookalikes_of_known_and_edited_names_stay_behind() {
+    let edit = Edit::compile(&HeaderEdit {
+        set: fields(&[("X-User", "7")]),
+        remove: vec!["x-internal-token".into()],
+        ..HeaderEdit::default()
+    })
+    .unwrap();
+    let lines = sent(
+        &[
+            "GET / HTTP/1.1",
+            "Host: a",
+            "X_Forwarded_For: 203.0.113.9",
+            "Transfer_Encoding: chunked",
+            "X_User: 1",
+            "x_internal-Token: t",
+            "x_other: 2",
+        ],
+        &origin(),
+        &edit,
+    );
+    for name in [
+        "x_forwarded_for",
+        "transfer_encoding",
+        "x_user",
+        "x_internal-token",
+    ] {
+        assert!(values(&lines, name).is_empty(), "{name}: {lines:?}");
+    }
+    assert_eq!(values(&lines, "x-user"), ["7"]);
+    assert_eq!(values(&lines, "x_other"), ["2"]);
+}
+
+#[test]
 fn an_edit_has_the_last_word_on_the_balancers_own_fields() {
     let names = [
         "X-Forwarded-For",

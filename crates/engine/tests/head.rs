@@ -191,6 +191,54 @@ fn http_10_may_lack_a_host() {
 }
 
 #[test]
+fn an_absolute_target_does_not_excuse_the_host() {
+    for host in ["Host: a b", "Host: a/b", "Host:", "Host: u@a"] {
+        let bytes = head(&["GET http://b.test/ HTTP/1.1", host]);
+        assert_eq!(
+            refused(&bytes),
+            Reason::BadRequest("The host is not valid."),
+            "{host}"
+        );
+    }
+    let bytes = head(&["GET http://b.test/ HTTP/1.0", "Host:"]);
+    assert_eq!(parsed(&bytes).host.get(&bytes), b"b.test");
+}
+
+#[test]
+fn an_expectation_without_content_is_none() {
+    for length in ["X: y", "Content-Length: 0"] {
+        let bytes = head(&["POST / HTTP/1.1", "Host: a", "Expect: 100-continue", length]);
+        assert!(!parsed(&bytes).expects_continue, "{length}");
+    }
+}
+
+#[test]
+fn names_that_some_servers_take_for_known_ones_are_known_as_such() {
+    for name in [
+        "X_Forwarded_For",
+        "x-forwarded_proto",
+        "Transfer_Encoding",
+        "content_LENGTH",
+        "Evenflow_Client",
+    ] {
+        let line = format!("{name}: 1");
+        let bytes = head(&["GET / HTTP/1.1", "Host: a", &line]);
+        assert_eq!(parsed(&bytes).fields[1].known, Known::Lookalike, "{name}");
+    }
+    for name in [
+        "X_Forwarded_For_X",
+        "user_agent",
+        "x_y",
+        "_________",
+        "transfer_encoding_of_a_very_long_name_indeed",
+    ] {
+        let line = format!("{name}: 1");
+        let bytes = head(&["GET / HTTP/1.1", "Host: a", &line]);
+        assert_eq!(parsed(&bytes).fields[1].known, Known::Other, "{name}");
+    }
+}
+
+#[test]
 fn an_expectation_counts_for_http_11_only() {
     for (version, expected) in [("1.1", true), ("1.0", false)] {
         let line = format!("POST / HTTP/{version}");

@@ -3,6 +3,8 @@
 //! Several edits that run one after another become one: what a later edit removes or sets is gone
 //! from what an earlier one appended. So a message is walked once, however many filters there are.
 
+use std::sync::Arc;
+
 use crate::plan::HeaderEdit;
 
 /// Fields that say how a message is framed or concern one connection only: the engine's own.
@@ -23,11 +25,13 @@ const RESERVED_PREFIX: &str = "evenflow-";
 /// Where a plan is wrong, and what is wrong there.
 type Wrong = (String, String);
 type Bytes = Box<[u8]>;
+/// Names in lower case, shared with the requests whose trailers they are kept out of.
+pub type Removed = Arc<Vec<Bytes>>;
 
 /// Edits of one message's header.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Edit {
-    removed: Vec<Bytes>,
+    removed: Removed,
     /// Bit n stands for a removed name of n bytes, bit 63 for all that are longer.
     lengths: u64,
     appended: Vec<Field>,
@@ -139,6 +143,18 @@ impl Edit {
                 .any(|removed| removed.eq_ignore_ascii_case(name))
     }
 
+    /// As [`Edit::removes`], `_` in the name counting as `-` as well: servers that take them for the
+    /// same must not get from a client what a rule takes away or sets.
+    #[inline]
+    pub fn removes_alike(&self, name: &[u8]) -> bool {
+        self.lengths & length_bit(name) != 0 && alike(&self.removed, name)
+    }
+
+    /// The removed names, where there are any.
+    pub fn removed(&self) -> Option<Removed> {
+        (!self.removed.is_empty()).then(|| Arc::clone(&self.removed))
+    }
+
     /// Writes the fields to append, each with its CRLF. `present` tells whether the message as it
     /// was received has a field of a name, given in lower case.
     pub fn append(&self, out: &mut Vec<u8>, present: impl Fn(&[u8]) -> bool) {
@@ -153,9 +169,21 @@ impl Edit {
         self.appended.retain(|field| field.name != name);
         if !self.removes(&name) {
             self.lengths |= length_bit(&name);
-            self.removed.push(name);
+            Arc::make_mut(&mut self.removed).push(name);
         }
     }
+}
+
+/// Whether a name is one of these in any case, with `_` or `-`.
+pub fn alike(names: &[Bytes], name: &[u8]) -> bool {
+    let dashed = |byte: u8| if byte == b'_' { b'-' } else { byte };
+    names.iter().any(|known| {
+        known.len() == name.len()
+            && known
+                .iter()
+                .zip(name)
+                .all(|(&a, &b)| dashed(a) == dashed(b.to_ascii_lowercase()))
+    })
 }
 
 fn length_bit(name: &[u8]) -> u64 {

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::head::{Known, Length, Scan, classify, scan};
+use crate::filters::headers::{Removed, alike};
 
 /// The longest chunk-size line accepted, extensions included; they are read over and not forwarded.
 const MAX_SIZE_LINE: usize = 256;
@@ -23,6 +24,8 @@ pub struct Decoded {
 pub struct Decoder {
     state: State,
     trailers: Vec<u8>,
+    /// Names that no trailer may have, beside those that none ever may.
+    unwanted: Option<Removed>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +56,15 @@ impl Decoder {
                 Length::UntilClose => State::UntilClose,
             },
             trailers: Vec::new(),
+            unwanted: None,
         }
+    }
+
+    /// Leaves trailers of these names out as well.
+    #[must_use]
+    pub fn without(mut self, unwanted: Option<Removed>) -> Self {
+        self.unwanted = unwanted;
+        self
     }
 
     /// Whether the body is complete.
@@ -181,7 +192,10 @@ impl Decoder {
             return Err("A trailer field is not valid.");
         };
         for field in fields {
-            if is_forbidden_trailer(field.name) {
+            let unwanted = self.unwanted.as_deref();
+            if is_forbidden_trailer(field.name)
+                || unwanted.is_some_and(|names| alike(names, field.name.as_bytes()))
+            {
                 continue;
             }
             self.trailers.extend_from_slice(field.name.as_bytes());
@@ -223,10 +237,12 @@ fn is_forbidden_trailer(name: &str) -> bool {
         "x-real-ip",
         "x-request-id",
     ];
-    classify(name.as_bytes()) == Known::Own
-        || FORBIDDEN
-            .iter()
-            .any(|forbidden| name.eq_ignore_ascii_case(forbidden))
+    matches!(
+        classify(name.as_bytes()),
+        Known::Own | Known::Lookalike | Known::ClientCert
+    ) || FORBIDDEN
+        .iter()
+        .any(|forbidden| name.eq_ignore_ascii_case(forbidden))
 }
 
 /// A chunk's size line: its size and its length with the CRLF, or `None` when more is needed.

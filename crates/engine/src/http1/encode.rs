@@ -96,12 +96,17 @@ pub fn request_head(
     let mut has_real_ip = edit.removes(b"x-real-ip");
     let mut has_id = edit.removes(b"x-request-id");
     let mut has_forwarded_for = false;
+    let mut has_length = false;
     head.copy_fields(base, out, |field| {
-        if field.connection_only || edit.removes(field.name.get(base)) {
+        if field.connection_only || edit.removes_alike(field.name.get(base)) {
             return false;
         }
         match field.known {
-            Known::Other | Known::ContentLength | Known::Via | Known::Date => true,
+            Known::Other | Known::Via | Known::Date => true,
+            Known::ContentLength => {
+                has_length = true;
+                false
+            }
             Known::Expect => head.expects_continue,
             Known::XForwardedFor => {
                 has_forwarded_for = true;
@@ -130,11 +135,20 @@ pub fn request_head(
             | Known::TransferEncoding
             | Known::Connection
             | Known::HopByHop
-            | Known::Own => false,
+            | Known::Own
+            | Known::Lookalike => false,
         }
     });
-    if head.length == Length::Chunked {
-        out.extend_from_slice(b"transfer-encoding: chunked\r\n");
+    match head.length {
+        Length::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+        // Written anew: some servers stumble over zeros in front, or over tabs around it.
+        Length::Known(length) => {
+            out.extend_from_slice(b"content-length: ");
+            push_number(out, length);
+            out.extend_from_slice(b"\r\n");
+        }
+        Length::None if has_length => out.extend_from_slice(b"content-length: 0\r\n"),
+        Length::None | Length::UntilClose => {}
     }
     if origin.internal {
         out.extend_from_slice(b"evenflow-client: ");

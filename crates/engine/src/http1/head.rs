@@ -77,6 +77,9 @@ pub enum Known {
     Date,
     /// `X-Client-Cert-Subject`, `X-Client-Cert-Fingerprint`: only the balancer says these.
     ClientCert,
+    /// One of the names above but for `_` in place of `-`: some servers take both for the same, so
+    /// a client could say by it what it may not say.
+    Lookalike,
 }
 
 pub(super) fn classify(name: &[u8]) -> Known {
@@ -102,7 +105,23 @@ pub(super) fn classify(name: &[u8]) -> Known {
         21 if is("x-client-cert-subject") => Known::ClientCert,
         25 if is("x-client-cert-fingerprint") => Known::ClientCert,
         length if length > 9 && name[..9].eq_ignore_ascii_case(b"evenflow-") => Known::Own,
+        length if length >= 9 && memchr::memchr(b'_', name).is_some() => lookalike(name),
         _ => Known::Other,
+    }
+}
+
+/// What a name with `_` in it is known as.
+fn lookalike(name: &[u8]) -> Known {
+    let mut room = [0; 32];
+    let Some(dashed) = room.get_mut(..name.len()) else {
+        return Known::Other;
+    };
+    for (to, &from) in dashed.iter_mut().zip(name) {
+        *to = if from == b'_' { b'-' } else { from };
+    }
+    match classify(dashed) {
+        Known::Other => Known::Other,
+        _ => Known::Lookalike,
     }
 }
 
@@ -380,7 +399,8 @@ impl RequestHead {
                 if !field.value.get(bytes).eq_ignore_ascii_case(b"100-continue") {
                     return Err(Reason::BadRequest("The expectation is not known."));
                 }
-                self.expects_continue = !self.version_10;
+                // Without content there is nothing to wait for.
+                self.expects_continue = !self.version_10 && self.length != Length::None;
             }
         }
         Ok(())
@@ -398,6 +418,12 @@ impl RequestHead {
             return bad("There is no Host.");
         }
         self.host = field.map_or_else(Span::default, |field| field.value);
+        // An absolute target takes the field's place and does not excuse it (RFC 9112 §3.2).
+        let named = self.host.get(bytes);
+        let absent = named.is_empty() && self.version_10;
+        if !absent && !valid_host(named) {
+            return bad("The host is not valid.");
+        }
         let method = self.method.get(bytes);
         if method == b"CONNECT" {
             return Err(Reason::Method);
@@ -425,14 +451,12 @@ impl RequestHead {
             }
             self.host = Span::of(bytes, &rest[..end]);
             self.target = Span::of(bytes, &rest[end..]);
+            if !valid_host(&rest[..end]) {
+                return bad("The host is not valid.");
+            }
         }
         if target.contains(&b'#') || target.iter().any(|&byte| byte <= b' ' || byte >= 0x7f) {
             return bad("The request target is not valid.");
-        }
-        let host = self.host.get(bytes);
-        let absent = host.is_empty() && self.version_10;
-        if !absent && !valid_host(host) {
-            return bad("The host is not valid.");
         }
         Ok(())
     }
