@@ -165,3 +165,14 @@ def _sources() -> Iterator[Path]:
             continue
         if file.suffix in suffixes or file.name in ("Makefile", "run", "Dockerfile"):
             yield file
+
+
+def test_documents_name_only_tests_that_are_there() -> None:
+    tests = ROOT / "tests"
+    code = "\n".join(file.read_text() for file in tests.rglob("test_*.py"))
+    defined = set(re.findall(r"^(?:async )?def (test_\w+)\(", code, re.MULTILINE))
+    corpus = {file.name for file in (tests / "conformance" / "smuggling").rglob("*.txt")}
+    for page in (ROOT / "SECURITY.md", ROOT / "docs" / "http.md"):
+        named = set(re.findall(r"`(test_\w+|\w+\.txt)`", page.read_text()))
+        assert len(named) > 10, page
+        assert named - defined - corpus == set(), page
