@@ -110,11 +110,21 @@ class MethodCount(TypedDict):
     count: int
 
 
+class Tunnels(TypedDict):
+    """A route's connections that switched to another protocol; bytes as clients see them."""
+
+    active: int
+    opened: int
+    bytes_received: int
+    bytes_sent: int
+
+
 class RouteSnapshot(TypedDict):
-    """One route's request durations."""
+    """One route's request durations and tunnels."""
 
     route: str
     duration: Histogram
+    tunnels: Tunnels
 
 
 class EndpointErrors(TypedDict):

@@ -11,7 +11,7 @@ use crate::connection::Connection;
 use crate::error::Reason;
 use crate::filters::Edits;
 use crate::http1::encode::{self, Delivery, Origin};
-use crate::http1::head::{Scan, scan};
+use crate::http1::head::{RequestHead, ResponseHead, Scan, agrees, scan};
 use crate::lease::Lease;
 use crate::relay::{Broken, Waiting};
 use crate::request_body::RequestBody;
@@ -198,7 +198,10 @@ impl Attempt<'_> {
             let parsed = response.parse(&upstream.buffer.bytes()[..len], head_request);
             let refused = match parsed {
                 Err(detail) => Some(detail),
-                Ok(()) if response.status == 101 => {
+                Ok(())
+                    if response.status == 101
+                        && !self.switches(&scratch.request, response, upstream.buffer.bytes()) =>
+                {
                     Some("The backend switched protocols without being asked to.")
                 }
                 Ok(()) => None,
@@ -208,7 +211,7 @@ impl Attempt<'_> {
                 let reason = Reason::UpstreamProtocol(detail);
                 return Err(Failure::new(ErrorKind::Protocol, reason));
             }
-            if response.status < 200 {
+            if response.status < 200 && response.status != 101 {
                 // It is alive: if it ends now, that is its answer.
                 reused = false;
                 self.relay_interim(scratch, &mut upstream).await?;
@@ -226,6 +229,16 @@ impl Attempt<'_> {
         worker.buffers.give(upstream.buffer);
         let reason = Reason::UpstreamProtocol("The backend sends interim answers without end.");
         Err(Failure::new(ErrorKind::Protocol, reason))
+    }
+
+    /// Whether this answer is the switch of protocols that was asked for.
+    fn switches(&self, request: &RequestHead, response: &ResponseHead, bytes: &[u8]) -> bool {
+        let base = self.connection.buffer.bytes();
+        let asked = request.upgrade.filter(|_| self.origin.upgrade);
+        match (asked, response.upgrade) {
+            (Some(asked), Some(chosen)) => agrees(asked.get(base), chosen.get(bytes)),
+            _ => false,
+        }
     }
 
     async fn connect(&self, worker: &Worker) -> Result<Stream, Failure> {

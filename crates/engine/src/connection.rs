@@ -14,6 +14,7 @@ use crate::stream::Stream;
 use crate::table::Listener;
 use crate::timer::Slot;
 use crate::tls::identity::Identity;
+use crate::tunnel::Tunnel;
 use crate::worker::{Door, Worker};
 
 /// How long bytes of a refused request are read and thrown away before the connection closes, so
@@ -38,6 +39,8 @@ pub struct Connection {
     pub peer: Option<IpAddr>,
     /// The door it came in by.
     pub door: Door,
+    /// What it has become after a switch of protocols.
+    pub tunnel: Option<Box<Tunnel>>,
     /// Who the client is by its certificate.
     pub identity: Option<Rc<Identity>>,
 }
@@ -231,6 +234,7 @@ pub fn origin_of<'a>(connection: &Connection, way: &Way<'a>, head: &RequestHead)
         identity: way.identity,
         forwarded: listener.forwarded,
         internal: way.route.is_some_and(|(_, route)| route.internal),
+        upgrade: way.route.is_some_and(|(_, route)| route.upgrade.is_some()),
         request_id: way.id,
         server_name: &way.table.server_name,
     }

@@ -218,7 +218,12 @@ impl Engine {
         let encrypted = plan.listeners.iter().filter_map(|l| l.tls.as_ref());
         state.registry.tls.prune(&plan.certificates, encrypted);
         self.forget_ejections();
-        if removed > 0 || listeners_lose || previous.routes.len() != table.routes.len() {
+        // Routes that are gone, or treat tunnels in another way.
+        let routes_differ = previous.routes.iter().any(|old| {
+            let new = table.route(old.uid);
+            new.is_none_or(|new| new.upgrade != old.upgrade)
+        });
+        if removed > 0 || listeners_lose || routes_differ {
             ask_all(&state.workers, Command::Refresh);
         }
         encode(&ApplyReport {

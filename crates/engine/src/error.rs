@@ -50,6 +50,12 @@ pub enum Reason {
     ClientGone,
     /// The client did not take the answer in time.
     ClientSlow,
+    /// Nothing moved through a tunnel for too long.
+    TunnelIdle,
+    /// A tunnel was as old as one may get.
+    TunnelExpired,
+    /// What a tunnel stood on was taken away by a plan.
+    TunnelDrained,
 }
 
 impl Reason {
@@ -65,6 +71,8 @@ impl Reason {
             Self::Limited => 429,
             Self::HeadTooLarge => 431,
             Self::ClientGone | Self::ClientSlow => 499,
+            // No answer: that was given before.
+            Self::TunnelIdle | Self::TunnelExpired | Self::TunnelDrained => 101,
             Self::Method => 501,
             Self::ConnectFailed | Self::UpstreamReset | Self::UpstreamProtocol(_) => 502,
             Self::NoBackend | Self::TooFewBackends | Self::QueueFull | Self::QueueTimeout => 503,
@@ -99,6 +107,9 @@ impl Reason {
             Self::RouteTimeout => "route_timeout",
             Self::ClientGone => "client_gone",
             Self::ClientSlow => "client_slow",
+            Self::TunnelIdle => "tunnel_idle",
+            Self::TunnelExpired => "tunnel_expired",
+            Self::TunnelDrained => "tunnel_drained",
         }
     }
 
@@ -125,6 +136,9 @@ impl Reason {
             Self::ConnectTimeout | Self::UpstreamTimeout => "The backend did not answer in time.",
             Self::RouteTimeout => "The request took too long.",
             Self::ClientGone | Self::ClientSlow => "The client went away.",
+            Self::TunnelIdle | Self::TunnelExpired | Self::TunnelDrained => {
+                "The tunnel was closed."
+            }
         }
     }
 

@@ -28,6 +28,7 @@ use crate::stream::Stream;
 use crate::table::{Listener, Route, Table};
 use crate::tls::accept;
 use crate::tls::identity::Identity;
+use crate::tunnel;
 use crate::worker::{Counted, Current, Door, Scratch, Worker};
 
 /// What becomes of a connection after a request.
@@ -39,6 +40,8 @@ pub enum Next {
     Close,
     /// Nobody is there any more.
     Drop,
+    /// It is a tunnel now.
+    Tunnel,
 }
 
 /// Serves a client's connection to its end.
@@ -58,6 +61,7 @@ pub async fn serve(worker: Rc<Worker>, stream: Stream, door: Door, counted: Coun
         peer,
         door,
         identity: None,
+        tunnel: None,
     };
     // On the heap for as long as it runs, as is all that is rare in a connection's life.
     if connection.stream.is_tls() && !Box::pin(accept::handshake(&mut connection)).await {
@@ -82,6 +86,10 @@ pub async fn serve(worker: Rc<Worker>, stream: Stream, door: Door, counted: Coun
                 break;
             }
             Next::Drop => break,
+            Next::Tunnel => {
+                Box::pin(tunnel::run(&mut connection)).await;
+                break;
+            }
         }
     }
     let buffer = std::mem::take(&mut connection.buffer);
@@ -180,6 +188,9 @@ async fn exchange(connection: &mut Connection, scratch: &mut Scratch) -> Next {
             }
         }
     };
+    if next == Next::Tunnel {
+        return next;
+    }
     record(connection, &way, scratch, &noted, lease.as_ref());
     finish_buffer(connection, scratch, next);
     if next == Next::Keep && connection.worker.draining.get() {
@@ -326,6 +337,10 @@ async fn forward(
             route_deadline,
         };
         let failure = match attempt.run(scratch, &mut body).await {
+            Ok(upstream) if scratch.response.status == 101 => {
+                tunnel::open(connection, way, scratch, noted, lease, upstream);
+                return (Next::Tunnel, None);
+            }
             Ok(upstream) => {
                 let status = scratch.response.status;
                 if route.retries.statuses.contains(&status)

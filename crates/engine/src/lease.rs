@@ -26,12 +26,20 @@ use crate::worker::{Current, Worker};
 /// A place at an endpoint.
 #[derive(Debug)]
 pub struct Lease {
-    table: Current,
-    pool: usize,
+    hold: Hold,
     /// The member's number in the pool.
     pub index: u32,
     /// The place is given back already.
     released: Cell<bool>,
+}
+
+/// How a lease knows its pool.
+#[derive(Debug)]
+enum Hold {
+    /// By its number in a table: costs a request next to nothing.
+    Table(Current, usize),
+    /// By itself: a tunnel may outlive many tables.
+    Pool(Arc<Pool>),
 }
 
 /// What the pool's picker needs to know of a request.
@@ -99,8 +107,7 @@ pub fn try_acquire(
                 rules.state.in_flight.fetch_add(1, Ordering::Relaxed);
             }
             Ok(Lease {
-                table: Rc::clone(table),
-                pool,
+                hold: Hold::Table(Rc::clone(table), pool),
                 index,
                 released: Cell::new(false),
             })
@@ -173,7 +180,17 @@ async fn queue(
 impl Lease {
     /// The pool's rules.
     pub fn pool(&self) -> &Pool {
-        &self.table.pools[self.pool]
+        match &self.hold {
+            Hold::Table(table, pool) => &table.pools[*pool],
+            Hold::Pool(pool) => pool,
+        }
+    }
+
+    /// Lets go of the table, which may be replaced long before the lease ends.
+    pub fn settle(&mut self) {
+        if let Hold::Table(table, pool) = &self.hold {
+            self.hold = Hold::Pool(Arc::clone(&table.pools[*pool]));
+        }
     }
 
     /// The endpoint and its timeouts.

@@ -39,5 +39,6 @@ pub mod table;
 mod tcp;
 mod timer;
 pub mod tls;
+mod tunnel;
 mod upstream;
 mod worker;

@@ -36,42 +36,18 @@ pub fn record(
     noted: &Noted,
     lease: Option<&Lease>,
 ) {
+    let latency_ns = noted.started.elapsed().as_nanos() as u64;
+    count(connection, way, scratch, noted, lease, latency_ns);
     let Way { table, id, .. } = *way;
     let route = way.route.map(|(_, route)| route);
     let worker = &connection.worker;
     let head = &scratch.request;
     let base = connection.buffer.bytes();
-    let latency_ns = noted.started.elapsed().as_nanos() as u64;
     let method = if head.len == 0 {
         b""
     } else {
         head.method.get(base)
     };
-    if !route.is_some_and(|route| route.internal) {
-        let mut stats = worker.stats.borrow_mut();
-        *stats
-            .methods
-            .entry((method_label(method), noted.status))
-            .or_default() += 1;
-        let uid = route.map_or(0, |route| route.uid);
-        stats.routes.entry(uid).or_default().record(latency_ns);
-        match lease.filter(|_| {
-            noted
-                .reason
-                .is_none_or(|reason| reason.status() != noted.status)
-        }) {
-            Some(lease) => {
-                let endpoint = stats.endpoint(lease.member().endpoint.uid);
-                endpoint.requests += 1;
-                endpoint.total.record(latency_ns);
-                endpoint.count_served(uid, noted.status, 1);
-            }
-            None => *stats.unserved.entry((uid, noted.status)).or_default() += 1,
-        }
-        if let Some(reason) = noted.reason {
-            *stats.errors.entry(reason.label()).or_default() += 1;
-        }
-    }
     if route.is_some_and(|route| route.internal) {
         // The control plane writes down what is asked of it itself; probes and scrapes would only
         // hide the traffic.
@@ -124,4 +100,48 @@ pub fn record(
         user_agent: field(b"user-agent"),
         referer: field(b"referer"),
     });
+}
+
+/// Counts the exchange.
+pub fn count(
+    connection: &Connection,
+    way: &Way<'_>,
+    scratch: &Scratch,
+    noted: &Noted,
+    lease: Option<&Lease>,
+    latency_ns: u64,
+) {
+    let route = way.route.map(|(_, route)| route);
+    let head = &scratch.request;
+    let method = if head.len == 0 {
+        b""
+    } else {
+        head.method.get(connection.buffer.bytes())
+    };
+    if route.is_some_and(|route| route.internal) {
+        return;
+    }
+    let mut stats = connection.worker.stats.borrow_mut();
+    *stats
+        .methods
+        .entry((method_label(method), noted.status))
+        .or_default() += 1;
+    let uid = route.map_or(0, |route| route.uid);
+    stats.routes.entry(uid).or_default().record(latency_ns);
+    match lease.filter(|_| {
+        noted
+            .reason
+            .is_none_or(|reason| reason.status() != noted.status)
+    }) {
+        Some(lease) => {
+            let endpoint = stats.endpoint(lease.member().endpoint.uid);
+            endpoint.requests += 1;
+            endpoint.total.record(latency_ns);
+            endpoint.count_served(uid, noted.status, 1);
+        }
+        None => *stats.unserved.entry((uid, noted.status)).or_default() += 1,
+    }
+    if let Some(reason) = noted.reason {
+        *stats.errors.entry(reason.label()).or_default() += 1;
+    }
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::endpoint::Endpoint;
 use crate::histogram::{BOUNDS_S, Histogram};
-use crate::stats::{ERROR_KINDS, EndpointStats, Stats};
+use crate::stats::{ERROR_KINDS, EndpointStats, Stats, TunnelStats};
 use crate::table::{Pool, Table};
 use crate::tls::accept::ENDS;
 
@@ -69,6 +69,15 @@ struct MethodEntry {
 struct RouteEntry<'a> {
     route: &'a str,
     duration: Histogram,
+    tunnels: TunnelsEntry,
+}
+
+#[derive(Debug, Serialize)]
+struct TunnelsEntry {
+    active: u64,
+    opened: u64,
+    bytes_received: u64,
+    bytes_sent: u64,
 }
 
 /// One endpoint.
@@ -217,6 +226,7 @@ impl<'a> Snapshot<'a> {
                 .map(|route| RouteEntry {
                     route: &route.name,
                     duration: stats.routes.get(&route.uid).cloned().unwrap_or_default(),
+                    tunnels: tunnels_entry(stats.tunnels.get(&route.uid)),
                 })
                 .collect(),
             endpoints,
@@ -269,6 +279,16 @@ fn listener_entries(table: &Table) -> Vec<ListenerEntry<'_>> {
                 .collect(),
         })
         .collect()
+}
+
+fn tunnels_entry(stats: Option<&TunnelStats>) -> TunnelsEntry {
+    let stats = stats.copied().unwrap_or_default();
+    TunnelsEntry {
+        active: stats.active,
+        opened: stats.opened,
+        bytes_received: stats.bytes_received,
+        bytes_sent: stats.bytes_sent,
+    }
 }
 
 fn pool_entry(pool: &Pool) -> PoolEntry<'_> {

@@ -49,6 +49,19 @@ pub struct EndpointStats {
     pub served: Vec<(u32, u16, u64)>,
 }
 
+/// Connections of a route that switched protocols.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct TunnelStats {
+    /// Now.
+    pub active: u64,
+    /// So far.
+    pub opened: u64,
+    /// Bytes received from clients since the switch.
+    pub bytes_received: u64,
+    /// Bytes sent to clients since the switch.
+    pub bytes_sent: u64,
+}
+
 /// One worker's numbers.
 #[derive(Debug, Default, Clone)]
 pub struct Stats {
@@ -58,6 +71,8 @@ pub struct Stats {
     pub unserved: FxHashMap<(u32, u16), u64>,
     /// Duration of exchanges by route.
     pub routes: FxHashMap<u32, Histogram>,
+    /// Connections that switched protocols, by route.
+    pub tunnels: FxHashMap<u32, TunnelStats>,
     /// Requests by method and status.
     pub methods: FxHashMap<(&'static str, u16), u64>,
     /// Answers of the balancer's own by reason.
@@ -84,6 +99,13 @@ impl Stats {
         add_all(&mut self.errors, &other.errors);
         for (uid, theirs) in &other.routes {
             self.routes.entry(*uid).or_default().merge(theirs);
+        }
+        for (uid, theirs) in &other.tunnels {
+            let mine = self.tunnels.entry(*uid).or_default();
+            mine.active += theirs.active;
+            mine.opened += theirs.opened;
+            mine.bytes_received += theirs.bytes_received;
+            mine.bytes_sent += theirs.bytes_sent;
         }
         self.idle.extend_from_slice(&other.idle);
     }

@@ -67,6 +67,8 @@ pub struct Table {
     pub tallies: Vec<Arc<Tally>>,
     /// Where in `listeners` the listener of each number stands.
     pub(crate) listener_indices: Arc<FxHashMap<u32, usize>>,
+    /// Where in `routes` the route of each number stands.
+    pub(crate) route_indices: Arc<FxHashMap<u32, usize>>,
 }
 
 impl Table {
@@ -74,6 +76,12 @@ impl Table {
     pub fn listener(&self, uid: u32) -> Option<&Listener> {
         let index = self.listener_indices.get(&uid)?;
         self.listeners.get(*index)
+    }
+
+    /// The route of this number; `None` when the plan no longer has it.
+    pub fn route(&self, uid: u32) -> Option<&Route> {
+        let index = self.route_indices.get(&uid)?;
+        self.routes.get(*index)
     }
 }
 
@@ -146,6 +154,8 @@ pub struct Route {
     pub timeout_ms: u64,
     /// Further attempts.
     pub retries: plan::Retries,
+    /// Bounds on connections that switch protocols; `None` lets none.
+    pub upgrade: Option<plan::Upgrade>,
 }
 
 /// A pool's members and rules.

@@ -40,6 +40,7 @@ pub async fn serve(worker: Rc<Worker>, stream: Stream, door: Door, counted: Coun
         peer,
         door,
         identity: None,
+        tunnel: None,
     };
     worker.active.update(|active| active + 1);
     session(&mut connection).await;

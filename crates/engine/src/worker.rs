@@ -182,6 +182,12 @@ impl Worker {
         Rc::clone(&self.table.borrow())
     }
 
+    /// The number of the table in force.
+    pub fn generation(&self) -> u64 {
+        drop(self.table());
+        self.generation.get()
+    }
+
     fn switch_log(&self, table: &Table) {
         let mut log = self.log.borrow_mut();
         let same = match (&*log, &table.access_log) {
@@ -305,6 +311,9 @@ impl Worker {
             .unserved
             .retain(|(route, _), _| *route == 0 || routes.contains(route));
         stats.routes.retain(|route, _| routes.contains(route));
+        stats
+            .tunnels
+            .retain(|route, tunnels| tunnels.active > 0 || routes.contains(route));
         for endpoint in stats.endpoints.values_mut() {
             endpoint
                 .served

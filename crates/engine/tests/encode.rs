@@ -24,6 +24,7 @@ fn origin() -> Origin<'static> {
         identity: None,
         forwarded: false,
         internal: false,
+        upgrade: false,
         request_id: b"made-here",
         server_name: "evenflow",
     }

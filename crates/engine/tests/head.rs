@@ -283,7 +283,7 @@ fn every_known_name_is_known_in_any_case() {
         ("Content-Length", Known::ContentLength),
         ("Connection", Known::Connection),
         ("TE", Known::HopByHop),
-        ("Upgrade", Known::HopByHop),
+        ("Upgrade", Known::Upgrade),
         ("Keep-Alive", Known::HopByHop),
         ("Proxy-Connection", Known::HopByHop),
         ("X-Forwarded-For", Known::XForwardedFor),

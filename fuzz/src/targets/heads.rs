@@ -104,6 +104,7 @@ pub fn origin() -> Origin<'static> {
         identity: None,
         forwarded: true,
         internal: false,
+        upgrade: false,
         request_id: b"0123456789abcdef",
         server_name: "evenflow",
     }

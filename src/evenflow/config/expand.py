@@ -203,7 +203,8 @@ def _full_route(config: Config, route: Route) -> Route:
             base.per_try_timeout if retries.per_try_timeout is None else retries.per_try_timeout
         ),
     )
-    return route.model_copy(update={"retries": full})
+    upgrade = base.upgrade if route.upgrade is None else route.upgrade
+    return route.model_copy(update={"retries": full, "upgrade": upgrade})
 
 
 def _full_pool(config: Config, pool: Pool) -> Pool:

@@ -35,6 +35,7 @@ from .sections import (
     StateConfig,
     StrategyConfig,
     Timeout,
+    Upgrade,
     UrlPath,
 )
 from .targets import Target, check_address, check_url, parse_url
@@ -106,6 +107,9 @@ class LoadBalancerConfig(Model):
     queue: QueueConfig = QueueConfig()
     panic: Panic = Panic()
     connections: Connections = Connections()
+    upgrade: Upgrade = Field(
+        default=Upgrade(), description="WebSocket and other protocols that HTTP/1.1 switches to."
+    )
 
 
 class Backend(Model):
@@ -194,6 +198,7 @@ class Route(Model):
         default=0.0, description="The whole exchange; over it 504. 0 is no bound."
     )
     retries: Retries = Retries()
+    upgrade: Upgrade | None = Field(default=None, description="As in `load_balancer` when absent.")
 
 
 class Pool(Model):
@@ -271,6 +276,7 @@ __all__ = [
     "StateConfig",
     "Strategy",
     "StrategyConfig",
+    "Upgrade",
     "ValueRule",
     "number_backends",
 ]

@@ -193,6 +193,16 @@ class Panic(Model):
     )
 
 
+class Upgrade(Model):
+    """Connections that switch to another protocol, such as WebSocket."""
+
+    enabled: bool = Field(default=True, description="Off, no wish to switch reaches a backend.")
+    idle_timeout: Duration = Field(
+        default=3600.0, description="Without a byte either way; 0 is no bound."
+    )
+    max_lifetime: Duration = Field(default=0.0, description="From the switch; 0 is no bound.")
+
+
 class Connections(Model):
     """Upstream connections of one worker to one backend."""
 

@@ -8,12 +8,14 @@ own traffic appears nowhere.
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from evenflow.engine import EndpointSnapshot, Histogram, PoolSnapshot, Snapshot
+from evenflow.engine import EndpointSnapshot, Histogram, PoolSnapshot, Snapshot, Tunnels
 from evenflow.observe.exposition import Family, Times, exposition, labels
 from evenflow.observe.process import ProcessUsage
 
 RESERVED_PREFIX = "evenflow-"
 """Pools and routes of the control plane itself."""
+
+_NO_TUNNELS: Tunnels = {"active": 0, "opened": 0, "bytes_received": 0, "bytes_sent": 0}
 
 FULL_BUCKETS_UP_TO = 1000
 """With more backends than this, their own histograms keep only the `+Inf` bucket: sum and count
@@ -102,6 +104,32 @@ def _traffic(view: View, endpoints: Sequence[EndpointSnapshot]) -> Iterator[Fami
         "From a request's first byte to the last byte of its response.",
         [(labels(route=route), times) for route, times in durations.items()],
         snapshot["bounds_s"],
+    )
+    tunnels = dict.fromkeys(view.route_pools, _NO_TUNNELS)
+    tunnels |= {r["route"]: r["tunnels"] for r in snapshot["routes"] if r["route"] in tunnels}
+    yield Family(
+        "evenflow_tunnels",
+        "gauge",
+        "Connections that switched to another protocol (WebSocket) and are open.",
+        [(labels(route=route), entry["active"]) for route, entry in tunnels.items()],
+    )
+    yield Family(
+        "evenflow_tunnels_opened_total",
+        "counter",
+        "Connections that switched to another protocol.",
+        [(labels(route=route), entry["opened"]) for route, entry in tunnels.items()],
+    )
+    yield Family(
+        "evenflow_tunnel_received_bytes_total",
+        "counter",
+        "Bytes received from clients after a switch of protocols.",
+        [(labels(route=route), entry["bytes_received"]) for route, entry in tunnels.items()],
+    )
+    yield Family(
+        "evenflow_tunnel_sent_bytes_total",
+        "counter",
+        "Bytes sent to clients after a switch of protocols.",
+        [(labels(route=route), entry["bytes_sent"]) for route, entry in tunnels.items()],
     )
 
 

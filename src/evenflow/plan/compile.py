@@ -66,7 +66,7 @@ def compile_plan(
             {"name": name, "steps": compile_chain(name, chain)}
             for name, chain in config.filters.items()
         ],
-        "routes": [*(_route(route, http) for route in config.routes), *internal],
+        "routes": [*(_route(config, route, http) for route in config.routes), *internal],
         "pools": pools,
     }
 
@@ -148,9 +148,10 @@ def _control_listener(config: Config, address: str) -> document.Listener:
     return _listener(config, own) | {"name": CONTROL_LISTENER}
 
 
-def _route(route: Route, http_listeners: list[str]) -> document.Route:
+def _route(config: Config, route: Route, http_listeners: list[str]) -> document.Route:
     retries = route.retries
     on = given(retries.on)
+    upgrade = given(route.upgrade)
     return {
         "name": route.name,
         "listeners": list(route.listeners) or http_listeners,
@@ -166,4 +167,11 @@ def _route(route: Route, http_listeners: list[str]) -> document.Route:
             "statuses": [status for status in on if isinstance(status, int)],
             "on_timeout": "timeout" in on,
         },
+        "upgrade": {
+            "idle_ms": milliseconds(upgrade.idle_timeout),
+            "max_ms": milliseconds(upgrade.max_lifetime),
+            "drain_ms": milliseconds(config.server.shutdown_timeout),
+        }
+        if upgrade.enabled
+        else None,
     }

@@ -72,4 +72,5 @@ def _route(name: str, listeners: list[str], path: str | None) -> document.Route:
             "statuses": [],
             "on_timeout": False,
         },
+        "upgrade": None,
     }

@@ -124,6 +124,12 @@ class Retries(TypedDict):
     on_timeout: bool
 
 
+class Upgrade(TypedDict):
+    idle_ms: int
+    max_ms: int
+    drain_ms: int
+
+
 class Route(TypedDict):
     name: str
     listeners: list[str]
@@ -133,6 +139,7 @@ class Route(TypedDict):
     internal: bool
     timeout_ms: int
     retries: Retries
+    upgrade: Upgrade | None
 
 
 class CycleTable(TypedDict):

@@ -8,6 +8,7 @@ Everything works on real sockets of loopback:
 - `running_balancer`: the balancer inside the test's own program.
 - `Client`: a raw connection with a readable transcript; `request` for one exchange; `Load` for
   clients that keep asking in the background.
+- `WebSocket` and `echo_websocket`: the two ends of a WebSocket.
 - `document`: a configuration in one line.
 - `wait_for`, `free_port`: bounded waiting for conditions, and ports.
 
@@ -31,6 +32,7 @@ from evenflow.testing.process import (
 from evenflow.testing.response import Response
 from evenflow.testing.tcp_origin import TcpOrigin
 from evenflow.testing.waiting import WaitTimeoutError, free_port, wait_for
+from evenflow.testing.websocket import WebSocket, echo_websocket
 from evenflow.testing.wire import WireError
 
 __all__ = [
@@ -49,9 +51,11 @@ __all__ = [
     "TcpOrigin",
     "TranscriptError",
     "WaitTimeoutError",
+    "WebSocket",
     "WireError",
     "behaviours",
     "document",
+    "echo_websocket",
     "free_port",
     "request",
     "run_evenflow",

@@ -178,6 +178,14 @@ class Client:
         del self._buffer[:cut]
         return taken
 
+    def read_some(self) -> bytes:
+        """Read the bytes that come next, whatever they are; empty at the end."""
+        if not self._buffer:
+            self._fill()
+        taken = bytes(self._buffer)
+        self._buffer.clear()
+        return taken
+
     def read_to_end(self) -> bytes:
         """Read everything until the connection ends, even with a reset."""
         while self._fill(tolerate_reset=True):

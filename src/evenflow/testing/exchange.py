@@ -126,6 +126,14 @@ class Exchange:
         self._writer.write(data)
         await self._writer.drain()
 
+    async def read_raw(self) -> bytes:
+        """Return the next bytes of the connection as they are, after a switch of protocols."""
+        if self._buffer:
+            early = bytes(self._buffer)
+            self._buffer.clear()
+            return early
+        return await self._reader.read(READ_SIZE)
+
     async def client_left(self) -> None:
         """Wait until the other side closes its half; what it sends before that is kept."""
         while data := await self._reader.read(READ_SIZE):

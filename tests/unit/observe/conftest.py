@@ -58,7 +58,13 @@ def snapshot_of(*names: str) -> Snapshot:
             {"route": "", "pool": "", "backend": "", "status": 400, "count": 1},
         ],
         "methods": [{"method": "GET", "status": 200, "count": 14}],
-        "routes": [{"route": "default", "duration": times(count=14)}],
+        "routes": [
+            {
+                "route": "default",
+                "duration": times(count=14),
+                "tunnels": {"active": 3, "opened": 5, "bytes_received": 70, "bytes_sent": 900},
+            }
+        ],
         "endpoints": [
             *(endpoint("default", name, requests=5 if name == names[0] else 0) for name in names),
             endpoint("evenflow-admin", "control-plane"),

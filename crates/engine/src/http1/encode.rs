@@ -11,6 +11,7 @@ use crate::tls::identity::Identity;
 
 /// What the balancer knows of a request beyond its head.
 #[derive(Debug, Clone, Copy)]
+#[allow(clippy::struct_excessive_bools)] // Facts that are independent of each other.
 pub struct Origin<'a> {
     /// The socket's other end; `None` for a Unix socket.
     pub peer: Option<IpAddr>,
@@ -26,6 +27,8 @@ pub struct Origin<'a> {
     pub forwarded: bool,
     /// The control plane's own route.
     pub internal: bool,
+    /// The route lets requests switch protocols.
+    pub upgrade: bool,
     /// The identifier made for this request, in case it has none of its own.
     pub request_id: &'a [u8],
     /// The balancer's name for `Via`.
@@ -135,6 +138,7 @@ pub fn request_head(
             | Known::TransferEncoding
             | Known::Connection
             | Known::HopByHop
+            | Known::Upgrade
             | Known::Own
             | Known::Lookalike => false,
         }
@@ -149,6 +153,11 @@ pub fn request_head(
         }
         Length::None if has_length => out.extend_from_slice(b"content-length: 0\r\n"),
         Length::None | Length::UntilClose => {}
+    }
+    if origin.upgrade
+        && let Some(protocols) = head.upgrade
+    {
+        push_upgrade(out, protocols.get(base));
     }
     if origin.internal {
         out.extend_from_slice(b"evenflow-client: ");
@@ -298,7 +307,11 @@ pub fn response_head(
     head.copy_fields(base, out, |field| {
         !field.connection_only
             && match field.known {
-                Known::TransferEncoding | Known::Connection | Known::HopByHop | Known::Own => false,
+                Known::TransferEncoding
+                | Known::Connection
+                | Known::HopByHop
+                | Known::Upgrade
+                | Known::Own => false,
                 // Without a body there must be no length either (RFC 9110 §8.6).
                 Known::ContentLength => {
                     !delivery.chunked && head.status >= 200 && head.status != 204
@@ -322,6 +335,13 @@ fn connection_line(out: &mut Vec<u8>, delivery: Delivery) {
     } else if delivery.version_10 {
         out.extend_from_slice(b"connection: keep-alive\r\n");
     }
+}
+
+/// The fields that ask for, or agree to, a switch of protocols.
+pub fn push_upgrade(out: &mut Vec<u8>, protocols: &[u8]) {
+    out.extend_from_slice(b"connection: upgrade\r\nupgrade: ");
+    out.extend_from_slice(protocols);
+    out.extend_from_slice(b"\r\n");
 }
 
 /// An answer of the balancer's own, without the empty line and body, which follow the caller's

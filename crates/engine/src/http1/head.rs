@@ -53,8 +53,10 @@ pub enum Known {
     TransferEncoding,
     /// `Connection`
     Connection,
-    /// Removed whatever `Connection` says: `Keep-Alive`, `Proxy-Connection`, `TE`, `Upgrade`.
+    /// Removed whatever `Connection` says: `Keep-Alive`, `Proxy-Connection`, `TE`.
     HopByHop,
+    /// `Upgrade`; written anew where a switch of protocols is wanted.
+    Upgrade,
     /// `Expect`
     Expect,
     /// `X-Forwarded-For`
@@ -90,7 +92,7 @@ pub(super) fn classify(name: &[u8]) -> Known {
         4 if is("host") => Known::Host,
         4 if is("date") => Known::Date,
         6 if is("expect") => Known::Expect,
-        7 if is("upgrade") => Known::HopByHop,
+        7 if is("upgrade") => Known::Upgrade,
         9 if is("x-real-ip") => Known::XRealIp,
         9 if is("forwarded") => Known::Forwarded,
         10 if is("connection") => Known::Connection,
@@ -210,6 +212,8 @@ pub struct RequestHead {
     pub keep_alive: bool,
     /// `Expect: 100-continue`.
     pub expects_continue: bool,
+    /// The protocols the client wants to switch to; `None` also where it must not.
+    pub upgrade: Option<Span>,
 }
 
 /// A parsed response head.
@@ -229,17 +233,20 @@ pub struct ResponseHead {
     pub keep_alive: bool,
     /// There is a `Date`.
     pub dated: bool,
+    /// The protocol that is spoken from here on.
+    pub upgrade: Option<Span>,
 }
 
 /// What the framing fields of a head add up to.
 #[derive(Default)]
-#[allow(clippy::struct_excessive_bools)] // Four facts that are independent of each other.
+#[allow(clippy::struct_excessive_bools)] // Facts that are independent of each other.
 struct Framing {
     content_length: Option<u64>,
     chunked: bool,
     close: bool,
     keep_alive: bool,
     named: bool,
+    upgrade: bool,
 }
 
 fn framing(
@@ -272,6 +279,7 @@ fn framing(
                     } else if option.eq_ignore_ascii_case(b"keep-alive") {
                         out.keep_alive = true;
                     } else if !option.is_empty() {
+                        out.upgrade |= option.eq_ignore_ascii_case(b"upgrade");
                         out.named = true;
                     }
                 }
@@ -292,6 +300,32 @@ fn framing(
         mark_connection_fields(base, fields);
     }
     Ok(out)
+}
+
+/// The value of the only `Upgrade` field.
+fn protocols(bytes: &[u8], fields: &[Field]) -> Option<Span> {
+    let mut found = fields.iter().filter(|field| field.known == Known::Upgrade);
+    let value = found.next()?.value;
+    let filled = elements(value.get(bytes)).all(|name| !name.is_empty());
+    (found.next().is_none() && filled).then_some(value)
+}
+
+fn elements(list: &[u8]) -> impl Iterator<Item = &[u8]> {
+    list.split(|&byte| byte == b',').map(<[u8]>::trim_ascii)
+}
+
+/// Whether one of the protocols is HTTP itself: requests in a tunnel would pass by all rules.
+fn offers_http(list: &[u8]) -> bool {
+    elements(list).any(|name| {
+        name.eq_ignore_ascii_case(b"h2c")
+            || name.eq_ignore_ascii_case(b"h2")
+            || starts_with(name, b"http")
+    })
+}
+
+/// Whether an endpoint's choice is among the protocols that were asked for.
+pub fn agrees(asked: &[u8], chosen: &[u8]) -> bool {
+    elements(chosen).all(|name| elements(asked).any(|asked| asked.eq_ignore_ascii_case(name)))
 }
 
 /// Marks the fields that `Connection` names. What frames the message or says whom it is for cannot
@@ -388,6 +422,13 @@ impl RequestHead {
             Some(length) => Length::Known(length),
         };
         self.keep_alive = !framing.close && (!self.version_10 || framing.keep_alive);
+        // A body would be taken for the new protocol's bytes by one side, and not by the other.
+        let may_switch = framing.upgrade && !self.version_10 && self.length == Length::None;
+        self.upgrade = if may_switch {
+            protocols(bytes, &self.fields).filter(|span| !offers_http(span.get(bytes)))
+        } else {
+            None
+        };
         self.expectation(bytes)?;
         self.destination(bytes, target.as_bytes())
     }
@@ -565,6 +606,11 @@ impl ResponseHead {
             .map_or_else(Span::default, |reason| Span::of(bytes, reason.as_bytes()));
         self.len = bytes.len();
         self.keep_alive = !framing.close && (version == 1 || framing.keep_alive);
+        self.upgrade = if framing.upgrade && status == 101 {
+            protocols(bytes, &self.fields)
+        } else {
+            None
+        };
         self.dated = self.fields.iter().any(|field| field.known == Known::Date);
         if framing.chunked && version == 0 {
             return Err("Transfer-Encoding is given in an HTTP/1.0 response.");

@@ -25,6 +25,20 @@ pub struct Route {
     pub timeout_ms: u64,
     /// Further attempts.
     pub retries: Retries,
+    /// Switching to another protocol, such as WebSocket; `null` forwards no such wish.
+    pub upgrade: Option<Upgrade>,
+}
+
+/// Bounds on a connection that has switched to another protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Upgrade {
+    /// Without a byte either way. 0 is no bound.
+    pub idle_ms: u64,
+    /// From the switch. 0 is no bound.
+    pub max_ms: u64,
+    /// From when its listener, route or endpoint is gone.
+    pub drain_ms: u64,
 }
 
 /// Which requests a route takes. Of several that take a request the most specific wins; the order

@@ -148,6 +148,7 @@ pub fn compile(
     Ok(Compiled {
         table: Table {
             listener_indices,
+            route_indices: Arc::new(routes.iter().map(|route| route.uid).zip(0..).collect()),
             revision: plan.revision,
             server_name: Arc::from(plan.server_name.as_str()),
             access_log: None,
@@ -246,6 +247,7 @@ fn compile_route(
         internal: route.internal,
         timeout_ms: route.timeout_ms,
         retries: route.retries.clone(),
+        upgrade: route.upgrade,
     })
 }
 

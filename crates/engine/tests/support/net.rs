@@ -115,7 +115,8 @@ impl Wire {
         self.received.drain(..count).collect()
     }
 
-    fn line(&mut self) -> Option<String> {
+    /// A line without its CRLF; `None` at the end of the stream.
+    pub fn line(&mut self) -> Option<String> {
         loop {
             if let Some(at) = self.received.windows(2).position(|two| two == b"\r\n") {
                 let line = self.take(at + 2);

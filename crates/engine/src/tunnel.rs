@@ -1,0 +1,306 @@
+//! After a switch of protocols (WebSocket and others) bytes go both ways as they are, until one end
+//! has enough, nothing moved for too long, or what the tunnel stands on was taken away.
+//!
+//! A tunnel may outlive many plans and is idle most of the time, so it keeps no table and no buffer
+//! of its request: what its record needs is written down when it opens.
+
+use std::future::poll_fn;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use crate::access_log::Record;
+use crate::answer;
+use crate::attempt::Upstream;
+use crate::buffer::{BODY_BYTES, Buffer};
+use crate::connection::{Connection, origin_of};
+use crate::endpoint::GONE;
+use crate::error::Reason;
+use crate::exchange::Way;
+use crate::http1::encode::{self, Delivery};
+use crate::http1::head::{Length, Span};
+use crate::lease::Lease;
+use crate::plan::Upgrade;
+use crate::record::{self, Noted};
+use crate::relay::{Broken, Relay};
+use crate::stats::TunnelStats;
+use crate::stream::Stream;
+use crate::worker::{Scratch, Worker};
+
+/// A connection that has switched protocols, and its way to the endpoint.
+#[derive(Debug)]
+pub struct Tunnel {
+    upstream: Stream,
+    up: Relay,
+    down: Relay,
+    /// Ended, and that was passed on.
+    ended: (bool, bool),
+    /// Bytes counted so far: up, down.
+    counted: (u64, u64),
+    lease: Lease,
+    rules: Upgrade,
+    /// Times on the engine's clock: when it was opened, when a byte last moved, and when it must
+    /// end because of what was taken away.
+    opened_at: u64,
+    moved_at: u64,
+    drained_at: u64,
+    /// The number of the table that it was last held against.
+    generation: u64,
+    request: Request,
+}
+
+/// What a tunnel's record says of the request that opened it.
+#[derive(Debug)]
+struct Request {
+    route: u32,
+    route_name: Arc<str>,
+    started: Instant,
+    id: Box<[u8]>,
+    client: Option<IpAddr>,
+    method: Box<[u8]>,
+    host: Box<[u8]>,
+    target: Box<[u8]>,
+    user_agent: Box<[u8]>,
+    referer: Box<[u8]>,
+    attempts: u32,
+}
+
+fn after(now: u64, span: u64) -> u64 {
+    if span == 0 { u64::MAX } else { now + span }
+}
+
+/// Makes a tunnel of a connection whose endpoint has agreed to switch. It is counted here and
+/// recorded at its end.
+pub fn open(
+    connection: &mut Connection,
+    way: &Way<'_>,
+    scratch: &Scratch,
+    noted: &mut Noted,
+    mut lease: Lease,
+    mut upstream: Upstream,
+) {
+    let worker = std::rc::Rc::clone(&connection.worker);
+    let Some((index, route)) = way.route else {
+        return;
+    };
+    let Some(rules) = route.upgrade else { return };
+    let (head, response) = (&scratch.request, &scratch.response);
+    noted.status = response.status;
+    lease.succeeded();
+    let latency_ns = noted.started.elapsed().as_nanos() as u64;
+    record::count(connection, way, scratch, noted, Some(&lease), latency_ns);
+
+    let base = connection.buffer.bytes();
+    let mut out = worker.buffers.take_out();
+    let delivery = Delivery {
+        version_10: false,
+        keep_alive: true,
+        chunked: false,
+    };
+    let bytes = upstream.buffer.bytes();
+    let edits = &way.listener.edits[index];
+    let cors = answer::cors(way.listener, Some(route));
+    encode::response_head(&mut out, response, bytes, delivery, &edits.response, cors);
+    answer::cross_origin(&mut out, way.listener, Some(route), head, base);
+    let protocol = response.upgrade.map_or(&b""[..], |span| span.get(bytes));
+    encode::push_upgrade(&mut out, protocol);
+    out.extend_from_slice(b"\r\n");
+    // As large as it is and no larger: it stays as long as the tunnel.
+    let lead = out.as_slice().to_vec();
+    worker.buffers.give_out(out);
+    upstream.buffer.consume(response.len);
+
+    let origin = origin_of(connection, way, head);
+    let text = |span: Span| Box::from(span.get(base));
+    let request = Request {
+        route: route.uid,
+        route_name: Arc::clone(&route.name),
+        started: noted.started,
+        id: encode::request_id(head, base, &origin).into(),
+        client: origin.client,
+        method: text(head.method),
+        host: text(head.host),
+        target: text(head.target),
+        user_agent: answer::field(head, base, b"user-agent").into(),
+        referer: answer::field(head, base, b"referer").into(),
+        attempts: noted.attempts,
+    };
+    let early = &base[head.len..];
+    let mut first = Buffer::default();
+    if !early.is_empty() {
+        first = worker.buffers.take(BODY_BYTES);
+        first.extend(early);
+    }
+    let spent = std::mem::take(&mut connection.buffer);
+    worker.buffers.give(spent);
+
+    lease.settle();
+    let now = worker.coarse_ms.get();
+    let whole = |lead, buffer| Relay::new(Length::UntilClose, false, lead, buffer, None);
+    connection.tunnel = Some(Box::new(Tunnel {
+        up: whole(Vec::new(), first),
+        down: whole(lead, upstream.buffer),
+        upstream: upstream.stream,
+        ended: (false, false),
+        counted: (0, 0),
+        lease,
+        rules,
+        opened_at: now,
+        moved_at: now,
+        drained_at: u64::MAX,
+        generation: worker.generation(),
+        request,
+    }));
+}
+
+/// Relays until the tunnel's end.
+pub async fn run(connection: &mut Connection) {
+    let Some(mut tunnel) = connection.tunnel.take() else {
+        return;
+    };
+    let worker = std::rc::Rc::clone(&connection.worker);
+    worker.active.update(|active| active + 1);
+    tunnel.stats(&worker, |stats| {
+        stats.active += 1;
+        stats.opened += 1;
+    });
+    let reason = poll_fn(|cx| tunnel.poll(cx, connection)).await;
+    poll_fn(|cx| {
+        // Encrypted streams are told of the end, as far as that needs no waiting.
+        let _ = connection.stream.poll_shutdown(cx);
+        let _ = tunnel.upstream.poll_shutdown(cx);
+        Poll::Ready(())
+    })
+    .await;
+    tunnel.stats(&worker, |stats| stats.active -= 1);
+    tunnel.record(&worker, reason);
+    for relay in [tunnel.up, tunnel.down] {
+        let (buffer, _) = relay.into_buffers();
+        worker.buffers.give(buffer);
+    }
+    worker.active.update(|active| active - 1);
+}
+
+impl Tunnel {
+    /// Moves what can be moved; ready with the reason for an end that was nobody's wish.
+    fn poll(&mut self, cx: &mut Context<'_>, connection: &mut Connection) -> Poll<Option<Reason>> {
+        let worker = std::rc::Rc::clone(&connection.worker);
+        let (client, server) = (&mut connection.stream, &mut self.upstream);
+        let mut broken = None;
+        if !self.ended.0
+            && let Poll::Ready(result) = self.up.poll(cx, &worker.buffers, client, server)
+        {
+            match result {
+                Ok(()) => self.ended.0 = server.poll_shutdown(cx).is_ready(),
+                Err(Broken::Write) => broken = Some(Reason::UpstreamReset),
+                Err(_) => broken = Some(Reason::ClientGone),
+            }
+        }
+        if broken.is_none()
+            && !self.ended.1
+            && let Poll::Ready(result) = self.down.poll(cx, &worker.buffers, server, client)
+        {
+            match result {
+                Ok(()) => self.ended.1 = client.poll_shutdown(cx).is_ready(),
+                Err(Broken::Write) => broken = Some(Reason::ClientGone),
+                Err(_) => broken = Some(Reason::UpstreamReset),
+            }
+        }
+        let now = worker.coarse_ms.get();
+        if self.up.moved || self.down.moved {
+            (self.up.moved, self.down.moved) = (false, false);
+            self.moved_at = now;
+            self.count(&worker);
+        }
+        if broken.is_some() || self.ended == (true, true) {
+            return Poll::Ready(broken);
+        }
+        self.follow_plan(&worker, connection.door.get(), now);
+        let idle_at = after(self.moved_at, self.rules.idle_ms);
+        let expires_at = after(self.opened_at, self.rules.max_ms);
+        let end = idle_at.min(expires_at).min(self.drained_at);
+        if now >= end {
+            return Poll::Ready(Some(if now >= self.drained_at {
+                Reason::TunnelDrained
+            } else if now >= expires_at {
+                Reason::TunnelExpired
+            } else {
+                Reason::TunnelIdle
+            }));
+        }
+        connection.slot.arm(end);
+        Poll::Pending
+    }
+
+    /// Takes a new plan's bounds over, or sets the end when the plan has taken something away.
+    fn follow_plan(&mut self, worker: &Worker, listener: u32, now: u64) {
+        let mut stands = !self.lease.member().endpoint.has(GONE);
+        let generation = worker.generation();
+        if generation != self.generation {
+            self.generation = generation;
+            let table = worker.table();
+            let rules = table.route(self.request.route).and_then(|r| r.upgrade);
+            match rules.filter(|_| table.listener(listener).is_some()) {
+                Some(rules) => self.rules = rules,
+                None => stands = false,
+            }
+        }
+        if !stands && self.drained_at == u64::MAX {
+            self.drained_at = now + self.rules.drain_ms;
+        }
+    }
+
+    fn stats(&self, worker: &Worker, change: impl FnOnce(&mut TunnelStats)) {
+        let mut stats = worker.stats.borrow_mut();
+        change(stats.tunnels.entry(self.request.route).or_default());
+    }
+
+    /// Counts what moved since it was last counted.
+    fn count(&mut self, worker: &Worker) {
+        let (up, down) = (self.up.received, self.down.received);
+        let (more_up, more_down) = (up - self.counted.0, down - self.counted.1);
+        self.counted = (up, down);
+        self.stats(worker, |stats| {
+            stats.bytes_received += more_up;
+            stats.bytes_sent += more_down;
+        });
+        self.lease.count_bytes(worker, more_up, more_down);
+    }
+
+    fn record(&self, worker: &Worker, reason: Option<Reason>) {
+        if let Some(reason) = reason {
+            let mut stats = worker.stats.borrow_mut();
+            *stats.errors.entry(reason.label()).or_default() += 1;
+        }
+        let sample = worker.table().access_sample;
+        if reason.is_none() && sample < 1.0 && fastrand::f64() >= sample {
+            return;
+        }
+        let request = &self.request;
+        let latency_ns = request.started.elapsed().as_nanos() as u64;
+        worker.log(&Record {
+            time_ns: SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |since| since.as_nanos() as u64)
+                .saturating_sub(latency_ns),
+            request_id: &request.id,
+            client: request.client,
+            method: &request.method,
+            host: &request.host,
+            target: &request.target,
+            version: "HTTP/1.1",
+            status: 101,
+            bytes_sent: self.down.received,
+            bytes_received: self.up.received,
+            route: &request.route_name,
+            pool: &self.lease.pool().name,
+            backend_id: &self.lease.member().endpoint.id,
+            attempts: request.attempts,
+            latency_ns,
+            reason: reason.map_or("", Reason::label),
+            user_agent: &request.user_agent,
+            referer: &request.referer,
+        });
+    }
+}
