@@ -314,12 +314,14 @@ fn elements(list: &[u8]) -> impl Iterator<Item = &[u8]> {
     list.split(|&byte| byte == b',').map(<[u8]>::trim_ascii)
 }
 
-/// Whether one of the protocols is HTTP itself: requests in a tunnel would pass by all rules.
+/// Whether one of the protocols is HTTP itself, or TLS, which carries it (RFC 2817): requests in a
+/// tunnel would pass by all rules.
 fn offers_http(list: &[u8]) -> bool {
     elements(list).any(|name| {
         name.eq_ignore_ascii_case(b"h2c")
             || name.eq_ignore_ascii_case(b"h2")
             || starts_with(name, b"http")
+            || starts_with(name, b"tls")
     })
 }
 
