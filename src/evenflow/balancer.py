@@ -151,12 +151,15 @@ class LoadBalancer:
         engine = self._given_engine or open_engine(_workers(config))
         stack.push_async_callback(asyncio.to_thread, engine.close)
         listener = stack.enter_context(private_socket())
+        from evenflow.state import session_key
+
         store = self._given_store or self._store_for(config)
         stack.push_async_callback(store.close)
         controller = Controller(
             engine,
             store,
             admin_socket=listener.getsockname(),
+            sticky_key=session_key(self._state_folder(config)),
             read_sources=self._read_sources,
             lookup=self._lookup,
         )
@@ -340,6 +343,12 @@ class LoadBalancer:
         return None
 
     # Parts.
+
+    def _state_folder(self, config: Config) -> Path | None:
+        """Where state is kept; None where it is not, or where no session needs it."""
+        chosen = "state" in config.model_fields_set or self._read_sources is not None
+        kept = chosen and config.state.store == "sqlite" and self._given_store is None
+        return Path(config.state.path) if kept else None
 
     def _store_for(self, config: Config) -> StateStore:
         from evenflow.state import MemoryStore, SqliteStore

@@ -127,6 +127,14 @@ class RouteSnapshot(TypedDict):
     tunnels: Tunnels
 
 
+class RouteEvent(TypedDict):
+    """How often a route did something besides forwarding."""
+
+    route: str
+    event: str
+    count: int
+
+
 class EndpointErrors(TypedDict):
     """An endpoint's failures by kind."""
 
@@ -214,6 +222,7 @@ class Snapshot(TypedDict):
     requests: list[RequestCount]
     methods: list[MethodCount]
     routes: list[RouteSnapshot]
+    route_events: list[RouteEvent]
     endpoints: list[EndpointSnapshot]
     pools: list[PoolSnapshot]
     filters: list[FilterSnapshot]
@@ -268,6 +277,8 @@ class Explanation(TypedDict):
     listener: str | None
     route: str | None
     passed_over: list[PassedOver]
+    split: str | None
+    target: str | None
     filters: list[FilterVerdict]
     pool: str | None
     picker: Literal["cycle", "hash", "least"] | None

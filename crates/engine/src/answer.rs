@@ -16,7 +16,7 @@ pub struct Answer<'a> {
     /// Further header lines, each with its CRLF.
     pub lines: &'a [u8],
     /// Media type and body.
-    pub content: Option<(&'static str, &'a [u8])>,
+    pub content: Option<(&'a str, &'a [u8])>,
     /// The connection closes afterwards.
     pub close: bool,
 }

@@ -10,7 +10,7 @@ use crate::buffer::{BODY_BYTES, Buffer};
 use crate::connection::Connection;
 use crate::error::Reason;
 use crate::filters::Edits;
-use crate::http1::encode::{self, Delivery, Origin};
+use crate::http1::encode::{self, Aim, Delivery, Origin};
 use crate::http1::head::{RequestHead, ResponseHead, Scan, agrees, scan};
 use crate::lease::Lease;
 use crate::relay::{Broken, Waiting};
@@ -115,6 +115,10 @@ pub struct Attempt<'a> {
     pub lease: &'a Lease,
     /// Who asks.
     pub origin: &'a Origin<'a>,
+    /// What the endpoint is asked for, where it is not the client's target.
+    pub target: Option<&'a [u8]>,
+    /// Header lines for the client that belong to this request.
+    pub lines: &'a [u8],
     /// When the route's time is over, on the engine's clock.
     pub route_deadline: u64,
 }
@@ -155,7 +159,11 @@ impl Attempt<'_> {
             &scratch.request,
             self.connection.buffer.bytes(),
             self.origin,
-            member.endpoint.authority(),
+            &Aim {
+                authority: member.endpoint.authority(),
+                target: self.target,
+                host: self.route.rewritten_host(),
+            },
             &self.edits.request,
         );
         let data = body.first(&self.connection.buffer, &mut out);

@@ -36,6 +36,7 @@ impl Attempt<'_> {
             route,
             edits,
             lease,
+            lines,
             route_deadline,
             ..
         } = self;
@@ -70,6 +71,7 @@ impl Attempt<'_> {
         );
         let base = connection.buffer.bytes();
         answer::cross_origin(&mut lead, listener, Some(route), request, base);
+        lead.extend_from_slice(lines);
         lead.extend_from_slice(b"\r\n");
         upstream.buffer.consume(response.len);
         let mut relay = Relay::new(

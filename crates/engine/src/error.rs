@@ -24,6 +24,8 @@ pub enum Reason {
     Forbidden,
     /// A rate limit refused the request.
     Limited,
+    /// The route fails requests on purpose.
+    FaultInjected,
     /// No route takes the request.
     NoRoute,
     /// No endpoint of the pool is usable.
@@ -75,7 +77,11 @@ impl Reason {
             Self::TunnelIdle | Self::TunnelExpired | Self::TunnelDrained => 101,
             Self::Method => 501,
             Self::ConnectFailed | Self::UpstreamReset | Self::UpstreamProtocol(_) => 502,
-            Self::NoBackend | Self::TooFewBackends | Self::QueueFull | Self::QueueTimeout => 503,
+            Self::FaultInjected
+            | Self::NoBackend
+            | Self::TooFewBackends
+            | Self::QueueFull
+            | Self::QueueTimeout => 503,
             Self::ConnectTimeout | Self::UpstreamTimeout | Self::RouteTimeout => 504,
             Self::Version => 505,
         }
@@ -94,6 +100,7 @@ impl Reason {
             Self::Method => "method_not_supported",
             Self::Forbidden => "forbidden",
             Self::Limited => "limited",
+            Self::FaultInjected => "fault_injected",
             Self::NoRoute => "no_route",
             Self::NoBackend => "no_backend",
             Self::TooFewBackends => "too_few_backends",
@@ -126,6 +133,7 @@ impl Reason {
             Self::Method => "This method is not supported.",
             Self::Forbidden => "Access is not allowed from this address.",
             Self::Limited => "Too many requests.",
+            Self::FaultInjected => "A fault was put in on purpose.",
             Self::NoRoute => "No route takes this request.",
             Self::NoBackend => "No backend is available.",
             Self::TooFewBackends => "Too few backends are available.",

@@ -6,26 +6,30 @@
 //! is idempotent, no byte of an answer came and the body can be sent again.
 
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Instant;
 
+use crate::action::Decision;
 use crate::answer::{self, Answer};
 use crate::attempt::{Attempt, Failure};
 use crate::buffer::Buffer;
 use crate::connection::{Connection, origin_of, read_head};
 use crate::error::Reason;
+use crate::fault;
 use crate::filters::{Refusal, Seen};
 use crate::http1::head::{Length, RequestHead};
 use crate::lease::{self, Lease};
+use crate::mirror;
 use crate::picker::Tried;
 use crate::record::{Noted, record};
 use crate::request_body::RequestBody;
 use crate::respond::{refuse, respond};
 use crate::stats::ErrorKind;
 use crate::stream::Stream;
-use crate::table::{Listener, Route, Table};
+use crate::table::{Listener, Pool, Route, Table};
 use crate::tls::accept;
 use crate::tls::identity::Identity;
 use crate::tunnel;
@@ -113,6 +117,7 @@ pub struct Way<'a> {
 }
 
 /// One request and its answer.
+#[allow(clippy::too_many_lines)] // One phase after the other.
 async fn exchange(connection: &mut Connection, scratch: &mut Scratch) -> Next {
     let table = connection.worker.table();
     let Some(listener) = table.listener(connection.door.get()) else {
@@ -183,8 +188,25 @@ async fn exchange(connection: &mut Connection, scratch: &mut Scratch) -> Next {
                 let answer = Answer::empty(204, &lines);
                 let next = respond(connection, head, &mut noted, &answer).await;
                 (next, None)
+            } else if let Some(fault) = &route.fault
+                && let Some(status) = Box::pin(fault::inject(connection, route, fault)).await
+            {
+                let next = fail(connection, &way, head, &mut noted, status).await;
+                (next, None)
             } else {
-                forward(connection, scratch, &way, (index, route), &mut noted).await
+                match route.action.decide(&seen) {
+                    Decision::Answer(own) => {
+                        let mut lines = answer::lines(&way, head, base);
+                        own.push_lines(&mut lines, &seen);
+                        let answer = own.answer(&lines);
+                        let next = respond(connection, head, &mut noted, &answer).await;
+                        (next, None)
+                    }
+                    Decision::Forward(pool, lines) => {
+                        let to = (pool, lines);
+                        forward(connection, scratch, &way, (index, route), to, &mut noted).await
+                    }
+                }
             }
         }
     };
@@ -281,21 +303,23 @@ async fn forward(
     scratch: &mut Scratch,
     way: &Way<'_>,
     (index, route): Numbered<'_>,
+    (mut pool_index, mut lines): (usize, Vec<u8>),
     noted: &mut Noted,
 ) -> (Next, Option<Lease>) {
     let worker = Rc::clone(&connection.worker);
     let Way {
         table, listener, ..
     } = *way;
-    let pool = &table.pools[route.pool];
+    let mut pool = &*table.pools[pool_index];
     worker.fund_retries(pool);
     let route_deadline = match route.timeout_ms {
         0 => u64::MAX,
         timeout => worker.coarse_ms.get() + timeout,
     };
     let limit = body_limit(listener, route);
+    let keep = route.mirror.is_some();
     let edit = &listener.edits[index].request;
-    let mut body = match RequestBody::new(connection, &scratch.request, limit, edit) {
+    let mut body = match RequestBody::new(connection, &scratch.request, limit, keep, edit) {
         Ok(body) => body,
         Err(reason) => {
             let head = &scratch.request;
@@ -306,19 +330,31 @@ async fn forward(
         }
     };
     let origin = origin_of(connection, way, &scratch.request);
-    let choice_hash = lease::choice_hash(pool, &scratch.request, connection, origin.client);
+    let mut choice = choice_of(pool, &scratch.request, connection, origin.client);
+    let target = route.rewritten(&scratch.request, connection.buffer.bytes());
     let mut tried = Tried::default();
     loop {
         let picked = lease::acquire(
             connection,
             table,
-            route.pool,
-            choice_hash,
+            pool_index,
+            choice,
             &tried,
             route_deadline,
         );
         let lease = match picked.await {
             Ok(lease) => lease,
+            Err(Reason::NoBackend | Reason::TooFewBackends)
+                if route.fallback.is_some_and(|other| other != pool_index) =>
+            {
+                pool_index = route.fallback.unwrap_or(pool_index);
+                pool = &*table.pools[pool_index];
+                choice = choice_of(pool, &scratch.request, connection, origin.client);
+                tried = Tried::default();
+                let mut stats = worker.stats.borrow_mut();
+                stats.happened(route.uid, "fallback");
+                continue;
+            }
             Err(reason) => {
                 body.abandon(connection);
                 let head = &scratch.request;
@@ -327,6 +363,12 @@ async fn forward(
             }
         };
         noted.attempts += 1;
+        let kept_lines = lines.len();
+        if let Some(sticky) = &pool.sticky
+            && choice.1 != Some(lease.index)
+        {
+            sticky.push_line(&mut lines, lease.index);
+        }
         let mut attempt = Attempt {
             connection,
             listener,
@@ -334,6 +376,8 @@ async fn forward(
             edits: &listener.edits[index],
             lease: &lease,
             origin: &origin,
+            target: target.as_deref(),
+            lines: &lines,
             route_deadline,
         };
         let failure = match attempt.run(scratch, &mut body).await {
@@ -353,6 +397,8 @@ async fn forward(
                 } else {
                     match attempt.deliver(scratch, noted, upstream, &mut body).await {
                         Ok(next) => {
+                            let way_on = (index, route);
+                            mirror::send(connection, scratch, way, way_on, &origin, &mut body);
                             body.finish(connection, scratch.request.len);
                             return (next, Some(lease));
                         }
@@ -363,6 +409,7 @@ async fn forward(
             Err(failure) => failure,
         };
         noted.sent = 0;
+        lines.truncate(kept_lines);
         if failure.stale {
             // A kept connection that died: no verdict on the endpoint, and its siblings are
             // likely dead too. Try the same endpoint afresh if that is safe.
@@ -410,8 +457,42 @@ async fn forward(
     }
 }
 
+/// What decides which endpoint of a pool a request goes to: its hash, and the endpoint that its
+/// session belongs to.
+fn choice_of(
+    pool: &Pool,
+    head: &RequestHead,
+    connection: &Connection,
+    client: Option<IpAddr>,
+) -> (u64, Option<u32>) {
+    let base = connection.buffer.bytes();
+    let sticky = pool.sticky.as_ref();
+    let wanted = sticky.and_then(|sticky| sticky.member(head, base));
+    (lease::choice_hash(pool, head, connection, client), wanted)
+}
+
+/// Answers with the status that a fault put in on purpose asks for.
+async fn fail(
+    connection: &mut Connection,
+    way: &Way<'_>,
+    head: &RequestHead,
+    noted: &mut Noted,
+    status: u16,
+) -> Next {
+    let reason = Reason::FaultInjected;
+    noted.reason = Some(reason);
+    let base = connection.buffer.bytes();
+    let lines = answer::lines(way, head, base);
+    let body = answer::error_body(head, base, reason, way.id);
+    let answer = Answer {
+        content: Some((body.0, &body.1)),
+        ..Answer::empty(status, &lines)
+    };
+    respond(connection, head, noted, &answer).await
+}
+
 /// Whether every member that could serve has been tried.
-fn tried_all(pool: &crate::table::Pool, tried: &Tried) -> bool {
+fn tried_all(pool: &Pool, tried: &Tried) -> bool {
     (0u32..)
         .zip(pool.members.iter())
         .take(64)

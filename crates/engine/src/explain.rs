@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::filters::Chain;
+use crate::action::Action;
+use crate::filters::{Chain, Seen};
 use crate::http1::head::RequestHead;
 use crate::picker::{Choice, Picked, Picker, Tried, hash_key, pick};
 use crate::plan::Protocol;
@@ -31,6 +32,10 @@ pub struct Explanation {
     /// Routes of this host and path that are more specific, and why they do not take it.
     passed_over: Vec<PassedOver>,
     filters: Vec<FilterVerdict>,
+    /// Why the split chose the pool.
+    split: Option<&'static str>,
+    /// What the backend is asked for, where the route rewrites it.
+    target: Option<String>,
     pool: Option<String>,
     picker: Option<&'static str>,
     backend: Option<String>,
@@ -63,6 +68,7 @@ struct Candidate {
 ///
 /// # Errors
 /// The member of the description that is wrong, and why.
+#[allow(clippy::too_many_lines)] // One phase after the other, as in an exchange.
 pub fn explain(
     table: &Table,
     request: &Request,
@@ -80,6 +86,8 @@ pub fn explain(
         route: None,
         passed_over: Vec::new(),
         filters: Vec::new(),
+        split: None,
+        target: None,
         pool: None,
         picker: None,
         backend: None,
@@ -127,12 +135,49 @@ pub fn explain(
     };
     told.route = Some(route.name.to_string());
     told.run_filters(&route.chain, request.client);
-    told.choose(
-        &table.pools[route.pool],
-        Some((&head, &bytes)),
-        request.client,
-        now_ms,
-    );
+    let seen = Seen {
+        client: request.client,
+        head: &head,
+        base: &bytes,
+        now_ns: 0,
+    };
+    let pool = match &route.action {
+        Action::Pool(pool) => *pool,
+        Action::Split(split) => {
+            let (pool, why) = split.explain(&seen);
+            told.split = Some(why);
+            pool
+        }
+        Action::Own(own) => {
+            let mut lines = Vec::new();
+            own.push_lines(&mut lines, &seen);
+            let text = String::from_utf8_lossy(&lines).replace("\r\n", "; ");
+            let status = own.status();
+            told.reason = format!("the route answers by itself: {status} {text}");
+            told.reason
+                .truncate(told.reason.trim_end_matches([';', ' ']).len());
+            return Ok(told);
+        }
+    };
+    if let Some(target) = route.rewritten(&head, &bytes) {
+        told.target = Some(String::from_utf8_lossy(&target).into_owned());
+    }
+    let request_parts = Some((&head, &*bytes));
+    told.choose(&table.pools[pool], request_parts, request.client, now_ms);
+    if told.backend.is_none()
+        && let Some(fallback) = route.fallback
+        && fallback != pool
+        && told.filters.iter().all(|verdict| verdict.status == 0)
+    {
+        told.candidates.clear();
+        told.choose(
+            &table.pools[fallback],
+            request_parts,
+            request.client,
+            now_ms,
+        );
+        told.reason = format!("fallback of {}: {}", table.pools[pool].name, told.reason);
+    }
     Ok(told)
 }
 
@@ -211,6 +256,20 @@ impl Explanation {
             now_ms,
             dry: true,
         };
+        let session = pool
+            .sticky
+            .as_ref()
+            .zip(head)
+            .and_then(|(sticky, (head, base))| {
+                let index = sticky.member(head, base)?;
+                let member = pool.members.get(index as usize)?;
+                member.endpoint.usable(false).is_ok().then_some(member)
+            });
+        if let Some(member) = session {
+            self.backend = Some(member.endpoint.id.clone());
+            self.reason = "its session is there".into();
+            return;
+        }
         match pick(pool, &choice) {
             Picked::Member(index) => {
                 self.backend = Some(pool.members[index as usize].endpoint.id.clone());

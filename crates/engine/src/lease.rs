@@ -62,10 +62,15 @@ pub async fn acquire(
     connection: &mut Connection,
     table: &Current,
     pool: usize,
-    hash: u64,
+    (hash, wanted): (u64, Option<u32>),
     tried: &Tried,
     deadline_ms: u64,
 ) -> Result<Lease, Reason> {
+    if let Some(index) = wanted
+        && let Some(lease) = try_member(table, pool, index, tried)
+    {
+        return Ok(lease);
+    }
     match try_acquire(&connection.worker, table, pool, hash, tried) {
         Ok(lease) => Ok(lease),
         Err(Picked::Full) => {
@@ -73,6 +78,16 @@ pub async fn acquire(
         }
         Err(_) => Err(none_of(&table.pools[pool])),
     }
+}
+
+/// Takes a place at the endpoint that a session belongs to.
+fn try_member(table: &Current, pool: usize, index: u32, tried: &Tried) -> Option<Lease> {
+    let rules = &table.pools[pool];
+    let endpoint = &rules.members.get(index as usize)?.endpoint;
+    if tried.contains(index) || endpoint.usable(false).is_err() || !endpoint.enter() {
+        return None;
+    }
+    Some(Lease::new(table, pool, index))
 }
 
 /// Why no endpoint of a pool takes a request.
@@ -101,17 +116,7 @@ pub fn try_acquire(
         dry: false,
     };
     match pick(&table.pools[pool], &choice) {
-        Picked::Member(index) => {
-            let rules = &table.pools[pool];
-            if rules.counts_in_flight {
-                rules.state.in_flight.fetch_add(1, Ordering::Relaxed);
-            }
-            Ok(Lease {
-                hold: Hold::Table(Rc::clone(table), pool),
-                index,
-                released: Cell::new(false),
-            })
-        }
+        Picked::Member(index) => Ok(Lease::new(table, pool, index)),
         none => Err(none),
     }
 }
@@ -178,6 +183,19 @@ async fn queue(
 }
 
 impl Lease {
+    /// For a request that the endpoint counted in.
+    fn new(table: &Current, pool: usize, index: u32) -> Self {
+        let rules = &table.pools[pool];
+        if rules.counts_in_flight {
+            rules.state.in_flight.fetch_add(1, Ordering::Relaxed);
+        }
+        Self {
+            hold: Hold::Table(Rc::clone(table), pool),
+            index,
+            released: Cell::new(false),
+        }
+    }
+
     /// The pool's rules.
     pub fn pool(&self) -> &Pool {
         match &self.hold {

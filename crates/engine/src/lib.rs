@@ -4,6 +4,7 @@
 //! holds one request's life, its phases in order, and is the place to begin reading.
 
 pub mod access_log;
+mod action;
 mod answer;
 mod attempt;
 mod buffer;
@@ -17,11 +18,13 @@ pub mod error;
 pub mod events;
 mod exchange;
 pub mod explain;
+mod fault;
 pub mod filters;
 pub mod histogram;
 pub mod http1;
 mod lease;
 mod listen;
+mod mirror;
 pub mod output;
 pub mod password;
 pub mod picker;
@@ -31,9 +34,12 @@ mod record;
 mod relay;
 mod request_body;
 mod respond;
+pub mod rewrite;
 pub mod route;
 pub mod snapshot;
+mod split;
 mod stats;
+mod sticky;
 mod stream;
 pub mod table;
 mod tcp;

@@ -291,7 +291,7 @@ fn pair<'a>(text: &'a [u8], separator: u8, name: &[u8]) -> Option<&'a [u8]> {
 }
 
 /// FNV-1a, finished by the mixer of `SplitMix64` so that neighbouring addresses land far apart.
-fn hash(bytes: &[u8]) -> u64 {
+pub fn hash(bytes: &[u8]) -> u64 {
     let mut sum = 0xcbf2_9ce4_8422_2325_u64;
     for &byte in bytes {
         sum = (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);

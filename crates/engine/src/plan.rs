@@ -4,6 +4,7 @@
 //! never a silent default. [`crate::table`] compiles it; nothing here decides anything.
 //! Durations are in milliseconds and sizes in bytes, as their names say.
 
+mod action;
 mod filter;
 mod listener;
 mod pool;
@@ -12,6 +13,7 @@ mod tls;
 
 use serde::{Deserialize, Serialize};
 
+pub use action::*;
 pub use filter::*;
 pub use listener::*;
 pub use pool::*;

@@ -48,7 +48,8 @@ enum Rest {
 }
 
 impl RequestBody {
-    /// Looks at what came with the head. What `edit` takes out of the header is no trailer either.
+    /// Looks at what came with the head. `keep` asks for small bodies to be kept whatever the
+    /// method; what `edit` takes out of the header is no trailer either.
     ///
     /// # Errors
     /// What is wrong with the body's framing, or that it is too large.
@@ -56,6 +57,7 @@ impl RequestBody {
         connection: &mut Connection,
         head: &RequestHead,
         limit: u64,
+        keep: bool,
         edit: &Edit,
     ) -> Result<Self, Reason> {
         let head_len = head.len;
@@ -77,7 +79,7 @@ impl RequestBody {
                 head.method.get(connection.buffer.bytes()),
                 b"PUT" | b"DELETE" | b"GET" | b"OPTIONS"
             );
-            if length <= room as u64 || (idempotent && length <= REPLAY_BYTES) {
+            if length <= room as u64 || ((keep || idempotent) && length <= REPLAY_BYTES) {
                 let length = length as usize;
                 let start = connection.buffer.start;
                 connection.buffer.grow(start + head_len + length);
@@ -151,6 +153,11 @@ impl RequestBody {
             Rest::Kept { length, sent, .. } => sent == length,
             Rest::Stream(relay) => relay.is_done(),
         }
+    }
+
+    /// Whether all of it is here, to be sent once more.
+    pub fn is_whole(&self) -> bool {
+        !matches!(self.rest, Rest::Stream(_)) && self.is_done()
     }
 
     /// Whether what was received so far can be sent again.

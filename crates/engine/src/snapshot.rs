@@ -27,6 +27,7 @@ pub struct Snapshot<'a> {
     requests: Vec<RequestEntry<'a>>,
     methods: Vec<MethodEntry>,
     routes: Vec<RouteEntry<'a>>,
+    route_events: Vec<RouteEvent<'a>>,
     endpoints: Vec<EndpointEntry<'a>>,
     pools: Vec<PoolEntry<'a>>,
     filters: Vec<FilterEntry<'a>>,
@@ -62,6 +63,13 @@ struct RequestEntry<'a> {
 struct MethodEntry {
     method: &'static str,
     status: u16,
+    count: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct RouteEvent<'a> {
+    route: &'a str,
+    event: &'static str,
     count: u64,
 }
 
@@ -227,6 +235,18 @@ impl<'a> Snapshot<'a> {
                     route: &route.name,
                     duration: stats.routes.get(&route.uid).cloned().unwrap_or_default(),
                     tunnels: tunnels_entry(stats.tunnels.get(&route.uid)),
+                })
+                .collect(),
+            route_events: stats
+                .happened
+                .iter()
+                .filter_map(|(&(route, event), &count)| {
+                    let route = routes.get(&route)?;
+                    Some(RouteEvent {
+                        route,
+                        event,
+                        count,
+                    })
                 })
                 .collect(),
             endpoints,

@@ -77,6 +77,8 @@ pub struct Stats {
     pub methods: FxHashMap<(&'static str, u16), u64>,
     /// Answers of the balancer's own by reason.
     pub errors: FxHashMap<&'static str, u64>,
+    /// What routes did besides forwarding, by route.
+    pub happened: FxHashMap<(u32, &'static str), u64>,
     /// Idle upstream connections by endpoint; filled in for snapshots.
     pub idle: Vec<(u32, usize)>,
     /// Processor time of the worker's thread in nanoseconds; filled in for snapshots.
@@ -89,6 +91,11 @@ impl Stats {
         self.endpoints.entry(uid).or_default()
     }
 
+    /// Counts something that a route did besides forwarding.
+    pub fn happened(&mut self, route: u32, what: &'static str) {
+        *self.happened.entry((route, what)).or_default() += 1;
+    }
+
     /// Adds another worker's numbers to these.
     pub fn merge(&mut self, other: &Self) {
         for (uid, theirs) in &other.endpoints {
@@ -97,6 +104,7 @@ impl Stats {
         add_all(&mut self.unserved, &other.unserved);
         add_all(&mut self.methods, &other.methods);
         add_all(&mut self.errors, &other.errors);
+        add_all(&mut self.happened, &other.happened);
         for (uid, theirs) in &other.routes {
             self.routes.entry(*uid).or_default().merge(theirs);
         }

@@ -20,12 +20,17 @@ use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
 
 use crate::access_log::AccessLog;
+use crate::action::Action;
 use crate::endpoint::Endpoint;
 use crate::filters::ip_set::IpSet;
 use crate::filters::{Chain, Edits, NamedLimiter, Tally};
+use crate::http1::head::RequestHead;
+use crate::mirror::Mirror;
 use crate::picker::Picker;
 use crate::plan::{self, Protocol};
+use crate::rewrite::Rewrite;
 use crate::route::Router;
+use crate::sticky::Sticky;
 use crate::tls::accept::Handshakes;
 
 /// Why a plan was refused.
@@ -146,8 +151,16 @@ pub struct Route {
     pub name: Arc<str>,
     /// Filters after those of the listener.
     pub chain: Chain,
-    /// The pool's index.
-    pub pool: usize,
+    /// What becomes of a request.
+    pub action: Action,
+    /// The pool in place of one without a usable endpoint.
+    pub fallback: Option<usize>,
+    /// What an endpoint is asked for instead.
+    pub rewrite: Option<Box<Rewrite>>,
+    /// Copies for another pool.
+    pub mirror: Option<Box<Mirror>>,
+    /// Faults put in on purpose.
+    pub fault: Option<Box<plan::Fault>>,
     /// The control plane's own.
     pub internal: bool,
     /// The whole exchange; 0 is no bound.
@@ -156,6 +169,18 @@ pub struct Route {
     pub retries: plan::Retries,
     /// Bounds on connections that switch protocols; `None` lets none.
     pub upgrade: Option<plan::Upgrade>,
+}
+
+impl Route {
+    /// The target that an endpoint is asked for, where it is not the client's.
+    pub fn rewritten(&self, head: &RequestHead, base: &[u8]) -> Option<Vec<u8>> {
+        self.rewrite.as_ref()?.target(head, base)
+    }
+
+    /// The host that an endpoint is asked for, where it is not the client's.
+    pub fn rewritten_host(&self) -> Option<&[u8]> {
+        self.rewrite.as_ref()?.host()
+    }
 }
 
 /// A pool's members and rules.
@@ -177,6 +202,8 @@ pub struct Pool {
     pub outlier: Option<plan::Outlier>,
     /// Upstream connections.
     pub connections: plan::Connections,
+    /// Sessions that stay with an endpoint.
+    pub sticky: Option<Arc<Sticky>>,
     /// Retries as a share of live requests.
     pub retry_budget: f64,
     /// Retries per second allowed in any case.

@@ -76,13 +76,14 @@ async fn session(connection: &mut Connection) {
     let mut attempts = 0;
     let mut outcome = Outcome::default();
     let connected = loop {
-        let lease = match lease::acquire(connection, &table, pool, hash, &tried, u64::MAX).await {
-            Ok(lease) => lease,
-            Err(reason) => {
-                outcome.reason = Some(reason);
-                break None;
-            }
-        };
+        let lease =
+            match lease::acquire(connection, &table, pool, (hash, None), &tried, u64::MAX).await {
+                Ok(lease) => lease,
+                Err(reason) => {
+                    outcome.reason = Some(reason);
+                    break None;
+                }
+            };
         attempts += 1;
         match open(connection, &lease).await {
             Ok(upstream) => break Some((lease, upstream)),

@@ -144,6 +144,8 @@ pub struct Worker {
     date: RefCell<(u64, String)>,
     /// No connection is kept after its request.
     pub draining: Cell<bool>,
+    /// Copies of requests under way.
+    pub mirrored: Cell<u32>,
     /// Requests and TCP sessions in flight.
     pub active: Cell<usize>,
 }
@@ -166,6 +168,7 @@ impl Worker {
             log: RefCell::default(),
             date: RefCell::default(),
             draining: Cell::new(false),
+            mirrored: Cell::new(0),
             active: Cell::new(0),
         }
     }

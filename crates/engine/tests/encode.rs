@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use evenflow_engine::filters::cors::Cors;
 use evenflow_engine::filters::headers::Edit;
 use evenflow_engine::http1::encode::{
-    Delivery, Origin, own_head, push_ip, push_number, request_head, request_id, response_head,
+    Aim, Delivery, Origin, own_head, push_ip, push_number, request_head, request_id, response_head,
 };
 use evenflow_engine::http1::head::{Known, Length, RequestHead, ResponseHead};
 use evenflow_engine::plan::{self, HeaderEdit};
@@ -56,7 +56,7 @@ fn request(lines: &[&str]) -> (RequestHead, Vec<u8>) {
 fn sent(lines: &[&str], origin: &Origin<'_>, edit: &Edit) -> Vec<String> {
     let (head, bytes) = request(lines);
     let mut out = Vec::new();
-    request_head(&mut out, &head, &bytes, origin, "b.example:80", edit);
+    request_head(&mut out, &head, &bytes, origin, &aim("b.example:80"), edit);
     let text = String::from_utf8(out).unwrap();
     let text = text.strip_suffix("\r\n\r\n").unwrap();
     text.split("\r\n").map(str::to_owned).collect()
@@ -718,7 +718,7 @@ proptest! {
         let (head, bytes) = request(&lines);
         let origin = Origin { trusted: is_trusted, internal: is_internal, forwarded, ..origin() };
         let mut out = Vec::new();
-        request_head(&mut out, &head, &bytes, &origin, "b.example", &Edit::default());
+        request_head(&mut out, &head, &bytes, &origin, &aim("b.example"), &Edit::default());
         let mut again = RequestHead::default();
         prop_assert_eq!(again.parse(&out, 100, 8192), Ok(()));
         prop_assert_eq!(again.length, head.length);
@@ -777,4 +777,35 @@ proptest! {
         push_number(&mut out, number);
         prop_assert_eq!(String::from_utf8(out).unwrap(), format!("{ip} {number}"));
     }
+}
+
+fn aim(authority: &str) -> Aim<'_> {
+    Aim {
+        authority,
+        target: None,
+        host: None,
+    }
+}
+
+#[test]
+fn a_rewritten_target_and_host_stand_for_the_clients() {
+    let bytes = b"GET /users/7?x=1 HTTP/1.1\r\nHost: a.example\r\n\r\n";
+    let mut head = RequestHead::default();
+    head.parse(bytes, 100, 8192).unwrap();
+    let aim = Aim {
+        target: Some(b"/7?x=1"),
+        host: Some(b"inner"),
+        ..aim("b.example:80")
+    };
+    let mut out = Vec::new();
+    request_head(&mut out, &head, bytes, &origin(), &aim, &Edit::default());
+    let text = String::from_utf8(out).unwrap();
+    assert!(
+        text.starts_with("GET /7?x=1 HTTP/1.1\r\nhost: inner\r\n"),
+        "{text}"
+    );
+    assert!(
+        text.contains("\r\nx-forwarded-host: a.example\r\n"),
+        "{text}"
+    );
 }

@@ -128,7 +128,12 @@ fn what_is_wrong_is_refused_with_its_place() {
             json!(["10.0.0.0/33"]),
             "listeners[0].trusted_proxies[0]",
         ),
-        ("/routes/0/pool", json!("nope"), "routes[0].pool"),
+        (
+            "/routes/0/action",
+            json!({"pool": "nope"}),
+            "routes[0].action.pool",
+        ),
+        ("/routes/0/fallback", json!("nope"), "routes[0].fallback"),
         ("/routes/1/name", json!("default"), "routes[1].name"),
         (
             "/routes/1/filters",

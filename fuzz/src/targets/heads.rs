@@ -1,7 +1,7 @@
 //! Heads: what is accepted has one meaning, and what is written from it has the same.
 
 use evenflow_engine::filters::headers::Edit;
-use evenflow_engine::http1::encode::{Delivery, Origin, request_head, response_head};
+use evenflow_engine::http1::encode::{Aim, Delivery, Origin, request_head, response_head};
 use evenflow_engine::http1::head::{Length, RequestHead, ResponseHead, Scan, scan};
 
 use super::{Target, reference, rule};
@@ -131,7 +131,11 @@ fn check_request(input: &[u8]) -> Result<(), String> {
         &head,
         bytes,
         &origin(),
-        "b.example",
+        &Aim {
+            authority: "b.example",
+            target: None,
+            host: None,
+        },
         &Edit::default(),
     );
     let lines = reference::lines(&out).ok_or("what is forwarded is no head")?;
@@ -196,7 +200,11 @@ fn check_request(input: &[u8]) -> Result<(), String> {
         &again,
         &out,
         &origin(),
-        "b.example",
+        &Aim {
+            authority: "b.example",
+            target: None,
+            host: None,
+        },
         &Edit::default(),
     );
     let mut third = RequestHead::default();

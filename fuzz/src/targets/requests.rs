@@ -6,7 +6,7 @@
 
 use evenflow_engine::filters::headers::Edit;
 use evenflow_engine::http1::body::encode_size_line;
-use evenflow_engine::http1::encode::request_head;
+use evenflow_engine::http1::encode::{Aim, request_head};
 use evenflow_engine::http1::head::{Length, RequestHead};
 
 use super::bodies::decoded;
@@ -46,7 +46,11 @@ fn check(input: &[u8]) -> Result<(), String> {
             &head,
             bytes,
             &origin(),
-            "b.example",
+            &Aim {
+                authority: "b.example",
+                target: None,
+                host: None,
+            },
             &Edit::default(),
         );
         if head.length == Length::Chunked {

@@ -249,6 +249,10 @@ class ExplanationView(TypedDict):
     listener: str | None
     route: str | None
     passed_over: list[PassedOver]
+    split: str | None
+    """Why the split chose the pool."""
+    target: str | None
+    """What the backend would be asked for, where the route rewrites it."""
     filters: list[FilterVerdict]
     pool: str | None
     picker: str | None

@@ -70,7 +70,10 @@ def _print(answer: dict[str, Any]) -> None:
         refused = step["verdict"] == "refused"
         outcome = f"refused with {step['status']}: {step['reason']}" if refused else "pass"
         click.echo(f"filter    {step['filter']}: {outcome}")
-    click.echo(f"pool      {answer.get('pool') or '-'}")
+    if answer.get("target"):
+        click.echo(f"target    {answer['target']}")
+    split = f" (split: {answer['split']})" if answer.get("split") else ""
+    click.echo(f"pool      {answer.get('pool') or '-'}{split}")
     picker = f" ({answer['picker']})" if answer.get("picker") else ""
     click.echo(f"backend   {answer.get('backend') or 'none'}: {answer.get('reason') or ''}{picker}")
     candidates = answer.get("candidates") or ()

@@ -14,6 +14,7 @@ from operator import attrgetter
 
 from .ambiguity import ambiguous_routes, claimed_paths
 from .check_health import health_problems
+from .check_routes import contradictions, named_pools
 from .expand import (
     MAIN_LISTENER,
     SECURITY_CHAIN,
@@ -161,9 +162,10 @@ def _kinds(view: _View) -> Iterator[Problem]:
         else:
             yield from _known(path, listener.pool, kinds, "pool")
     for index, route in enumerate(config.routes):
-        if kinds.get(route.pool):
-            text = f"pool {route.pool!r} holds stream backends, which need a tcp listener"
-            yield Problem(f"routes[{index}].pool", text)
+        for below, name in named_pools(route):
+            if kinds.get(name):
+                text = f"pool {name!r} holds stream backends, which need a tcp listener"
+                yield Problem(f"routes[{index}].{below}", text)
     only_http = config.listeners and all(each.protocol == "http" for each in config.listeners)
     if is_stream(config.backends) and (only_http or config.routes):
         yield Problem("backends", "stream backends need a listener with protocol tcp")
@@ -176,7 +178,10 @@ def _references(view: _View) -> Iterator[Problem]:
     if not config.listeners:
         http = set() if view.main_is_stream else {MAIN_LISTENER}
     for index, route in enumerate(config.routes):
-        yield from _known(f"routes[{index}].pool", route.pool, pools, "pool")
+        for below, name in named_pools(route):
+            yield from _known(f"routes[{index}].{below}", name, pools, "pool")
+        for below, text in contradictions(route):
+            yield Problem(f"routes[{index}]{below}", text)
         for at, name in enumerate(route.listeners):
             yield from _known(f"routes[{index}].listeners[{at}]", name, http, "HTTP listener")
         if not http:

@@ -137,7 +137,8 @@ def all_routes(config: Config, flat: Sequence[Pool]) -> tuple[Route, ...]:
         return tuple(config.routes)
     if not config.listeners and main_is_stream(config):
         return tuple(config.routes)
-    used = {route.pool for route in config.routes}
+    used = {name for route in config.routes for name in route.pools}
+    used |= {route.mirror.pool for route in config.routes if route.mirror is not None}
     routes = list(config.routes)
     for pool in flat:
         if pool.name not in used:

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
 
+from .actions import Arms, Fault, Mirror, Redirect, Respond, Rewrite, Sticky, StickyKey
 from .matching import Match, PathRegex, ValueRule
 from .sections import (
     AdminConfig,
@@ -193,12 +194,33 @@ class Route(Model):
     listeners: Items[Name] = Field(default=(), description="Empty: all HTTP listeners.")
     match: Match = Match()
     filters: Items[Name] = Field(default=(), description="Names in `filters`.")
-    pool: Name
+    pool: Name | None = Field(default=None, description="One of pool, split, redirect, respond.")
+    split: Arms | None = Field(default=None, description="Shares of several pools.")
+    sticky: StickyKey | None = Field(
+        default=None,
+        description="The same way of a split for the same client_ip, header:NAME, cookie:NAME, "
+        "query:NAME; `cookie` sets one.",
+    )
+    redirect: Redirect | None = None
+    respond: Respond | None = None
+    fallback: Name | None = Field(
+        default=None, description="The pool that serves while the other has no usable backend."
+    )
+    rewrite: Rewrite | None = None
+    mirror: Mirror | None = None
+    fault: Fault | None = None
     timeout: Duration = Field(
         default=0.0, description="The whole exchange; over it 504. 0 is no bound."
     )
     retries: Retries = Retries()
     upgrade: Upgrade | None = Field(default=None, description="As in `load_balancer` when absent.")
+
+    @property
+    def pools(self) -> tuple[str, ...]:
+        """All pools that serve it, each once."""
+        split = [arm.pool for arm in self.split or ()]
+        names = [self.pool, *split, self.fallback]
+        return tuple(dict.fromkeys(name for name in names if name is not None))
 
 
 class Pool(Model):
@@ -217,6 +239,7 @@ class Pool(Model):
     queue: QueueConfig | None = None
     panic: Panic | None = None
     connections: Connections | None = None
+    sticky: Sticky | None = None
     backends: Annotated[Items[Backend], AfterValidator(_number_in_pool)] = ()
 
 

@@ -82,6 +82,7 @@ class Controller:
         store: StateStore,
         *,
         admin_socket: str,
+        sticky_key: bytes = b"",
         read_sources: ReadSources | None = None,
         lookup: Lookup = system_lookup,
     ) -> None:
@@ -108,7 +109,7 @@ class Controller:
         self._rate = RequestRate()
         self._config_callbacks: list[Callable[[Config], None]] = []
         self._revision_callbacks: list[Callable[[Revision], None]] = []
-        self._live = Live(engine, self.decisions, lookup, admin_socket)
+        self._live = Live(engine, self.decisions, lookup, admin_socket, sticky_key)
 
     # Life.
 

@@ -72,6 +72,7 @@ class Live:
         decisions: Decisions,
         lookup: Lookup,
         admin_socket: str,
+        sticky_key: bytes = b"",
     ) -> None:
         self.members: Mapping[Key, Member] = {}
         self.runtime = Runtime()
@@ -85,6 +86,7 @@ class Live:
         self._decisions = decisions
         self._lookup = lookup
         self._admin_socket = admin_socket
+        self._sticky_key = sticky_key
         self._wanted: Wanted | None = None
         self._revision = 0
         self._pickers = PickerUpdates(engine, self._pool_update)
@@ -157,7 +159,14 @@ class Live:
             for name, found in wanted.resolutions.items()
         )
         return Swap(
-            self._engine, self._admin_socket, wanted, before, runtime, new_ramps, whole=whole
+            self._engine,
+            self._admin_socket,
+            self._sticky_key,
+            wanted,
+            before,
+            runtime,
+            new_ramps,
+            whole=whole,
         )
 
     def published(self) -> None:
@@ -398,6 +407,7 @@ class Swap:
 
     _engine: Engine
     _admin_socket: str
+    _sticky_key: bytes
     wanted: Wanted
     _before: tuple[Wanted | None, int]
     _runtime: Runtime
@@ -436,6 +446,7 @@ class Swap:
             state=self._runtime.states(wanted.members.all, time.monotonic()),
             addresses=self._runtime.address_lists(),
             admin_socket=self._admin_socket,
+            sticky_key=self._sticky_key,
         )
         self.panics = {
             pool["name"]: pool["panic"] for pool in plan["pools"] if pool["name"] in wanted.pools

@@ -166,5 +166,5 @@ def _flat_pool_written_out(config: Config, name: str) -> dict[str, Any]:
     return {
         "backends": tuple(each for each in config.backends if id(each) not in moved),
         "pools": (*config.pools, pool),
-        "routes": (*config.routes, *(each for each in implied if each.pool == name)),
+        "routes": (*config.routes, *(each for each in implied if name in each.pools)),
     }

@@ -32,8 +32,8 @@ class View:
     process: ProcessUsage
     version: str
     python: str
-    route_pools: Mapping[str, str]
-    """Each configured route and its pool."""
+    route_pools: Mapping[str, Collection[str]]
+    """Each configured route and its pools."""
     health_checks: Mapping[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
     """Health checks of each pool's backend that passed, and that failed."""
     applies: Mapping[str, int] = field(default_factory=dict)
@@ -131,6 +131,34 @@ def _traffic(view: View, endpoints: Sequence[EndpointSnapshot]) -> Iterator[Fami
         "Bytes sent to clients after a switch of protocols.",
         [(labels(route=route), entry["bytes_sent"]) for route, entry in tunnels.items()],
     )
+    yield from _route_events(snapshot)
+
+
+_ROUTE_EVENTS = {
+    "mirror_answered": ("evenflow_mirrored_total", "result", "answered"),
+    "mirror_failed": ("evenflow_mirrored_total", "result", "failed"),
+    "mirror_skipped": ("evenflow_mirrored_total", "result", "skipped"),
+    "fault_delayed": ("evenflow_faults_injected_total", "kind", "delay"),
+    "fault_aborted": ("evenflow_faults_injected_total", "kind", "abort"),
+    "fallback": ("evenflow_fallbacks_total", "", ""),
+}
+_ROUTE_EVENT_HELP = {
+    "evenflow_mirrored_total": "Copies of requests for a mirror, by what became of them.",
+    "evenflow_faults_injected_total": "Faults put into requests on purpose.",
+    "evenflow_fallbacks_total": "Requests that went to a route's fallback pool.",
+}
+
+
+def _route_events(snapshot: Snapshot) -> Iterator[Family]:
+    for name, text in _ROUTE_EVENT_HELP.items():
+        samples = list[tuple[str, float]]()
+        for entry in snapshot["route_events"]:
+            family, label, value = _ROUTE_EVENTS[entry["event"]]
+            if family == name:
+                more = {label: value} if label else {}
+                samples.append((labels(route=entry["route"], **more), entry["count"]))
+        if samples:
+            yield Family(name, "counter", text, samples)
 
 
 def _requests(view: View, endpoints: Sequence[EndpointSnapshot]) -> Iterator[tuple[str, float]]:
@@ -151,7 +179,8 @@ def _requests(view: View, endpoints: Sequence[EndpointSnapshot]) -> Iterator[tup
     by_pool: dict[str, list[str]] = {}
     for pool, backend in present:
         by_pool.setdefault(pool, []).append(backend)
-    for route, pool in view.route_pools.items():
+    pairs = [(route, pool) for route, pools in view.route_pools.items() for pool in pools]
+    for route, pool in pairs:
         for backend in by_pool.get(pool, ()):
             if (route, pool, backend) not in counted:
                 yield labels(route=route, pool=pool, backend=backend, status="200"), 0

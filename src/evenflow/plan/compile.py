@@ -12,6 +12,7 @@ from evenflow.config import Config, Limits, Listener, Route, expand
 from evenflow.filters import compile_chain
 
 from . import document
+from .actions import compile_action, compile_fault, compile_mirror, compile_rewrite
 from .control_plane import CONTROL_LISTENER, control_pool, control_routes
 from .matching import compile_match
 from .pools import Addresses, KeptEndpoint, States, compile_pool, given, milliseconds
@@ -27,6 +28,7 @@ def compile_plan(
     state: States | None = None,
     addresses: Addresses | None = None,
     admin_socket: str,
+    sticky_key: bytes = b"",
 ) -> document.Plan:
     """The plan for `config`, flat or expanded.
 
@@ -40,7 +42,13 @@ def compile_plan(
     listeners = [_listener(config, listener) for listener in config.listeners]
     http = [listener["name"] for listener in listeners if listener["protocol"] == "http"]
     pools = [
-        compile_pool(pool, state or {}, addresses or {}, paths.get(pool.name, _BASE_STRATEGY))
+        compile_pool(
+            pool,
+            state or {},
+            addresses or {},
+            paths.get(pool.name, _BASE_STRATEGY),
+            sticky_key=sticky_key,
+        )
         for pool in config.pools
     ]
     internal = control_routes(config, http)
@@ -157,7 +165,11 @@ def _route(config: Config, route: Route, http_listeners: list[str]) -> document.
         "listeners": list(route.listeners) or http_listeners,
         "match": compile_match(route.match),
         "filters": list(route.filters),
-        "pool": route.pool,
+        "action": compile_action(route),
+        "fallback": route.fallback,
+        "rewrite": compile_rewrite(route.rewrite, route.match),
+        "mirror": compile_mirror(route.mirror),
+        "fault": compile_fault(route.fault),
         "internal": False,
         "timeout_ms": milliseconds(route.timeout),
         "retries": {

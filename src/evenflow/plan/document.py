@@ -130,12 +130,89 @@ class Upgrade(TypedDict):
     drain_ms: int
 
 
+Part = str | dict[str, str | int]
+
+
+class Arm(TypedDict):
+    pool: str
+    weight: int
+    when: Match | None
+
+
+class Split(TypedDict):
+    key: RequestKey
+    issue_s: int | None
+    arms: list[Arm]
+
+
+class Redirect(TypedDict):
+    status: int
+    pattern: str | None
+    to: list[Part]
+    keep_query: bool
+
+
+class Respond(TypedDict):
+    status: int
+    content_type: str
+    headers: list[tuple[str, str]]
+    body: str
+
+
+class PoolAction(TypedDict):
+    pool: str
+
+
+class SplitAction(TypedDict):
+    split: Split
+
+
+class RedirectAction(TypedDict):
+    redirect: Redirect
+
+
+class RespondAction(TypedDict):
+    respond: Respond
+
+
+Action = PoolAction | SplitAction | RedirectAction | RespondAction
+
+
+class Rewrite(TypedDict):
+    pattern: str | None
+    path: list[Part] | None
+    host: str | None
+
+
+class Mirror(TypedDict):
+    pool: str
+    share: float
+    max_in_flight: int
+    timeout_ms: int
+
+
+class Fault(TypedDict):
+    delay_ms: int
+    delay_share: float
+    abort_status: int
+    abort_share: float
+
+
+class Sticky(TypedDict):
+    cookie: str
+    max_age_s: int
+
+
 class Route(TypedDict):
     name: str
     listeners: list[str]
     match: Match
     filters: list[str]
-    pool: str
+    action: Action
+    fallback: str | None
+    rewrite: Rewrite | None
+    mirror: Mirror | None
+    fault: Fault | None
     internal: bool
     timeout_ms: int
     retries: Retries
@@ -176,6 +253,7 @@ class Endpoint(TypedDict):
     id: str
     target: str
     addresses: list[str]
+    token: str
     weight: int
     max_connections: int
     up: bool
@@ -213,6 +291,7 @@ class Pool(TypedDict):
     panic: Panic | None
     queue: Queue
     outlier: Outlier | None
+    sticky: Sticky | None
     connections: Connections
     retry_budget: float
     retry_floor: int

@@ -57,6 +57,9 @@ def members_splice(old: Config, new: Config) -> PoolSplice | None:
         if piece.removed or piece.inserted:
             if found is not None or piece.removed + piece.inserted > MOST:
                 return None
+            if after.sticky is not None:
+                # The tokens of all members stand together.
+                return None
             found = PoolSplice(
                 after,
                 len(before.backends),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -48,7 +50,12 @@ _UP = RuntimeState()
 
 
 def compile_pool(
-    pool: Pool, state: States, addresses: Addresses, strategy_path: str = _STRATEGY
+    pool: Pool,
+    state: States,
+    addresses: Addresses,
+    strategy_path: str = _STRATEGY,
+    *,
+    sticky_key: bytes = b"",
 ) -> document.Pool:
     """The plan's pool; raises `ConfigError` where the strategy cannot be found or fails."""
     outlier, queue = given(pool.outlier), given(pool.queue)
@@ -56,7 +63,7 @@ def compile_pool(
     return {
         "name": pool.name,
         "picker": compile_picker(pool, state, addresses, strategy_path),
-        "endpoints": compile_endpoints(pool, pool.backends, state, addresses),
+        "endpoints": compile_endpoints(pool, pool.backends, state, addresses, sticky_key),
         "use_all": uses_all(pool),
         "panic": panic_of(pool, state, addresses),
         "queue": {"max": queue.max, "timeout_ms": milliseconds(queue.timeout)},
@@ -67,6 +74,9 @@ def compile_pool(
             "max_ejected": outlier.max_ejected,
         }
         if outlier.enabled
+        else None,
+        "sticky": {"cookie": pool.sticky.cookie, "max_age_s": round(pool.sticky.ttl)}
+        if pool.sticky is not None
         else None,
         "connections": {
             "max_idle": connections.max_idle,
@@ -251,7 +261,11 @@ def _in_plan(
 
 
 def compile_endpoints(
-    pool: Pool, backends: Sequence[Backend], state: States, addresses: Addresses
+    pool: Pool,
+    backends: Sequence[Backend],
+    state: States,
+    addresses: Addresses,
+    sticky_key: bytes = b"",
 ) -> list[document.Endpoint]:
     """Backends of a pool as the plan's endpoints."""
     name = pool.name
@@ -265,11 +279,12 @@ def compile_endpoints(
         known = state.get((name, backend.id), _UP)
         target = backend.target
         where = None if target.resolved else addresses.get(target.address, ())
-        made_from = (known, timeouts, where)
+        token = "" if pool.sticky is None else _token(sticky_key, name, backend.id)
+        made_from = (known, timeouts, where, token)
         # Most backends are as they were in the plan before: their endpoints are used again.
         kept = backend.memo.get("endpoint")
         if kept is None or kept.made_from != made_from:
-            kept = KeptEndpoint(_endpoint(backend, known, timeouts, where))
+            kept = KeptEndpoint(_endpoint(backend, known, timeouts, where, token))
             kept.made_from = made_from
             backend.memo["endpoint"] = kept
         endpoints.append(cast(document.Endpoint, kept))
@@ -297,6 +312,7 @@ def _endpoint(
     known: RuntimeState,
     timeouts: tuple[int, int, int],
     where: Sequence[str] | None,
+    token: str,
 ) -> document.Endpoint:
     connect, first_byte, idle = timeouts
     address = backend.target.address
@@ -304,6 +320,7 @@ def _endpoint(
         "id": backend.id,
         "target": address,
         "addresses": [address] if where is None else list(where),
+        "token": token,
         "weight": effective_weight(backend, known.ramp),
         "max_connections": backend.max_connections,
         "up": known.up,
@@ -312,6 +329,12 @@ def _endpoint(
         "first_byte_timeout_ms": _own(backend.timeout, first_byte),
         "idle_timeout_ms": _own(backend.idle_timeout, idle),
     }
+
+
+def _token(key: bytes, pool: str, backend: str) -> str:
+    """What a client's cookie names a backend by: nobody without the key can make it."""
+    text = f"{pool}\0{backend}".encode()
+    return hmac.digest(key, text, hashlib.sha256).hex()[:32]
 
 
 def _own(timeout: float | None, default: int) -> int:

@@ -12,6 +12,7 @@ from evenflow.controller.store import (
     StateStore,
     StoredRevision,
 )
+from evenflow.state.keys import session_key
 from evenflow.state.memory import MemoryStore
 from evenflow.state.sqlite import SqliteStore
 
@@ -24,4 +25,5 @@ __all__ = [
     "StateError",
     "StateStore",
     "StoredRevision",
+    "session_key",
 ]

@@ -238,6 +238,7 @@ class FakeEngine:
                     {"method": "GET", "status": 200, "count": self.totals()["requests"]},
                 ],
                 "routes": [],
+                "route_events": [],
                 "endpoints": [_endpoint_snapshot(endpoint) for endpoint in endpoints],
                 "pools": [
                     {
@@ -282,15 +283,17 @@ class FakeEngine:
                 "reason": endpoint.refusal,  # type: ignore[typeddict-item]  # one of its literals
             }
             for endpoint in self._endpoints.values()
-            if route is not None and endpoint.pool == route["pool"]
+            if route is not None and endpoint.pool == _pool_of(route)
         ]
         chosen = next((candidate["id"] for candidate in candidates if candidate["usable"]), None)
         return {
             "listener": request["listener"] or plan["listeners"][0]["name"],
             "route": route and route["name"],
             "passed_over": [],
+            "split": None,
+            "target": None,
             "filters": [],
-            "pool": route and route["pool"],
+            "pool": route and _pool_of(route),
             "picker": "cycle",
             "backend": chosen,
             "reason": "first usable" if chosen else "no backend is usable",
@@ -455,8 +458,9 @@ def check_plan(plan: Plan) -> None:
             for chain in member["filters"]:
                 if chain not in names["filters"]:
                     raise engine_error("plan", f"{path}.filters", f"no filter chain {chain!r}")
-            if member["pool"] is not None and member["pool"] not in names["pools"]:
-                raise engine_error("plan", f"{path}.pool", f"no pool {member['pool']!r}")
+            pool = member["pool"] if section == "listeners" else _pool_of(member)
+            if pool and pool not in names["pools"]:
+                raise engine_error("plan", f"{path}.pool", f"no pool {pool!r}")
     for index, pool in enumerate(plan["pools"]):
         path = f"pools[{index}]"
         ids = [endpoint["id"] for endpoint in pool["endpoints"]]
@@ -515,3 +519,13 @@ def _endpoint_snapshot(endpoint: FakeEndpoint) -> EndpointSnapshot:
         "first_byte": _no_times(),
         "total": total,
     }
+
+
+def _pool_of(route: Mapping[str, Any]) -> str:
+    """The first pool of a route; empty where the balancer answers by itself."""
+    match route["action"]:
+        case {"pool": name}:
+            return str(name)
+        case {"split": {"arms": [{"pool": name}, *_]}}:
+            return str(name)
+    return ""

@@ -58,6 +58,7 @@ def snapshot_of(*names: str) -> Snapshot:
             {"route": "", "pool": "", "backend": "", "status": 400, "count": 1},
         ],
         "methods": [{"method": "GET", "status": 200, "count": 14}],
+        "route_events": [],
         "routes": [
             {
                 "route": "default",

@@ -35,6 +35,17 @@ pub struct Origin<'a> {
     pub server_name: &'a str,
 }
 
+/// What an endpoint is asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Aim<'a> {
+    /// Names the endpoint to itself where the client, of HTTP/1.0, named no host.
+    pub authority: &'a str,
+    /// Path and query; `None` is the client's own.
+    pub target: Option<&'a [u8]>,
+    /// The host; `None` is the client's own.
+    pub host: Option<&'a [u8]>,
+}
+
 /// Fields that every request sent to an endpoint has, the control plane's own aside.
 const MADE_HERE: [&[u8]; 6] = [
     b"via",
@@ -65,12 +76,12 @@ pub fn request_head(
     head: &RequestHead,
     base: &[u8],
     origin: &Origin<'_>,
-    authority: &str,
+    aim: &Aim<'_>,
     edit: &Edit,
 ) {
     out.extend_from_slice(head.method.get(base));
     out.push(b' ');
-    let target = head.target.get(base);
+    let target = aim.target.unwrap_or_else(|| head.target.get(base));
     match target.first() {
         // An absolute target without a path is for the server as a whole with OPTIONS, else for
         // the root (RFC 9112 §3.2.4).
@@ -85,10 +96,10 @@ pub fn request_head(
     out.extend_from_slice(b" HTTP/1.1\r\n");
     if !edit.removes(b"host") {
         out.extend_from_slice(b"host: ");
-        out.extend_from_slice(if head.host.is_empty() {
-            authority.as_bytes()
-        } else {
-            head.host.get(base)
+        out.extend_from_slice(match aim.host {
+            Some(host) => host,
+            None if head.host.is_empty() => aim.authority.as_bytes(),
+            None => head.host.get(base),
         });
         out.extend_from_slice(b"\r\n");
     }

@@ -26,6 +26,8 @@ pub struct Pool {
     pub outlier: Option<Outlier>,
     /// Upstream connections.
     pub connections: Connections,
+    /// Sessions stay with an endpoint by a cookie.
+    pub sticky: Option<Sticky>,
     /// Retries allowed, as a share of the pool's live requests (0 to 1)…
     pub retry_budget: f64,
     /// …or this many per second, whichever is more.
@@ -64,6 +66,16 @@ pub enum Panic {
     Fail,
     /// Use all that are not draining, whatever their health.
     UseAll,
+}
+
+/// A cookie that names an endpoint by its token.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sticky {
+    /// The cookie's name.
+    pub cookie: String,
+    /// `Max-Age`; 0 is until the browser closes.
+    pub max_age_s: u32,
 }
 
 /// How an endpoint is chosen.
@@ -119,6 +131,8 @@ pub struct Endpoint {
     pub weight: u32,
     /// Requests (TCP: connections) in flight at once, over all workers. 0 is no bound.
     pub max_connections: u32,
+    /// Letters and digits that name it in the pool's cookie; empty without one.
+    pub token: String,
     /// Health as the control plane sees it.
     pub up: bool,
     /// Takes no new requests.

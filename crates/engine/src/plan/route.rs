@@ -1,5 +1,6 @@
 //! Routes: which requests go where, and how often they are tried.
 
+use super::action::{Action, Fault, Mirror, Rewrite};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
@@ -16,8 +17,16 @@ pub struct Route {
     pub matcher: Match,
     /// Filter chains, by name, in order, after those of the listener.
     pub filters: Vec<String>,
-    /// The pool that serves it.
-    pub pool: String,
+    /// Who answers.
+    pub action: Action,
+    /// The pool that serves it while the action's has no usable endpoint.
+    pub fallback: Option<String>,
+    /// What the endpoint is asked for instead.
+    pub rewrite: Option<Rewrite>,
+    /// A copy for another pool.
+    pub mirror: Option<Mirror>,
+    /// Faults put in on purpose.
+    pub fault: Option<Fault>,
     /// The control plane's own: the client's address is passed in `evenflow-client`, forwarding
     /// headers are left as the client sent them, and no retry or metric of a pool is counted.
     pub internal: bool,

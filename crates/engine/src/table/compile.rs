@@ -6,11 +6,14 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use rustls::ServerConfig;
 
+use crate::action::Action;
 use crate::endpoint::Endpoint;
 use crate::filters::ip_set::IpSet;
 use crate::filters::{Chain, Edits, NamedLimiter, Tally};
 use crate::http1::head::MAX_FIELDS;
+use crate::mirror::Mirror;
 use crate::plan::{self, Plan, Protocol};
+use crate::rewrite::Rewrite;
 use crate::route::{Refusal, Router};
 use crate::table::pool::compile_pool;
 use crate::table::{Listener, Refused, Registry, Route, Table, refuse};
@@ -235,15 +238,51 @@ fn compile_route(
     pools: &Indices<'_>,
     filters: &mut Filters<'_>,
 ) -> Result<Route, Refused> {
-    let Some(&pool) = pools.get(route.pool.as_str()) else {
-        return refuse(format!("{path}.pool"), format!("no pool {:?}", route.pool));
+    let number = |name: &str| pools.get(name).copied();
+    let wrong = |(below, message): (String, String)| Refused {
+        path: format!("{path}.{below}"),
+        message,
     };
+    let action = Action::compile(&route.action, number).map_err(wrong)?;
+    let named = |name: &str, below: &str| {
+        number(name).ok_or_else(|| wrong((below.into(), format!("no pool {name:?}"))))
+    };
+    let fallback = match &route.fallback {
+        None => None,
+        Some(name) => Some(named(name, "fallback")?),
+    };
+    let rewrite = match &route.rewrite {
+        None => None,
+        Some(rewrite) => Some(Box::new(
+            Rewrite::compile(rewrite)
+                .map_err(|(below, text)| wrong((format!("rewrite.{below}"), text)))?,
+        )),
+    };
+    let mirror = match &route.mirror {
+        None => None,
+        Some(mirror) => Some(Box::new(Mirror {
+            pool: named(&mirror.pool, "mirror.pool")?,
+            share: mirror.share,
+            max_in_flight: mirror.max_in_flight,
+            timeout_ms: mirror.timeout_ms,
+        })),
+    };
+    if let Some(fault) = &route.fault
+        && fault.abort_status != 0
+        && !(200..=599).contains(&fault.abort_status)
+    {
+        return refuse(format!("{path}.fault.abort_status"), "expected 200 to 599");
+    }
     let (uid, name) = registry.route(&route.name);
     Ok(Route {
         uid,
         name,
         chain: filters.chain(&route.filters, &format!("{path}.filters"))?,
-        pool,
+        action,
+        fallback,
+        rewrite,
+        mirror,
+        fault: route.fault.map(Box::new),
         internal: route.internal,
         timeout_ms: route.timeout_ms,
         retries: route.retries.clone(),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::endpoint::Endpoint;
 use crate::picker::Picker;
 use crate::plan;
+use crate::sticky::Sticky;
 use crate::table::{Compiled, Member, Pool, Refused, Registry, Table, refuse};
 
 pub fn compile_pool(
@@ -44,6 +45,13 @@ pub fn compile_pool(
         states.push((Arc::clone(&endpoint), wanted.clone()));
         members.push(member(endpoint, wanted));
     }
+    let sticky = match &pool.sticky {
+        None => None,
+        Some(sticky) => match Sticky::compile(sticky, &pool.endpoints) {
+            Ok(sticky) => Some(Arc::new(sticky)),
+            Err(text) => return refuse(format!("{path}.sticky"), text),
+        },
+    };
     let picker = compile_picker(&pool.picker, members.len(), &format!("{path}.picker"))?;
     Ok(Pool {
         name: Arc::from(pool.name.as_str()),
@@ -55,6 +63,7 @@ pub fn compile_pool(
         queue: pool.queue,
         outlier: pool.outlier,
         connections: pool.connections,
+        sticky,
         retry_budget: pool.retry_budget.clamp(0.0, 1.0),
         retry_floor: pool.retry_floor,
         state: registry.pool(&pool.name),

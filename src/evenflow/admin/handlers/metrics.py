@@ -33,7 +33,7 @@ def view(context: Context) -> View:
         process=process_usage(),
         version=context.version,
         python=platform.python_version(),
-        route_pools={route.name: route.pool for route in expand(controller.config).routes},
+        route_pools={route.name: route.pools for route in expand(controller.config).routes},
         health_checks={
             key: (verdict.checks_passed, verdict.checks_failed)
             for key, verdict in controller.runtime.verdicts.items()

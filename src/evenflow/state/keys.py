@@ -1,0 +1,39 @@
+"""The secret that session cookies are made from: made once, kept in the state folder."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+from evenflow.controller import StateError
+
+_BYTES = 32
+
+
+def session_key(folder: Path | None) -> bytes:
+    """The key kept in `folder`, made if there is none; without a folder one for this process.
+
+    It is readable for its owner only. Raises StateError where it can be neither read nor written.
+    """
+    if folder is None:
+        return secrets.token_bytes(_BYTES)
+    try:
+        return _kept(folder)
+    except OSError as error:
+        raise StateError(f"the key of session cookies: {error}") from error
+
+
+def _kept(folder: Path) -> bytes:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = folder / "session.key"
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        if len(key := path.read_bytes()) == _BYTES:
+            return key
+        raise OSError(f"{path} holds no key; remove it to have a new one made") from None
+    with os.fdopen(descriptor, "wb") as file:
+        key = secrets.token_bytes(_BYTES)
+        file.write(key)
+    return key
