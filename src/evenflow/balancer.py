@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import structlog
 
+from evenflow.certs import stamp
 from evenflow.config import Backend, Config, StrategyConfig
 from evenflow.controller import Applied, BackendStatus, Controller, StateStore
 from evenflow.controller.controller import ReadSources
@@ -32,7 +33,7 @@ from evenflow.engine import (
     open_engine,
 )
 from evenflow.health import HealthMonitor
-from evenflow.lifecycle import handling_signals, settle_memory, stamp, watch_files
+from evenflow.lifecycle import handling_signals, settle_memory, watch_files
 from evenflow.private_socket import private_socket
 from evenflow.resolve import Lookup, system_lookup
 

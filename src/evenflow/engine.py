@@ -90,6 +90,8 @@ class ListenerSnapshot(TypedDict):
     connections: int
     accepted: int
     rejected: int
+    handshakes: dict[str, int]
+    """TLS handshakes by how they ended."""
 
 
 class RequestCount(TypedDict):
@@ -297,6 +299,13 @@ class HttpProbe(TypedDict):
     body_bytes: int
 
 
+class ProbeTls(TypedDict):
+    """An endpoint by the names it has in the plan."""
+
+    pool: str
+    backend: str
+
+
 class Probe(TypedDict):
     """One health check's I/O; without `http` connecting is all."""
 
@@ -304,6 +313,8 @@ class Probe(TypedDict):
     address: str
     timeout_ms: int
     http: HttpProbe | None
+    tls: ProbeTls | None
+    """The endpoint whose TLS the probe uses."""
 
 
 Outcome = Literal["ok", "refused", "unreachable", "timeout", "reset", "protocol"]

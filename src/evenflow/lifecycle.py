@@ -15,15 +15,13 @@ from typing import Final, Protocol
 
 import structlog
 
+from evenflow.certs import Stamp, stamp
 from evenflow.controller.tasks import OwnedTasks
 
 POLL_S: Final = 0.5
 _CLOSE_TIMEOUT_S: Final = 5.0
 
 _log = structlog.get_logger("evenflow.lifecycle")
-
-Stamp = tuple[int, int, int] | None
-"""Time of change, size and inode; `None` for a file that is not there."""
 
 
 class Served(Protocol):
@@ -85,15 +83,6 @@ def settle_memory() -> None:
     """
     gc.collect()
     gc.freeze()
-
-
-def stamp(path: Path) -> Stamp:
-    """What tells one state of a file from the next, through links such as those of mounted maps."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 @asynccontextmanager

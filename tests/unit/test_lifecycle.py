@@ -8,7 +8,8 @@ import signal
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from evenflow.lifecycle import handling_signals, stamp, watch_files
+from evenflow.certs import stamp
+from evenflow.lifecycle import handling_signals, watch_files
 
 
 async def until(condition: object) -> None:

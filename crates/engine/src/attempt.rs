@@ -18,7 +18,8 @@ use crate::request_body::RequestBody;
 use crate::stats::ErrorKind;
 use crate::stream::{Gone, Stream};
 use crate::table::{Listener, Route};
-use crate::upstream::{ConnectError, connect};
+use crate::tls::client;
+use crate::upstream::{ConnectError, Made, connect};
 use crate::worker::{Scratch, Worker};
 
 /// The most 1xx answers that are passed on before an answer must come.
@@ -33,8 +34,8 @@ pub struct Upstream {
     pub buffer: Buffer,
     /// Bytes sent in the first write.
     pub sent: u64,
-    /// The endpoint's epoch when it was made.
-    epoch: u32,
+    /// How it was made.
+    made: Made,
 }
 
 impl Upstream {
@@ -42,12 +43,12 @@ impl Upstream {
     pub fn keep(self, worker: &Worker, lease: &Lease) {
         let rules = &lease.pool().connections;
         let endpoint = &lease.member().endpoint;
-        if self.epoch != endpoint.epoch() {
+        if self.made != lease.member().made() {
             return;
         }
         worker.idle.give(
             endpoint.uid,
-            self.epoch,
+            self.made,
             self.stream,
             rules.max_idle,
             worker.coarse_ms.get() + rules.idle_ms,
@@ -141,8 +142,8 @@ impl Attempt<'_> {
         let worker = Rc::clone(&self.connection.worker);
         let started = Instant::now();
         let member = self.lease.member();
-        let epoch = member.endpoint.epoch();
-        let kept = worker.idle.take(member.endpoint.uid, epoch);
+        let made = member.made();
+        let kept = worker.idle.take(member.endpoint.uid, made);
         let mut reused = kept.is_some();
         let mut stream = match kept {
             Some(stream) => stream,
@@ -175,7 +176,7 @@ impl Attempt<'_> {
             stream,
             buffer: Buffer::default(),
             sent: sent as u64,
-            epoch,
+            made,
         };
         match written {
             Err(None) => return Err(Failure::new(ErrorKind::Timeout, Reason::UpstreamTimeout)),
@@ -256,7 +257,16 @@ impl Attempt<'_> {
         slot.arm(deadline.min(self.route_deadline));
         let started = Instant::now();
         let addresses = member.endpoint.addresses.load_full();
-        let connected = connect(&addresses, slot).await;
+        let connected = match connect(&addresses, slot).await {
+            Ok(stream) => match &member.tls {
+                None => Ok(stream),
+                Some(tls) => client::handshake(tls, stream, slot, &worker.buffers)
+                    .await
+                    .map_err(|detail| detail.map_or(Reason::ConnectTimeout, Reason::UpstreamTls)),
+            },
+            Err(ConnectError::Timeout) => Err(Reason::ConnectTimeout),
+            Err(ConnectError::Failed(_)) => Err(Reason::ConnectFailed),
+        };
         let mut stats = worker.stats.borrow_mut();
         let stats = stats.endpoint(member.endpoint.uid);
         match connected {
@@ -265,16 +275,10 @@ impl Attempt<'_> {
                 stats.connect.record(started.elapsed().as_nanos() as u64);
                 Ok(stream)
             }
-            Err(error) => {
-                let reason = match error {
-                    ConnectError::Timeout => Reason::ConnectTimeout,
-                    ConnectError::Failed(_) => Reason::ConnectFailed,
-                };
-                Err(Failure {
-                    unsent: true,
-                    ..Failure::new(ErrorKind::Connect, reason)
-                })
-            }
+            Err(reason) => Err(Failure {
+                unsent: true,
+                ..Failure::new(ErrorKind::Connect, reason)
+            }),
         }
     }
 

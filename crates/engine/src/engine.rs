@@ -446,7 +446,14 @@ impl Engine {
     /// # Errors
     /// Where a probe is wrong, or that too many wait already.
     pub fn submit_probes(&self, document: &[u8]) -> Result<(), EngineError> {
-        let probes: Vec<Probe> = decode(document)?;
+        let mut probes: Vec<Probe> = decode(document)?;
+        let table = self.shared.table.load_full();
+        for probe in &mut probes {
+            // The endpoint may be gone by now; nobody waits for its verdict then.
+            if let Some(wanted) = &probe.tls {
+                probe.upstream = table.upstream_tls(&wanted.pool, &wanted.backend).cloned();
+            }
+        }
         let state = self.state()?;
         let prober = state.prober.as_ref().ok_or_else(EngineError::closed)?;
         prober.submit(probes).map_err(internal)

@@ -38,6 +38,8 @@ pub enum Reason {
     QueueTimeout,
     /// No connection to the endpoint could be made.
     ConnectFailed,
+    /// No encrypted connection to the endpoint could be made; the text says why.
+    UpstreamTls(&'static str),
     /// Connecting took too long.
     ConnectTimeout,
     /// The endpoint closed or reset the connection before its answer was complete.
@@ -76,7 +78,10 @@ impl Reason {
             // No answer: that was given before.
             Self::TunnelIdle | Self::TunnelExpired | Self::TunnelDrained => 101,
             Self::Method => 501,
-            Self::ConnectFailed | Self::UpstreamReset | Self::UpstreamProtocol(_) => 502,
+            Self::ConnectFailed
+            | Self::UpstreamTls(_)
+            | Self::UpstreamReset
+            | Self::UpstreamProtocol(_) => 502,
             Self::FaultInjected
             | Self::NoBackend
             | Self::TooFewBackends
@@ -107,6 +112,7 @@ impl Reason {
             Self::QueueFull => "queue_full",
             Self::QueueTimeout => "queue_timeout",
             Self::ConnectFailed => "connect_failed",
+            Self::UpstreamTls(_) => "upstream_tls",
             Self::ConnectTimeout => "connect_timeout",
             Self::UpstreamReset => "upstream_reset",
             Self::UpstreamProtocol(_) => "upstream_protocol",
@@ -139,6 +145,7 @@ impl Reason {
             Self::TooFewBackends => "Too few backends are available.",
             Self::QueueFull | Self::QueueTimeout => "All backends are busy.",
             Self::ConnectFailed => "The backend could not be reached.",
+            Self::UpstreamTls(_) => "No encrypted connection to the backend could be made.",
             Self::UpstreamReset => "The backend closed the connection.",
             Self::UpstreamProtocol(_) => "The backend's answer was not valid.",
             Self::ConnectTimeout | Self::UpstreamTimeout => "The backend did not answer in time.",
@@ -174,6 +181,7 @@ pub fn phrase(status: u16) -> &'static str {
     match status {
         200 => "OK",
         204 => "No Content",
+        308 => "Permanent Redirect",
         400 => "Bad Request",
         403 => "Forbidden",
         404 => "Not Found",

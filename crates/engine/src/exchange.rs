@@ -170,7 +170,10 @@ async fn exchange(connection: &mut Connection, scratch: &mut Scratch) -> Next {
         routed if let Some(port) = redirects(listener, &routed) => {
             way.route = routed.ok();
             let lines = answer::redirect_https(&way, head, base, port);
-            let answer = Answer::empty(308, &lines);
+            let answer = Answer {
+                content: Some(("text/plain; charset=utf-8", b"")),
+                ..Answer::empty(308, &lines)
+            };
             let next = respond(connection, head, &mut noted, &answer).await;
             (next, None)
         }

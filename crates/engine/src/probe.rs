@@ -9,6 +9,7 @@
 //! server close first, as `Connection: close` asks it to.
 
 mod http;
+mod tls;
 
 use std::fmt;
 use std::io;
@@ -25,6 +26,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::plan::Address;
+use crate::tls::client::Upstream;
 
 /// Probes that run at once.
 pub const CONCURRENCY: usize = 256;
@@ -32,7 +34,7 @@ pub const CONCURRENCY: usize = 256;
 pub const BACKLOG: usize = 65_536;
 
 /// One health check to perform.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Probe {
     /// Comes back in the result.
@@ -43,6 +45,21 @@ pub struct Probe {
     pub timeout_ms: u64,
     /// `null` only connects.
     pub http: Option<HttpProbe>,
+    /// Encrypted as connections to this endpoint are; `null` sends in the clear.
+    pub tls: Option<ProbeTls>,
+    /// What `tls` stands for.
+    #[serde(skip)]
+    pub upstream: Option<Upstream>,
+}
+
+/// The endpoint whose TLS a probe uses.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProbeTls {
+    /// Its pool.
+    pub pool: String,
+    /// Its id there.
+    pub backend: String,
 }
 
 /// A request to make once connected.
@@ -184,6 +201,18 @@ async fn attempt(
                 .map_err(|error| Failure::connecting(&error))?;
             // Whatever ends this future early resets the connection.
             let _ = stream.set_zero_linger();
+            if let Some(upstream) = &probe.upstream {
+                let mut stream = tls::connect(upstream, stream).await?;
+                let Some((http, request)) = probe.http.as_ref().zip(request) else {
+                    return Ok(Answer::default());
+                };
+                let answer = http::exchange(&mut stream, http, &request).await?;
+                *elapsed = Some(start.elapsed());
+                if http::server_closes(&mut stream, left(probe, start)).await {
+                    stream.close_in_order();
+                }
+                return Ok(answer);
+            }
             let Some((http, request)) = probe.http.as_ref().zip(request) else {
                 return Ok(Answer::default());
             };

@@ -32,6 +32,8 @@ use crate::rewrite::Rewrite;
 use crate::route::Router;
 use crate::sticky::Sticky;
 use crate::tls::accept::Handshakes;
+use crate::tls::client::{Rules, Upstream};
+use crate::upstream::Made;
 
 /// Why a plan was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,6 +89,16 @@ impl Table {
     pub fn route(&self, uid: u32) -> Option<&Route> {
         let index = self.route_indices.get(&uid)?;
         self.routes.get(*index)
+    }
+}
+
+impl Table {
+    /// The TLS of an endpoint.
+    pub fn upstream_tls(&self, pool: &str, id: &str) -> Option<&Upstream> {
+        let pool = self.pools.iter().find(|known| *known.name == *pool)?;
+        let mut members = pool.members.iter();
+        let member = members.find(|member| member.endpoint.id == id)?;
+        member.tls.as_ref()
     }
 }
 
@@ -210,6 +222,8 @@ pub struct Pool {
     pub retry_floor: u32,
     /// Whether `state.in_flight` is kept.
     pub counts_in_flight: bool,
+    /// Encryption to endpoints, as it was wanted and compiled.
+    pub tls: Option<Arc<(plan::UpstreamTls, Rules)>>,
     /// Runtime state, kept across tables by name.
     pub state: Arc<PoolState>,
 }
@@ -232,6 +246,16 @@ pub struct Member {
     pub first_byte_timeout_ms: u64,
     /// Between two reads.
     pub idle_timeout_ms: u64,
+    /// Encryption; `None` sends in the clear.
+    pub tls: Option<Upstream>,
+}
+
+impl Member {
+    /// How a connection to it is made now.
+    pub fn made(&self) -> Made {
+        let rules = self.tls.as_ref().map_or(0, |tls| tls.uid);
+        (self.endpoint.epoch(), rules)
+    }
 }
 
 /// What is known of a pool while it runs.

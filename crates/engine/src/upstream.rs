@@ -19,20 +19,23 @@ pub struct Idle {
     stacks: RefCell<FxHashMap<u32, Vec<Kept>>>,
 }
 
+/// How a connection was made: in which epoch of its endpoint, and by which TLS rules (0: none).
+pub type Made = (u32, u32);
+
 #[derive(Debug)]
 struct Kept {
     stream: Stream,
     until_ms: u64,
-    epoch: u32,
+    made: Made,
 }
 
 impl Idle {
-    /// A connection of this epoch that is still alive as far as can be told without a system call.
-    pub fn take(&self, endpoint: u32, epoch: u32) -> Option<Stream> {
+    /// A connection made in this way that is still alive as far as can be told without a system call.
+    pub fn take(&self, endpoint: u32, made: Made) -> Option<Stream> {
         let mut stacks = self.stacks.borrow_mut();
         let stack = stacks.get_mut(&endpoint)?;
         while let Some(mut kept) = stack.pop() {
-            if kept.epoch == epoch && kept.stream.is_quiet() {
+            if kept.made == made && kept.stream.is_quiet() {
                 return Some(kept.stream);
             }
         }
@@ -40,14 +43,14 @@ impl Idle {
     }
 
     /// Keeps a connection for later.
-    pub fn give(&self, endpoint: u32, epoch: u32, stream: Stream, max: u32, until_ms: u64) {
+    pub fn give(&self, endpoint: u32, made: Made, stream: Stream, max: u32, until_ms: u64) {
         let mut stacks = self.stacks.borrow_mut();
         let stack = stacks.entry(endpoint).or_default();
         if stack.len() < max as usize {
             stack.push(Kept {
                 stream,
                 until_ms,
-                epoch,
+                made,
             });
         }
     }

@@ -60,6 +60,8 @@ fn get(address: Address, body_bytes: u32) -> Probe {
         address,
         timeout_ms: 10_000,
         http: Some(http),
+        tls: None,
+        upstream: None,
     }
 }
 
@@ -356,6 +358,8 @@ fn connecting_is_enough_without_http() {
         address,
         timeout_ms: 5000,
         http: None,
+        tls: None,
+        upstream: None,
     });
     assert_eq!((result.outcome, result.status), (Outcome::Ok, None));
     let nobody = Address::Ip(unused_port());
@@ -364,6 +368,8 @@ fn connecting_is_enough_without_http() {
         address: nobody,
         timeout_ms: 5000,
         http: None,
+        tls: None,
+        upstream: None,
     });
     assert_eq!(result.outcome, Outcome::Refused);
 }
@@ -412,6 +418,7 @@ fn documents_read_and_write_as_agreed() {
         "id": 123, "address": "10.0.0.1:8080", "timeout_ms": 5000,
         "http": {"method": "GET", "path": "/health", "host": "app1:8080",
                  "headers": [["a", "b"]], "body_bytes": 0},
+        "tls": {"pool": "p", "backend": "a"},
     });
     let parsed: Probe = serde_json::from_value(document.clone()).unwrap();
     assert_eq!(serde_json::to_value(&parsed).unwrap(), document);

@@ -94,6 +94,42 @@ class Applied(TypedDict):
     warnings: list[str]
 
 
+class CertificateView(TypedDict):
+    """What may be shown of a certificate."""
+
+    name: str
+    domains: list[str]
+    subject: str
+    issuer: str
+    not_before: str
+    not_after: str
+    fingerprint: str
+    """SHA-256 in hexadecimal digits."""
+    key: str
+    """The kind of its key."""
+
+
+class CertificateList(TypedDict):
+    """All certificates in force."""
+
+    certificates: list[CertificateView]
+
+
+class PutCertificate(TypedDict):
+    """A certificate and its key."""
+
+    cert: str
+    """The certificate and those that link it to a root, in PEM."""
+    key: str
+    """Its private key, in PEM."""
+
+
+class AppliedCertificate(Applied):
+    """A certificate after a change that is in effect."""
+
+    certificate: CertificateView | None
+
+
 class RemovedPiece(Applied):
     """What is gone, and the change that took it away."""
 

@@ -7,6 +7,7 @@ from evenflow.admin.access import Role
 from evenflow.admin.handlers import (
     audit,
     backends,
+    certificates,
     config,
     debug,
     docs,
@@ -438,4 +439,51 @@ _DEBUGGING = (
     ),
 )
 
-OPERATIONS = (*_HEALTH, METRICS, *_BACKENDS, *_CONFIG, *_PIECES, *_OPERATE, *_DOCS, *_DEBUGGING)
+_CERTIFICATES = (
+    Operation(
+        "GET",
+        f"{_ADMIN}/certificates",
+        certificates.list_certificates,
+        "List the certificates",
+        "api",
+        Role.READ,
+        {200: Answer("Those in force, without their keys.", shapes.CertificateList)},
+    ),
+    Operation(
+        "GET",
+        f"{_ADMIN}/certificates/{{name}}",
+        certificates.get_certificate,
+        "Show a certificate",
+        "api",
+        Role.READ,
+        {200: Answer("The certificate, without its key.", shapes.CertificateView)},
+        errors=(404,),
+    ),
+    Operation(
+        "PUT",
+        f"{_ADMIN}/certificates/{{name}}",
+        certificates.put_certificate,
+        "Add or renew a certificate",
+        "api",
+        Role.ADMIN,
+        {
+            200: Answer("The new pair is shown from now on.", shapes.AppliedCertificate),
+            201: Answer("There is such a certificate now.", shapes.AppliedCertificate),
+        },
+        description="The pair is kept in the state folder; the configuration names its files.",
+        body=shapes.PutCertificate,
+        parameters=(_IF_MATCH,),
+    ),
+)
+
+OPERATIONS = (
+    *_HEALTH,
+    METRICS,
+    *_BACKENDS,
+    *_CONFIG,
+    *_PIECES,
+    *_CERTIFICATES,
+    *_OPERATE,
+    *_DOCS,
+    *_DEBUGGING,
+)

@@ -9,6 +9,7 @@ import click
 COMMANDS = {
     "audit": "evenflow.cli.audit:audit",
     "backends": "evenflow.cli.backends:backends",
+    "cert": "evenflow.cli.cert:cert",
     "check": "evenflow.cli.check:check",
     "config": "evenflow.cli.config:config",
     "demo": "evenflow.cli.demo:demo",

@@ -47,6 +47,7 @@ from .sections import (
 )
 from .sources import Loaded, json_schema, leaves, load
 from .targets import Target
+from .tls import Certificate, ClientAuth, ListenerTls, PoolTls, ServerTls
 from .types import Secret, format_duration, format_size, parse_duration, parse_size
 
 __all__ = [
@@ -54,6 +55,8 @@ __all__ = [
     "AdminConfig",
     "AdminToken",
     "Backend",
+    "Certificate",
+    "ClientAuth",
     "Config",
     "ConfigError",
     "Connections",
@@ -65,6 +68,7 @@ __all__ = [
     "HealthCheckOverride",
     "Limits",
     "Listener",
+    "ListenerTls",
     "LoadBalancerConfig",
     "Loaded",
     "LogRotation",
@@ -75,6 +79,7 @@ __all__ = [
     "Panic",
     "PathRegex",
     "Pool",
+    "PoolTls",
     "Problem",
     "QueueConfig",
     "RateLimit",
@@ -83,6 +88,7 @@ __all__ = [
     "Secret",
     "Security",
     "ServerConfig",
+    "ServerTls",
     "StateConfig",
     "StrategyConfig",
     "Target",

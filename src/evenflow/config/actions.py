@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from .base import Model
 from .matching import CookieName, Pattern, RouteHost, ValueMatch
-from .sections import Model
 from .types import (
     AddedFields,
     Duration,

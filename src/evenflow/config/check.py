@@ -24,12 +24,14 @@ from .expand import (
     is_stream,
     main_address,
     main_is_stream,
+    redirect_address,
 )
 from .models import Backend, Config, LoadBalancerConfig, Pool, Route, Strategy
 from .names import STRATEGY_PARAMETERS, strategy_names
 from .paths import exposed_paths, own_paths
 from .problems import Problem, hint
 from .sections import FilterChain, HealthCheck, Outlier
+from .targets import HTTP_SCHEMES
 
 _ID = attrgetter("id")
 _ORIGIN = re.compile(r"[A-Za-z0-9+.-]+://([A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
@@ -127,6 +129,10 @@ def _addresses(view: _View) -> Iterator[Problem]:
     ]
     if not config.listeners:
         addresses.append(("load_balancer.port", main_address(config)))
+        tls = config.server.tls
+        if tls is not None and tls.redirect_http is not None:
+            redirect = redirect_address(config, tls.redirect_http)
+            addresses.append(("server.tls.redirect_http", redirect))
     if config.admin.listen is not None:
         addresses.append(("admin.listen", config.admin.listen))
     fixed = [(path, address) for path, address in addresses if not address.endswith(":0")]
@@ -147,7 +153,11 @@ def _kinds(view: _View) -> Iterator[Problem]:
         if len({target.is_stream for target in targets if not target.is_unix}) > 1:
             yield Problem(path, "holds HTTP and stream backends; give each kind a pool of its own")
     kinds = view.streams
-    http = {pool.name for pool in (*view.flat, *config.pools) if "http" in by_scheme(pool.backends)}
+    http = {
+        pool.name
+        for pool in (*view.flat, *config.pools)
+        if not by_scheme(pool.backends).keys().isdisjoint(HTTP_SCHEMES)
+    }
     for index, listener in enumerate(config.listeners):
         path = f"listeners[{index}].pool"
         if listener.protocol == "http":
@@ -208,6 +218,12 @@ def _ambiguous_routes(view: _View) -> Iterator[Problem]:
     ]
     yield from claimed_paths(placed, exposed_paths(config))
     yield from ambiguous_routes(placed, http)
+
+
+def _tls(view: _View) -> Iterator[Problem]:
+    from .check_tls import tls_problems
+
+    return tls_problems(view.config, stream_main=view.main_is_stream)
 
 
 def _filters(view: _View) -> Iterator[Problem]:
@@ -342,6 +358,7 @@ _RULES: tuple[Callable[[_View], Iterable[Problem]], ...] = (
     _references,
     _ambiguous_routes,
     _filters,
+    _tls,
     _strategies,
     _numbers,
     _health_checks,

@@ -13,6 +13,7 @@ from operator import attrgetter
 from .models import Backend, Config, Listener, LoadBalancerConfig, Match, Pool, Retries, Route
 from .sections import HealthCheck, HealthCheckOverride
 from .targets import Target, parse_listen
+from .tls import Certificate, ListenerTls
 
 _PATH = attrgetter("target.path")
 _SCHEME_AND_TARGET = attrgetter("target.scheme", "target")
@@ -34,6 +35,9 @@ CHECK_FIELDS = {
     "verify": ("tls",),
 }
 """What only some kinds of health check take, and which ones."""
+SERVER_CERTIFICATE = "server.tls"
+"""The certificate that `server.tls` names by its files."""
+REDIRECT_LISTENER = "redirect"
 _HTTP_IDLE = 60.0
 _STREAM_IDLE = 3600.0
 
@@ -60,6 +64,8 @@ def expand(config: Config) -> Config:
             "routes": tuple(_full_route(config, route) for route in all_routes(config, flat)),
             "pools": pools,
             "filters": filters,
+            "certificates": {**config.certificates, **_server_certificate(config)},
+            "server": config.server.model_copy(update={"tls": None}),
         }
     )
 
@@ -168,13 +174,14 @@ def main_listener(config: Config) -> Listener:
         address=main_address(config),
         protocol="tcp" if stream else "http",
         pool=DEFAULT if stream else None,
+        tls=_main_tls(config),
     )
 
 
 def _listeners(config: Config) -> tuple[Listener, ...]:
     server = config.server
     full = []
-    for listener in config.listeners or (main_listener(config),):
+    for listener in config.listeners or (main_listener(config), *_redirect_listener(config)):
         update: dict[str, object] = {
             name: getattr(server, name)
             for name in (
@@ -191,6 +198,48 @@ def _listeners(config: Config) -> tuple[Listener, ...]:
             update["filters"] = (SECURITY_CHAIN, *listener.filters)
         full.append(listener.model_copy(update=update))
     return tuple(full)
+
+
+def _server_certificate(config: Config) -> dict[str, Certificate]:
+    tls = config.server.tls
+    if tls is None or tls.cert_file is None:
+        return {}
+    certificate = Certificate(
+        cert_file=tls.cert_file, key_file=tls.key_file, ocsp_file=tls.ocsp_file
+    )
+    return {SERVER_CERTIFICATE: certificate}
+
+
+def _main_tls(config: Config) -> ListenerTls | None:
+    tls = config.server.tls
+    if tls is None:
+        return None
+    return ListenerTls(
+        certificates=(*_server_certificate(config), *tls.certificates),
+        min_version=tls.min_version,
+        profile=tls.profile,
+        alpn=tls.alpn,
+        client_auth=tls.client_auth,
+    )
+
+
+def _redirect_listener(config: Config) -> tuple[Listener, ...]:
+    tls = config.server.tls
+    if tls is None or tls.redirect_http is None:
+        return ()
+    return (
+        Listener(
+            name=REDIRECT_LISTENER,
+            address=redirect_address(config, tls.redirect_http),
+            redirect_https=config.load_balancer.port or True,
+        ),
+    )
+
+
+def redirect_address(config: Config, port: int) -> str:
+    """Where the flat form listens for plain HTTP beside its encrypted port."""
+    host, _, _ = main_address(config).rpartition(":")
+    return f"{host}:{port}"
 
 
 def _full_route(config: Config, route: Route) -> Route:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from .sections import Model
+from .base import Model
 from .targets import PARAMETER, parse_host, parse_path_match
 from .types import FieldName, Items, Network
 

@@ -16,6 +16,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
 
 from .actions import Arms, Fault, Mirror, Redirect, Respond, Rewrite, Sticky, StickyKey
+from .base import Model
 from .matching import Match, PathRegex, ValueRule
 from .sections import (
     AdminConfig,
@@ -28,7 +29,6 @@ from .sections import (
     ListenAddress,
     LoggingConfig,
     MetricsConfig,
-    Model,
     Outlier,
     Panic,
     QueueConfig,
@@ -40,6 +40,7 @@ from .sections import (
     UrlPath,
 )
 from .targets import Target, check_address, check_url, parse_url
+from .tls import Certificate, ListenerTls, PoolTls
 from .types import Duration, Items, Name, Network, Port, Share, parse_name
 
 Url = Annotated[str, AfterValidator(check_url)]
@@ -119,7 +120,9 @@ class Backend(Model):
     id: Annotated[str, AfterValidator(_backend_id)] = Field(
         default="", description="Unique; `backend-1` and so on when absent."
     )
-    url: Url = Field(description="http://, tcp://, postgresql://, mysql://, redis:// or unix:.")
+    url: Url = Field(
+        description="http://, https://, tcp://, postgresql://, mysql://, redis:// or unix:."
+    )
     weight: Weight = 100
     health_check_path: UrlPath | None = None
     max_connections: Count = Field(default=0, description="Requests at once; 0 is no bound.")
@@ -169,6 +172,11 @@ class Listener(Model):
     idle_timeout: Timeout | None = None
     trusted_proxies: Items[Network] | None = None
     forwarded: bool | None = None
+    tls: ListenerTls | None = None
+    redirect_https: bool | Annotated[int, Field(ge=1, le=65535)] = Field(
+        default=False,
+        description="Redirect all requests to https: true to port 443, or a port.",
+    )
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -240,6 +248,7 @@ class Pool(Model):
     panic: Panic | None = None
     connections: Connections | None = None
     sticky: Sticky | None = None
+    tls: PoolTls | None = Field(default=None, description="For `https` backends.")
     backends: Annotated[Items[Backend], AfterValidator(_number_in_pool)] = ()
 
 
@@ -258,6 +267,7 @@ class Config(Model):
     routes: Items[Route] = ()
     pools: Items[Pool] = ()
     filters: dict[Name, FilterChain] = Field(default_factory=dict)
+    certificates: dict[Name, Certificate] = Field(default_factory=dict)
     state: StateConfig = StateConfig()
 
     @model_validator(mode="after")

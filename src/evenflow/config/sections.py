@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
+from .base import Model
 from .hashes import TokenSecret
 from .targets import parse_listen
+from .tls import ServerTls
 from .types import (
     AddedFields,
     AddedName,
@@ -63,12 +65,6 @@ def parse_log_level(value: object) -> object:
 
 
 LogLevel = Annotated[Literal["debug", "info", "warn", "error"], BeforeValidator(parse_log_level)]
-
-
-class Model(BaseModel):
-    """The common rules: immutable, no unknown keys, no conversion between types."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class HealthCheck(Model):
@@ -410,6 +406,7 @@ class ServerConfig(Model):
     )
     forwarded: bool = Field(default=False, description="Also send RFC 7239 `Forwarded`.")
     limits: Limits = Limits()
+    tls: ServerTls | None = Field(default=None, description="Encryption of the flat form's port.")
 
 
 class StateConfig(Model):

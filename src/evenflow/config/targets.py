@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 """A segment of a path pattern that stands for any segment."""
 
-HTTP_SCHEMES = ("http",)
+HTTP_SCHEMES = ("http", "https")
 STREAM_PORTS: dict[str, int | None] = {
     "tcp": None,
     "postgresql": 5432,
@@ -52,7 +52,13 @@ class Target:
         """What a health check sends as `Host`."""
         if self.is_unix:
             return "localhost"
-        return self.address.removesuffix(":80") if self.scheme == "http" else self.address
+        usual = {"http": ":80", "https": ":443"}.get(self.scheme, "")
+        return self.address.removesuffix(usual)
+
+    @property
+    def is_tls(self) -> bool:
+        """Whether what is sent to it is encrypted."""
+        return self.scheme == "https"
 
 
 @lru_cache(maxsize=32_768)
@@ -91,7 +97,8 @@ def parse_url(text: str) -> Target:
         port = port if port is not None else STREAM_PORTS[scheme]
         if port is None:
             raise ValueError(f"expected a port, as in tcp://10.0.0.1:5432, got {text!r}")
-    port = 80 if port is None else port
+    if port is None:
+        port = 443 if scheme == "https" else 80
     if port == 0:
         raise ValueError(f"expected a port from 1 to 65535, got {text!r}")
     shown = f"[{host}]" if ":" in host else host

@@ -4,6 +4,7 @@
 translations of calls to it.
 """
 
+from evenflow.controller.certificates import CertificateStatus
 from evenflow.controller.controller import Applied, Controller, ReadSources
 from evenflow.controller.decisions import Decision, Decisions, Subscription
 from evenflow.controller.document import differences, merge_patch
@@ -37,6 +38,7 @@ __all__ = [
     "Applied",
     "BackendNotFound",
     "BackendStatus",
+    "CertificateStatus",
     "Controller",
     "Decision",
     "Decisions",

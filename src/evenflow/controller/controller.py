@@ -18,8 +18,10 @@ from typing import Any, Final
 
 import structlog
 
+from evenflow.certs import changes as material_changes
 from evenflow.config import Backend, Config, ConfigError, Problem, read_document
 from evenflow.controller import edits
+from evenflow.controller.certificates import Certificates, CertificateStatus
 from evenflow.controller.decisions import Decisions
 from evenflow.controller.document import differences
 from evenflow.controller.errors import RevisionConflict, RevisionNotFound
@@ -109,6 +111,7 @@ class Controller:
         self._rate = RequestRate()
         self._config_callbacks: list[Callable[[Config], None]] = []
         self._revision_callbacks: list[Callable[[Revision], None]] = []
+        self._certificates = Certificates(self, lambda: self._live.material)
         self._live = Live(engine, self.decisions, lookup, admin_socket, sticky_key)
 
     # Life.
@@ -141,6 +144,7 @@ class Controller:
         self._live.watch_events()
         self._tasks.loop_forever(self._live.keep_resolving(), "resolve names")
         self._tasks.loop_forever(self._each_second(), "ramps and rates")
+        self._tasks.loop_forever(self._certificates.watch(), "watch certificates")
 
     # The wanted state.
 
@@ -233,7 +237,15 @@ class Controller:
         """
         return await self._owned(self._reload(source, only_at), "reload")
 
+    async def renew_certificates(self, *, source: str) -> Applied:
+        """Read the files of TLS again; raises `ConfigError`, and then the old ones serve on."""
+        return await self._exclusively(lambda: self.config, source, None)
+
     # What is going on.
+
+    def certificates(self) -> list[CertificateStatus]:
+        """The certificates in force; no keys."""
+        return self._certificates.statuses()
 
     @property
     def members(self) -> Mapping[Key, Member]:
@@ -345,7 +357,7 @@ class Controller:
     ) -> Applied:
         if self._config is not None:
             config = edits.with_secrets(config, self._config)
-            if config == self._config:
+            if config == self._config and not await self._certificates.changed():
                 await self._keep_base(base)
                 return Applied(self.revision, [], list(warnings))
         try:
@@ -366,8 +378,10 @@ class Controller:
         wanted = await self._live.prepare(config, first=first)
         document = self._documents.of(config)
         changes = differences(self._document, document)
-        # A start that finds what it left changes nothing and is no new revision.
-        fresh = bool(changes) or self.revision == 0 or not first
+        # A start that finds what it left changes nothing and is no new revision, nor does a renewed
+        # certificate.
+        fresh = bool(changes) or self.revision == 0 or (not first and config != self._config)
+        renewed = [] if first else material_changes(self._live.material, wanted.material)
         revision = self.revision + 1 if fresh else self.revision
         async with self._live.swap(wanted) as swap:
             report = await self._in_thread(lambda: swap.put_in_force(revision))
@@ -393,7 +407,7 @@ class Controller:
             f"asked for by {source}",
             source=source,
             revision=revision,
-            changes=changes[:20],
+            changes=[*changes, *renewed][:20],
             warnings=warned,
         )
         self._live.published()
@@ -403,7 +417,7 @@ class Controller:
             made(head)
             for told in self._revision_callbacks:
                 told(head)
-        return Applied(revision, changes, warned)
+        return Applied(revision, [*changes, *renewed], warned)
 
     def _tell(self, config: Config) -> None:
         for callback in self._config_callbacks:

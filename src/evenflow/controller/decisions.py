@@ -18,7 +18,9 @@ from typing import Any, Final, Literal
 
 import structlog
 
-DecisionKind = Literal["apply", "drain", "ejection", "health", "panic", "reload", "resolve"]
+DecisionKind = Literal[
+    "apply", "certificate", "drain", "ejection", "health", "panic", "reload", "resolve"
+]
 Level = Literal["info", "warning", "error"]
 
 KEPT: Final = 1000

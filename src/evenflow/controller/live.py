@@ -16,7 +16,9 @@ from typing import Final
 
 import structlog
 
+from evenflow.certs import Material, needs_files, read_material
 from evenflow.config import Config, Pool, expand
+from evenflow.config.expand import by_scheme
 from evenflow.controller.decisions import Decisions, Level
 from evenflow.controller.members import Members, members_of, spliced_members
 from evenflow.controller.pickers import PickerUpdates
@@ -61,6 +63,26 @@ class Wanted:
     """What differs from the configuration of before, where that is one pool's members alone."""
     resolutions: Mapping[str, Resolution]
     warnings: list[str]
+    material: Material
+    """What the files of TLS hold."""
+
+
+def _encrypted(pool: Pool) -> bool:
+    """Whether some of a pool's backends are sent to over TLS."""
+    return "https" in by_scheme(pool.backends)
+
+
+def _unverified(config: Config) -> list[str]:
+    """A warning for each pool that trusts whoever answers."""
+    found = [
+        f"pool {pool.name}: tls.verify is false, so anyone on the way can read and change all that "
+        "is sent to its backends"
+        for pool in config.pools
+        if pool.tls is not None and not pool.tls.verify
+    ]
+    for text in found:
+        _log.warning("backends are not verified", reason=text)
+    return found
 
 
 class Live:
@@ -120,7 +142,20 @@ class Live:
         resolutions |= await resolve_targets(names - resolutions.keys(), self._lookup)
         warnings = sorted({found.error for found in resolutions.values() if found.error})
         pools = {pool.name: pool for pool in full.pools}
-        return Wanted(full, pools, members, splice, resolutions, warnings)
+        material = Material()
+        if needs_files(full):
+            before = None if self._wanted is None else self.material
+            material = await asyncio.to_thread(read_material, full, before)
+        if splice is not None and (material != self.material or _encrypted(splice.pool)):
+            # Only a whole plan carries what TLS needs.
+            splice = None
+        warnings += [*material.warnings, *_unverified(full)]
+        return Wanted(full, pools, members, splice, resolutions, warnings, material)
+
+    @property
+    def material(self) -> Material:
+        """What the files of TLS hold that is in force."""
+        return self._wanted.material if self._wanted is not None else Material()
 
     @asynccontextmanager
     async def swap(self, wanted: Wanted) -> AsyncIterator[Swap]:
@@ -447,6 +482,7 @@ class Swap:
             addresses=self._runtime.address_lists(),
             admin_socket=self._admin_socket,
             sticky_key=self._sticky_key,
+            material=wanted.material,
         )
         self.panics = {
             pool["name"]: pool["panic"] for pool in plan["pools"] if pool["name"] in wanted.pools

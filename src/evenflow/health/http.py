@@ -56,7 +56,13 @@ class HttpCheck:
         """What the engine is to do."""
         timeout_ms = max(1, round(self.timeout_s * 1000))
         address = with_port(address, self.port)
-        return {"id": id, "address": address, "timeout_ms": timeout_ms, "http": self.request}
+        return {
+            "id": id,
+            "address": address,
+            "timeout_ms": timeout_ms,
+            "http": self.request,
+            "tls": None,
+        }
 
     def judge(self, result: ProbeResult) -> CheckResult:
         """What the probe's result means."""

@@ -210,7 +210,10 @@ class HealthMonitor:
                 continue
             number = next(self._ids)
             self._waiting[number] = target, now + target.config.timeout + LOST_AFTER_S
-            probes.append(check.probe(number, addresses[0]))
+            probe = check.probe(number, addresses[0])
+            if member is not None and member.backend.target.is_tls and probe["http"] is not None:
+                probe["tls"] = {"pool": target.key[0], "backend": target.key[1]}
+            probes.append(probe)
         if not probes:
             return
         try:

@@ -43,7 +43,7 @@ class TcpCheck:
         """What the engine is to do."""
         timeout_ms = max(1, round(self.timeout_s * 1000))
         address = with_port(address, self.port)
-        return {"id": id, "address": address, "timeout_ms": timeout_ms, "http": None}
+        return {"id": id, "address": address, "timeout_ms": timeout_ms, "http": None, "tls": None}
 
     def judge(self, result: ProbeResult) -> CheckResult:
         """What the probe's result means."""

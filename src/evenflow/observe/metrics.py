@@ -50,6 +50,8 @@ class View:
     """Requests to the admin API that were refused, by what was wrong."""
     audited: Mapping[str, int] = field(default_factory=dict)
     """Entries of the audit log: `written`, or `failed`."""
+    certificates: Mapping[str, float] = field(default_factory=dict)
+    """When each certificate expires, in Unix seconds."""
 
 
 def render(view: View, *, openmetrics: bool = False) -> Iterator[str]:
@@ -64,6 +66,12 @@ def _families(view: View) -> Iterator[Family]:
     yield from _backends(view, endpoints, sets)
     yield from _pools(view)
     yield from _edge(view.snapshot)
+    yield Family(
+        "evenflow_certificate_expiry_timestamp_seconds",
+        "gauge",
+        "When a certificate expires.",
+        [(labels(name=name), expiry) for name, expiry in view.certificates.items()],
+    )
     yield from _control(view)
     yield from _process(view.process)
 
@@ -358,6 +366,16 @@ def _edge(snapshot: Snapshot) -> Iterator[Family]:
         "counter",
         "Client connections closed at once because of a bound.",
         [(s, entry["rejected"]) for s, entry in listeners],
+    )
+    yield Family(
+        "evenflow_tls_handshakes_total",
+        "counter",
+        "TLS handshakes by how they ended: full and resumed went well.",
+        [
+            (labels(listener=entry["name"], result=result), count)
+            for entry in snapshot["listeners"]
+            for result, count in sorted(entry["handshakes"].items())
+        ],
     )
     yield Family(
         "evenflow_limited_total",

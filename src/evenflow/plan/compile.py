@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 
+from evenflow.certs import Material
 from evenflow.config import Config, Limits, Listener, Route, expand
 from evenflow.filters import compile_chain
 
@@ -16,8 +17,10 @@ from .actions import compile_action, compile_fault, compile_mirror, compile_rewr
 from .control_plane import CONTROL_LISTENER, control_pool, control_routes
 from .matching import compile_match
 from .pools import Addresses, KeptEndpoint, States, compile_pool, given, milliseconds
+from .tls import certificates, listener_tls
 
 _BASE_STRATEGY = "load_balancer.strategy"
+_HTTPS = 443
 _CONTROL_BODY_BYTES = 64 * 1024 * 1024
 
 
@@ -29,17 +32,20 @@ def compile_plan(
     addresses: Addresses | None = None,
     admin_socket: str,
     sticky_key: bytes = b"",
+    material: Material | None = None,
 ) -> document.Plan:
     """The plan for `config`, flat or expanded.
 
     `state` holds what is known of backends by pool and id, `addresses` what their names resolve
-    to by `Target.address`, `admin_socket` the path of the control plane's Unix socket. Raises
+    to by `Target.address`, `admin_socket` the path of the control plane's Unix socket,
+    `material` what the files of TLS hold. Raises
     `ConfigError` where a strategy cannot be found or fails. Plans share the endpoints of backends
     that stay as they are, so these must not be changed.
     """
     paths = _strategy_paths(config)
     config = expand(config)
-    listeners = [_listener(config, listener) for listener in config.listeners]
+    material = material or Material()
+    listeners = [_listener(config, listener, material) for listener in config.listeners]
     http = [listener["name"] for listener in listeners if listener["protocol"] == "http"]
     pools = [
         compile_pool(
@@ -48,6 +54,7 @@ def compile_plan(
             addresses or {},
             paths.get(pool.name, _BASE_STRATEGY),
             sticky_key=sticky_key,
+            material=material,
         )
         for pool in config.pools
     ]
@@ -68,7 +75,7 @@ def compile_plan(
         if access.enabled
         else None,
         "server_name": config.server.name,
-        "certificates": [],
+        "certificates": certificates(config, material),
         "listeners": listeners,
         "filters": [
             {"name": name, "steps": compile_chain(name, chain)}
@@ -109,7 +116,18 @@ def _strategy_paths(config: Config) -> dict[str, str]:
     }
 
 
-def _listener(config: Config, listener: Listener) -> document.Listener:
+def _redirect_port(listener: Listener) -> int | None:
+    """The port of `redirect_https`; true is the usual one."""
+    match listener.redirect_https:
+        case False:
+            return None
+        case True:
+            return _HTTPS
+        case port:
+            return port
+
+
+def _listener(config: Config, listener: Listener, material: Material) -> document.Listener:
     return {
         "name": listener.name,
         "addresses": list(listener.addresses),
@@ -126,8 +144,8 @@ def _listener(config: Config, listener: Listener) -> document.Listener:
         },
         "trusted_proxies": list(given(listener.trusted_proxies)),
         "forwarded": given(listener.forwarded),
-        "tls": None,
-        "redirect_https": None,
+        "tls": listener_tls(listener, material),
+        "redirect_https": _redirect_port(listener),
     }
 
 
@@ -153,7 +171,7 @@ def _control_listener(config: Config, address: str) -> document.Listener:
         trusted_proxies=server.trusted_proxies,
         forwarded=False,
     )
-    return _listener(config, own) | {"name": CONTROL_LISTENER}
+    return _listener(config, own, Material()) | {"name": CONTROL_LISTENER}
 
 
 def _route(config: Config, route: Route, http_listeners: list[str]) -> document.Route:

@@ -34,6 +34,7 @@ def control_pool(admin_socket: str) -> document.Pool:
                 "connect_timeout_ms": 5000,
                 "first_byte_timeout_ms": _FIRST_BYTE_MS,
                 "idle_timeout_ms": _IDLE_MS,
+                "tls_name": None,
             }
         ],
         "use_all": True,
@@ -44,6 +45,7 @@ def control_pool(admin_socket: str) -> document.Pool:
         "connections": {"max_idle": 16, "idle_ms": 4000},
         "retry_budget": 0.0,
         "retry_floor": 0,
+        "tls": None,
     }
 
 

@@ -261,6 +261,21 @@ class Endpoint(TypedDict):
     connect_timeout_ms: int
     first_byte_timeout_ms: int
     idle_timeout_ms: int
+    tls_name: str | None
+
+
+class ClientCert(TypedDict):
+    chain_pem: str
+    key_pem: str
+
+
+class UpstreamTls(TypedDict):
+    verify: bool
+    ca_pem: str | None
+    fingerprints: list[str]
+    server_name: str | None
+    min_version: Literal["1.2", "1.3"]
+    client_cert: ClientCert | None
 
 
 class Queue(TypedDict):
@@ -295,6 +310,7 @@ class Pool(TypedDict):
     connections: Connections
     retry_budget: float
     retry_floor: int
+    tls: UpstreamTls | None
 
 
 class PoolUpdate(TypedDict):

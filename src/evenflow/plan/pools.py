@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, TypeVar, cast
 
+from evenflow.certs import Material
 from evenflow.config import Backend, ConfigError, Pool, Problem, StrategyConfig
 from evenflow.filters import request_key
 from evenflow.strategies import Cycle, Hash, Least, Picker, Strategy, resolve
 from evenflow.strategies import Endpoint as Candidate
 
 from . import document
+from .tls import pool_tls
 
 Value = TypeVar("Value")
 
@@ -56,6 +58,7 @@ def compile_pool(
     strategy_path: str = _STRATEGY,
     *,
     sticky_key: bytes = b"",
+    material: Material,
 ) -> document.Pool:
     """The plan's pool; raises `ConfigError` where the strategy cannot be found or fails."""
     outlier, queue = given(pool.outlier), given(pool.queue)
@@ -84,6 +87,7 @@ def compile_pool(
         },
         "retry_budget": given(pool.retry_budget),
         "retry_floor": given(pool.retry_floor),
+        "tls": pool_tls(pool, material),
     }
 
 
@@ -328,6 +332,7 @@ def _endpoint(
         "connect_timeout_ms": _own(backend.connect_timeout, connect),
         "first_byte_timeout_ms": _own(backend.timeout, first_byte),
         "idle_timeout_ms": _own(backend.idle_timeout, idle),
+        "tls_name": backend.target.host if backend.target.is_tls else None,
     }
 
 

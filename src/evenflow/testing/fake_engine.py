@@ -220,7 +220,13 @@ class FakeEngine:
                 "bounds_s": BOUNDS_S,
                 "workers": [{"id": 0, "busy_s": 0.0}],
                 "listeners": [
-                    {"name": listener["name"], "connections": 0, "accepted": 0, "rejected": 0}
+                    {
+                        "name": listener["name"],
+                        "connections": 0,
+                        "accepted": 0,
+                        "rejected": 0,
+                        "handshakes": {},
+                    }
                     for listener in (plan["listeners"] if plan else [])
                 ],
                 "requests": [

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections import Counter
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from evenflow.testing.exchange import READ_SIZE
 from evenflow.testing.loops import LoopThread
@@ -47,18 +48,23 @@ class Load:
         accept: Sequence[int] = (200,),
         requests_per_connection: int = 0,
         pause_s: float = 0.0,
+        tls: ssl.SSLContext | None = None,
+        host: str = "load.test",
     ) -> None:
-        """Describe the load; after `requests_per_connection` (0: never) a new one is opened."""
+        """Describe the load, encrypted with `tls`; after `requests_per_connection` (0: never) a new one is opened."""
         self.statuses: Counter[int] = Counter()
         self.bodies: Counter[bytes] = Counter()
         self.failures: list[str] = []
         self._port = port
         self._connections = connections
         self._method = method
-        self._head = encode_head(f"{method} {target} HTTP/1.1", [("Host", "load.test"), *headers])
+        self._head = encode_head(f"{method} {target} HTTP/1.1", [("Host", host), *headers])
         self._accept = frozenset(accept)
         self._per_connection = requests_per_connection
         self._pause_s = pause_s
+        self._encryption: dict[str, Any] = (
+            {} if tls is None else {"ssl": tls, "server_hostname": host}
+        )
         self._stopping = False
         self._done: list[asyncio.Task[None]] = []
         self._thread: LoopThread | None = None
@@ -117,7 +123,9 @@ class Load:
                 await asyncio.sleep(0.01)
 
     async def _connection(self) -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self._port, limit=READ_SIZE)
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", self._port, limit=READ_SIZE, **self._encryption
+        )
         try:
             sent = 0
             while not self._stopping and (sent == 0 or sent != self._per_connection):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections import deque
 from typing import Self
 
@@ -46,8 +47,9 @@ class Origin:
         unix: str | None = None,
         health_path: str = "/health",
         requests_per_connection: int = 0,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        """Describe an origin; port 0 takes a free one, `unix` a socket's path instead of TCP.
+        """Describe an origin, encrypted with `tls`; port 0 takes a free one, `unix` a socket's path instead of TCP.
 
         After `requests_per_connection` requests (0: never) it closes a connection unannounced.
         """
@@ -57,6 +59,7 @@ class Origin:
         self.unix = unix
         self.health_path = health_path
         self.requests_per_connection = requests_per_connection
+        self.tls = tls
         self.default = default or identify(name)
         self.health: Behaviour = respond(200, b"ok")
         self.requests: list[ReceivedRequest] = []
@@ -73,7 +76,9 @@ class Origin:
     @property
     def url(self) -> str:
         """The origin's URL, as a balancer's configuration takes it."""
-        return f"unix:{self.unix}" if self.unix else f"http://{self.host}:{self.port}"
+        if self.unix:
+            return f"unix:{self.unix}"
+        return f"{'https' if self.tls else 'http'}://{self.host}:{self.port}"
 
     @property
     def address(self) -> str:
@@ -145,7 +150,7 @@ class Origin:
             self._server = await asyncio.start_unix_server(self._serve, self.unix, limit=READ_SIZE)
             return
         self._server = await asyncio.start_server(
-            self._serve, self.host, self.port, limit=READ_SIZE, backlog=1024
+            self._serve, self.host, self.port, limit=READ_SIZE, backlog=1024, ssl=self.tls
         )
         self.port = self._server.sockets[0].getsockname()[1]
 

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 API = "/api/v1/admin"
 NEEDED = {
     "GET /health": None,
+    "GET /api/v1/admin/certificates": "read",
+    "GET /api/v1/admin/certificates/{name}": "read",
+    "PUT /api/v1/admin/certificates/{name}": "admin",
     "GET /health/live": None,
     "GET /health/ready": None,
     "GET /api/v1/health": "read",

@@ -106,7 +106,6 @@ def test_only_names_need_to_be_resolved() -> None:
     "url",
     [
         "app:8080",
-        "https://a",
         "http://",
         "http://a:0",
         "http://a:65536",

@@ -50,7 +50,15 @@ def snapshot_of(*names: str) -> Snapshot:
         "uptime_s": 10.0,
         "bounds_s": BOUNDS,
         "workers": [{"id": 0, "busy_s": 2.5}],
-        "listeners": [{"name": "main", "connections": 3, "accepted": 10, "rejected": 0}],
+        "listeners": [
+            {
+                "name": "main",
+                "connections": 3,
+                "accepted": 10,
+                "rejected": 0,
+                "handshakes": {"full": 7},
+            }
+        ],
         "requests": [
             {"route": "default", "pool": "default", "backend": names[0], "status": 200, "count": 5},
             {"route": "default", "pool": "default", "backend": "gone", "status": 200, "count": 9},

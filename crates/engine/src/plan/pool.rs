@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::tls::UpstreamTls;
 use crate::plan::RequestKey;
 
 /// A group of endpoints that serve the same thing.
@@ -32,6 +33,8 @@ pub struct Pool {
     pub retry_budget: f64,
     /// …or this many per second, whichever is more.
     pub retry_floor: u32,
+    /// Encryption to those endpoints that have a `tls_name`.
+    pub tls: Option<UpstreamTls>,
 }
 
 /// A change of one pool's members against the plan in force; everything else stays.
@@ -143,6 +146,8 @@ pub struct Endpoint {
     pub first_byte_timeout_ms: u64,
     /// Between two reads of a response body (TCP: without a byte either way).
     pub idle_timeout_ms: u64,
+    /// What is sent is encrypted, for the host of this name; `null` sends in the clear.
+    pub tls_name: Option<String>,
 }
 
 /// Where to connect.

@@ -79,6 +79,8 @@ pub struct UpstreamTls {
     /// SHA-256 of the only certificates accepted, in lower-case hexadecimal digits; where there are
     /// any, roots and names do not count.
     pub fingerprints: Vec<String>,
+    /// The name asked for and verified; `null` takes each endpoint's own.
+    pub server_name: Option<String>,
     /// The lowest version spoken.
     pub min_version: TlsVersion,
     /// The certificate shown to endpoints that ask for one.

@@ -8,6 +8,7 @@ use crate::picker::Picker;
 use crate::plan;
 use crate::sticky::Sticky;
 use crate::table::{Compiled, Member, Pool, Refused, Registry, Table, refuse};
+use crate::tls::client::{Rules, Upstream};
 
 pub fn compile_pool(
     pool: &plan::Pool,
@@ -25,6 +26,7 @@ pub fn compile_pool(
             "expected consecutive_errors of at least 1 and max_ejected from 0 to 1",
         );
     }
+    let tls = compile_tls(pool, path, kept)?;
     let mut ids = HashSet::with_capacity(pool.endpoints.len());
     let mut members = Vec::with_capacity(pool.endpoints.len());
     for (index, wanted) in pool.endpoints.iter().enumerate() {
@@ -42,8 +44,15 @@ pub fn compile_pool(
             None => registry.endpoint(&pool.name, wanted),
         };
         *added += usize::from(new);
+        let before = kept
+            .filter(|pool| same_rules(pool.tls.as_ref(), tls.as_ref()))
+            .and_then(|pool| pool.members.get(index))
+            .filter(|member| member.endpoint.uid == endpoint.uid)
+            .and_then(|member| member.tls.as_ref());
+        let path = || format!("{path}.endpoints[{index}]");
+        let own = member_tls(wanted, tls.as_ref(), before, registry, path)?;
         states.push((Arc::clone(&endpoint), wanted.clone()));
-        members.push(member(endpoint, wanted));
+        members.push(member(endpoint, wanted, own));
     }
     let sticky = match &pool.sticky {
         None => None,
@@ -66,6 +75,7 @@ pub fn compile_pool(
         sticky,
         retry_budget: pool.retry_budget.clamp(0.0, 1.0),
         retry_floor: pool.retry_floor,
+        tls,
         state: registry.pool(&pool.name),
     })
 }
@@ -84,12 +94,41 @@ fn check_endpoint<'a>(
     Ok(())
 }
 
-fn member(endpoint: Arc<Endpoint>, wanted: &plan::Endpoint) -> Member {
+/// An endpoint's TLS by its pool's rules; `before` is what it had by the very same ones.
+fn member_tls(
+    wanted: &plan::Endpoint,
+    rules: Option<&Arc<(plan::UpstreamTls, Rules)>>,
+    before: Option<&Upstream>,
+    registry: &mut Registry,
+    path: impl Fn() -> String,
+) -> Result<Option<Upstream>, Refused> {
+    let Some(name) = &wanted.tls_name else {
+        return Ok(None);
+    };
+    if let Some(before) = before
+        && before.is_for(name)
+    {
+        // Its sessions go on.
+        return Ok(Some(before.clone()));
+    }
+    let at = || format!("{}.tls_name", path());
+    let Some(rules) = rules else {
+        return refuse(at(), "expected null: the pool has no tls");
+    };
+    let made = rules.1.endpoint(name, registry.uid());
+    made.map(Some).map_err(|message| Refused {
+        path: at(),
+        message,
+    })
+}
+
+fn member(endpoint: Arc<Endpoint>, wanted: &plan::Endpoint, tls: Option<Upstream>) -> Member {
     Member {
         endpoint,
         connect_timeout_ms: wanted.connect_timeout_ms,
         first_byte_timeout_ms: wanted.first_byte_timeout_ms,
         idle_timeout_ms: wanted.idle_timeout_ms,
+        tls,
     }
 }
 
@@ -133,7 +172,9 @@ pub fn change_members(
         let (endpoint, new) = registry.endpoint(&change.pool, wanted);
         added += usize::from(new);
         states.push((Arc::clone(&endpoint), wanted.clone()));
-        members.push(member(endpoint, wanted));
+        let path = || format!("insert[{index}]");
+        let tls = member_tls(wanted, old.tls.as_ref(), None, registry, path)?;
+        members.push(member(endpoint, wanted, tls));
     }
     members.extend_from_slice(after);
     let picker = compile_picker(&change.picker, members.len(), "picker")?;
@@ -154,6 +195,36 @@ pub fn change_members(
         added,
         states,
     })
+}
+
+type PoolTls = Option<Arc<(plan::UpstreamTls, Rules)>>;
+
+/// The pool's TLS; what is as it was in the plan before is not compiled again.
+fn compile_tls(
+    pool: &plan::Pool,
+    path: &str,
+    kept: Option<&Arc<Pool>>,
+) -> Result<PoolTls, Refused> {
+    let Some(wanted) = &pool.tls else {
+        return Ok(None);
+    };
+    if let Some(tls) = kept.and_then(|pool| pool.tls.as_ref())
+        && tls.0 == *wanted
+    {
+        return Ok(Some(Arc::clone(tls)));
+    }
+    let rules = Rules::compile(wanted).map_err(|(field, message)| Refused {
+        path: format!("{path}.tls.{field}"),
+        message,
+    })?;
+    Ok(Some(Arc::new((wanted.clone(), rules))))
+}
+
+fn same_rules(
+    before: Option<&Arc<(plan::UpstreamTls, Rules)>>,
+    now: Option<&Arc<(plan::UpstreamTls, Rules)>>,
+) -> bool {
+    matches!((before, now), (Some(before), Some(now)) if Arc::ptr_eq(before, now))
 }
 
 /// Whether requests in flight over the whole pool must be counted for this picker.

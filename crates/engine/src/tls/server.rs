@@ -136,7 +136,7 @@ pub fn compile(
             };
             let verifier = verifier
                 .build()
-                .map_err(|_| below("crl_pem", "is not a valid revocation list".to_owned()))?;
+                .map_err(|error| below("crl_pem", format!("cannot be used: {error}")))?;
             builder.with_client_cert_verifier(verifier)
         }
     };

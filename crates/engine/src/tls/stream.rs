@@ -205,8 +205,9 @@ impl TlsStream {
             match self.poll_send(cx) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(count)) => moved += count,
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => {
+                // What went out before is told first, and the error when the caller comes back.
+                Poll::Ready(Err(error)) if moved == 0 => return Poll::Ready(Err(error)),
+                Poll::Ready(Err(_)) | Poll::Pending => {
                     // A slow receiver's progress is told as it is made, but the last byte is not
                     // told before everything is out, so that the caller comes back.
                     let told = moved.min(self.taken.saturating_sub(1));

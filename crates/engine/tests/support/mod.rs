@@ -87,6 +87,7 @@ pub fn pool(name: &str, endpoints: &[Value]) -> Value {
         "connections": {"max_idle": 8, "idle_ms": 60000},
         "retry_budget": 0.0,
         "retry_floor": 10,
+        "tls": null,
     })
 }
 
@@ -104,6 +105,7 @@ pub fn endpoint(id: &str, address: &str) -> Value {
         "connect_timeout_ms": 5000,
         "first_byte_timeout_ms": 10000,
         "idle_timeout_ms": 10000,
+        "tls_name": null,
     })
 }
 

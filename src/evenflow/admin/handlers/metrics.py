@@ -46,6 +46,7 @@ def view(context: Context) -> View:
         lost_log_lines=program_log().sink.lost,
         admin_refused=context.refused,
         audited={"written": context.audit.written, "failed": context.audit.failed},
+        certificates={each.name: each.not_after for each in controller.certificates()},
     )
 
 

@@ -1,0 +1,72 @@
+//! A probe's connection, encrypted as those of the traffic are.
+
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::Failure;
+use crate::stream::Stream;
+use crate::tls::client::{Upstream, explain_handshake};
+use crate::tls::stream::TlsStream;
+
+const HANDSHAKE_READ: usize = 4096;
+
+/// An encrypted stream as the HTTP probe wants it.
+pub(super) struct Encrypted(Box<TlsStream>);
+
+/// Carries the handshake through.
+pub(super) async fn connect(upstream: &Upstream, stream: TcpStream) -> Result<Encrypted, Failure> {
+    let wrapped = upstream
+        .wrap(Stream::Tcp(stream))
+        .map_err(|error| Failure::protocol(format!("TLS: {error}")))?;
+    let mut stream = Box::new(wrapped);
+    let mut buffer = vec![0; HANDSHAKE_READ];
+    poll_fn(|cx| stream.poll_handshake(cx, &mut buffer))
+        .await
+        .map_err(|error| Failure::protocol(explain_handshake(&error)))?;
+    Ok(Encrypted(stream))
+}
+
+impl Encrypted {
+    /// The server has closed: nothing is left to be reset.
+    pub(super) fn close_in_order(&self) {
+        if let Stream::Tcp(stream) = self.0.inner() {
+            let _ = SockRef::from(stream).set_linger(None);
+        }
+    }
+}
+
+impl AsyncRead for Encrypted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        room: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let count = ready!(self.0.poll_read(cx, room.initialize_unfilled()))?;
+        room.advance(count);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Encrypted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.0.poll_write_vectored(cx, &[IoSlice::new(bytes)])
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,99 @@
+"""Certificates: what is in force, without keys, and a new pair for one."""
+
+import asyncio
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from evenflow.admin.bodies import read_object
+from evenflow.admin.context import Context
+from evenflow.admin.handlers.backends import applied_document
+from evenflow.admin.preconditions import etag, writing
+from evenflow.admin.problems import malformed, not_found
+from evenflow.admin.respond import json_response
+from evenflow.certs import PairError, prune, read_pair, remove_pair, save_pair
+from evenflow.config.types import parse_name
+from evenflow.controller import CertificateStatus
+
+_KEYS = {"cert", "key"}
+
+
+async def list_certificates(context: Context, _request: Request) -> Response:
+    """All certificates in force."""
+    controller = context.controller
+    shown = [_shown(each) for each in controller.certificates()]
+    return json_response({"certificates": shown}, headers=etag(controller.revision))
+
+
+async def get_certificate(context: Context, request: Request) -> Response:
+    """One certificate in force."""
+    found = _find(context, request.path_params["name"])
+    if found is None:
+        raise not_found(f"no certificate named {request.path_params['name']!r}")
+    return json_response(_shown(found), headers=etag(context.controller.revision))
+
+
+async def put_certificate(context: Context, request: Request) -> Response:
+    """Put a pair in force: under its name if there is one already, else as a new certificate.
+
+    It is kept in the state folder, and the configuration names its files.
+    """
+    name = request.path_params["name"]
+    document = await read_object(request)
+    if document.keys() != _KEYS or not all(isinstance(text, str) for text in document.values()):
+        raise malformed('expected {"cert": "PEM", "key": "PEM"}')
+    try:
+        pair = read_pair(parse_name(name), document["cert"], document["key"])
+    except PairError as error:
+        raise malformed(str(error), error.part) from None
+    except ValueError as error:
+        raise malformed(str(error), "name") from None
+    controller = context.controller
+    status = 200 if _find(context, name) is not None else 201
+    folder = Path(controller.config.state.path) / "certificates"
+    before = controller.config.certificates.get(name)
+    files = await asyncio.to_thread(save_pair, folder.absolute(), pair)
+    # Other ways to name the same two are taken away; the rest of the entry stays.
+    change: dict[str, Any] = {
+        "cert_file": str(files[0]),
+        "key_file": str(files[1]),
+        "cert": None,
+        "key": None,
+    }
+    try:
+        async with writing(request) as asked:
+            applied = await controller.patch({"certificates": {name: change}}, **asked)
+    except BaseException:
+        if before is None or before.cert_file != str(files[0]):
+            await asyncio.to_thread(remove_pair, files)
+        raise
+    await asyncio.to_thread(prune, folder, name, files[0])
+    found = _find(context, name)
+    shown = None if found is None else _shown(found)
+    return json_response(
+        {**applied_document(applied), "certificate": shown}, status, etag(applied.revision)
+    )
+
+
+def _find(context: Context, name: str) -> CertificateStatus | None:
+    return next((each for each in context.controller.certificates() if each.name == name), None)
+
+
+def _shown(status: CertificateStatus) -> dict[str, Any]:
+    return {
+        "name": status.name,
+        "domains": list(status.domains),
+        "subject": status.subject,
+        "issuer": status.issuer,
+        "not_before": _moment(status.not_before),
+        "not_after": _moment(status.not_after),
+        "fingerprint": status.fingerprint,
+        "key": status.key,
+    }
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")

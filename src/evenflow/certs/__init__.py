@@ -1,0 +1,27 @@
+"""Certificates and keys on disk: read, judged, told apart from what was read before.
+
+Below the plan, which takes what was read; when to read again is the controller's matter.
+"""
+
+from .files import Stamp, stamp
+from .material import Material, changes, needs_files, read_material
+from .pair import Pair, PairError, day, read_pair
+from .self_signed import self_signed
+from .store import prune, remove_pair, save_pair
+
+__all__ = [
+    "Material",
+    "Pair",
+    "PairError",
+    "Stamp",
+    "changes",
+    "day",
+    "needs_files",
+    "prune",
+    "read_material",
+    "read_pair",
+    "remove_pair",
+    "save_pair",
+    "self_signed",
+    "stamp",
+]

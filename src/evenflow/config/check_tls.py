@@ -1,0 +1,112 @@
+"""Whether the parts of a configuration that concern TLS make sense together."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+
+from .expand import REDIRECT_LISTENER, SERVER_CERTIFICATE
+from .models import Backend, Config, Listener
+from .problems import Problem, hint
+from .tls import Certificate, TlsRules
+
+
+def tls_problems(config: Config, *, stream_main: bool) -> Iterator[Problem]:
+    """Every contradiction about TLS."""
+    for name, certificate in config.certificates.items():
+        yield from _certificate(f"certificates.{name}", certificate)
+    yield from _server(config, stream_main=stream_main)
+    for index, listener in enumerate(config.listeners):
+        yield from _listener(f"listeners[{index}]", listener, config.certificates)
+    yield from _pools(config)
+
+
+def _certificate(path: str, certificate: Certificate) -> Iterator[Problem]:
+    for part in ("cert", "key"):
+        file, given = getattr(certificate, f"{part}_file"), getattr(certificate, part)
+        if file is None and given is None:
+            yield Problem(f"{path}.{part}_file", "is missing")
+        elif file is not None and given is not None:
+            yield Problem(f"{path}.{part}", f"is given here and in {part}_file; keep one of them")
+
+
+def _server(config: Config, *, stream_main: bool) -> Iterator[Problem]:
+    tls = config.server.tls
+    if tls is None:
+        return
+    path = "server.tls"
+    if config.listeners:
+        yield Problem(path, "has no effect beside `listeners`; give these a `tls` of their own")
+    elif stream_main:
+        yield Problem(path, "encrypts HTTP only; the port relays bytes here")
+    if (tls.cert_file is None) != (tls.key_file is None):
+        missing = "cert_file" if tls.cert_file is None else "key_file"
+        yield Problem(f"{path}.{missing}", "is missing")
+    if tls.cert_file is None and not tls.certificates:
+        yield Problem(path, "needs cert_file and key_file, or names in certificates")
+    if tls.cert_file is not None and SERVER_CERTIFICATE in config.certificates:
+        text = "this name is taken by the certificate of `server.tls`"
+        yield Problem(f"certificates.{SERVER_CERTIFICATE}", text)
+    if tls.redirect_http is not None and any(
+        REDIRECT_LISTENER in route.listeners for route in config.routes
+    ):
+        yield Problem(f"{path}.redirect_http", "serves no routes, but one names its listener")
+    yield from _known(f"{path}.certificates", tls.certificates, config.certificates)
+    yield from _rules(path, tls)
+
+
+def _listener(path: str, listener: Listener, names: Collection[str]) -> Iterator[Problem]:
+    if listener.redirect_https is not False:
+        if listener.tls is not None:
+            text = "goes with plain HTTP only; this listener speaks https itself"
+            yield Problem(f"{path}.redirect_https", text)
+        if listener.protocol != "http":
+            yield Problem(f"{path}.redirect_https", "works on HTTP only")
+    if listener.tls is None:
+        return
+    if listener.protocol != "http":
+        yield Problem(f"{path}.tls", "works on HTTP listeners only")
+    yield from _known(f"{path}.tls.certificates", listener.tls.certificates, names)
+    yield from _rules(f"{path}.tls", listener.tls)
+
+
+def _rules(path: str, tls: TlsRules) -> Iterator[Problem]:
+    if tls.profile == "modern" and tls.min_version == "1.2":
+        yield Problem(f"{path}.min_version", "the profile `modern` is TLS 1.3 only")
+    proof = tls.client_auth
+    if proof.mode != "off" and proof.ca_file is None:
+        text = "is missing: nothing says which client certificates hold"
+        yield Problem(f"{path}.client_auth.ca_file", text)
+    if proof.mode == "off" and (proof.ca_file is not None or proof.crl_file is not None):
+        text = "is off, so ca_file and crl_file have no effect"
+        yield Problem(f"{path}.client_auth.mode", text)
+
+
+def _pools(config: Config) -> Iterator[Problem]:
+    for index, pool in enumerate(config.pools):
+        path = f"pools[{index}].tls"
+        if pool.tls is None:
+            continue
+        if pool.backends and not _any_encrypted(pool.backends):
+            yield Problem(path, "has no effect: none of the backends has an https:// URL")
+        if not pool.tls.verify and (pool.tls.ca_file is not None or pool.tls.fingerprint):
+            text = "is false, so ca_file and fingerprint would have no effect"
+            yield Problem(f"{path}.verify", text)
+        if pool.tls.ca_file is not None and pool.tls.fingerprint:
+            text = "a pinned certificate is accepted whatever its roots; keep one of them"
+            yield Problem(f"{path}.ca_file", text)
+        if pool.tls.client_cert is not None:
+            names = config.certificates
+            yield from _known(f"{path}.client_cert", (pool.tls.client_cert,), names)
+
+
+def _any_encrypted(backends: Sequence[Backend]) -> bool:
+    return any(backend.target.is_tls for backend in backends)
+
+
+def _known(path: str, wanted: Sequence[str], names: Collection[str]) -> Iterator[Problem]:
+    for at, name in enumerate(wanted):
+        if name not in names:
+            listed = sorted(names)
+            choices = f"; there are: {', '.join(listed)}" if listed else "; there are none"
+            place = path if path.endswith("client_cert") else f"{path}[{at}]"
+            yield Problem(place, f"no certificate named {name!r}{hint(name, listed)}{choices}")

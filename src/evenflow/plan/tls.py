@@ -1,0 +1,77 @@
+"""TLS in the plan: what was read from files, as listeners and pools need it."""
+
+from __future__ import annotations
+
+from evenflow.certs import Material
+from evenflow.config import Config, Listener, Pool
+
+from . import document
+
+
+def certificates(config: Config, material: Material) -> list[document.Certificate]:
+    """The certificates that listeners show; those only shown to backends are in their pools."""
+    shown = {
+        name
+        for listener in config.listeners
+        if listener.tls is not None
+        for name in listener.tls.certificates
+    }
+    return [
+        {
+            "name": name,
+            "domains": list(pair.domains),
+            "chain_pem": pair.chain_pem,
+            "key_pem": pair.key_pem,
+            "ocsp": list(pair.ocsp) if pair.ocsp is not None else None,
+        }
+        for name, pair in material.pairs.items()
+        if name in shown
+    ]
+
+
+def listener_tls(listener: Listener, material: Material) -> document.ListenerTls | None:
+    """A listener's TLS."""
+    tls = listener.tls
+    if tls is None:
+        return None
+    proof = tls.client_auth
+    asked: document.ClientAuth | None = None
+    if proof.mode != "off" and proof.ca_file is not None:
+        asked = {
+            "required": proof.mode == "required",
+            "ca_pem": material.texts.get(proof.ca_file, ""),
+            "crl_pem": material.texts.get(proof.crl_file, "") if proof.crl_file else "",
+        }
+    return {
+        "certificates": list(tls.certificates),
+        "min_version": tls.lowest_version,
+        "alpn": list(tls.alpn),
+        "client_auth": asked,
+    }
+
+
+def pool_tls(pool: Pool, material: Material) -> document.UpstreamTls | None:
+    """How a pool's backends are encrypted to; None where none is."""
+    if not any(backend.target.is_tls for backend in pool.backends):
+        return None
+    tls = pool.tls
+    if tls is None:
+        return {
+            "verify": True,
+            "ca_pem": None,
+            "fingerprints": [],
+            "server_name": None,
+            "min_version": "1.2",
+            "client_cert": None,
+        }
+    shown = material.pairs.get(tls.client_cert) if tls.client_cert else None
+    return {
+        "verify": tls.verify,
+        "ca_pem": material.texts.get(tls.ca_file, "") if tls.ca_file else None,
+        "fingerprints": list(tls.fingerprint),
+        "server_name": tls.server_name,
+        "min_version": tls.min_version,
+        "client_cert": {"chain_pem": shown.chain_pem, "key_pem": shown.key_pem}
+        if shown is not None
+        else None,
+    }
