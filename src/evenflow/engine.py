@@ -315,6 +315,7 @@ class Probe(TypedDict):
     http: HttpProbe | None
     tls: ProbeTls | None
     """The endpoint whose TLS the probe uses."""
+    send_proxy: Literal["v1", "v2"] | None
 
 
 Outcome = Literal["ok", "refused", "unreachable", "timeout", "reset", "protocol"]

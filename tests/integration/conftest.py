@@ -199,6 +199,36 @@ class Servers:
         server.start()
         return server
 
+    def nginx(self, port: int, block: str) -> Server:
+        """Start an nginx with this inside its `http` block."""
+        directory = self.root / f"nginx{len(self.started)}"
+        run("mkdir", directory)
+        kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        paths = " ".join(f"{kind}_temp_path {directory}/{kind};" for kind in kinds)
+        return self._configured(
+            [program("nginx", "nginx"), "-e", "stderr", "-c"],
+            f"daemon off; master_process off; pid {directory}/pid; error_log stderr; events {{}}\n"
+            f"http {{ access_log off; {paths}\n{block}\n}}\n",
+            port,
+        )
+
+    def haproxy(self, port: int, sections: str) -> Server:
+        """Start an HAProxy with these sections."""
+        defaults = (
+            "defaults\n mode http\n timeout connect 5s\n timeout client 30s\n timeout server 30s\n"
+        )
+        return self._configured(
+            [program("haproxy", "haproxy"), "-db", "-f"], defaults + sections, port
+        )
+
+    def _configured(self, command: list[str], text: str, port: int) -> Server:
+        path = self.root / f"server{len(self.started)}.conf"
+        path.write_text(text)
+        server = Server(path, [*command, str(path)], port)
+        self.started.append(server)
+        server.start()
+        return server
+
 
 @pytest.fixture
 def servers() -> Iterator[Servers]:

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -13,6 +14,8 @@ use crate::filters::Edits;
 use crate::http1::encode::{self, Aim, Delivery, Origin};
 use crate::http1::head::{RequestHead, ResponseHead, Scan, agrees, scan};
 use crate::lease::Lease;
+use crate::proxied::push_header;
+use crate::proxy_protocol::Ends;
 use crate::relay::{Broken, Waiting};
 use crate::request_body::RequestBody;
 use crate::stats::ErrorKind;
@@ -41,6 +44,9 @@ pub struct Upstream {
 impl Upstream {
     /// Keeps the connection for later requests, unless the endpoint has become another meanwhile.
     pub fn keep(self, worker: &Worker, lease: &Lease) {
+        if lease.pool().send_proxy.is_some() {
+            return;
+        }
         let rules = &lease.pool().connections;
         let endpoint = &lease.member().endpoint;
         if self.made != lease.member().made() {
@@ -143,7 +149,12 @@ impl Attempt<'_> {
         let started = Instant::now();
         let member = self.lease.member();
         let made = member.made();
-        let kept = worker.idle.take(member.endpoint.uid, made);
+        let send_proxy = self.lease.pool().send_proxy;
+        let kept = match send_proxy {
+            None => worker.idle.take(member.endpoint.uid, made),
+            // The header says who the whole connection is from.
+            Some(_) => None,
+        };
         let mut reused = kept.is_some();
         let mut stream = match kept {
             Some(stream) => stream,
@@ -155,6 +166,9 @@ impl Attempt<'_> {
             limit => self.route_deadline.min(now + limit),
         };
         let mut out = worker.buffers.take_out();
+        if send_proxy.is_some() {
+            push_header(&mut out, send_proxy, self.client_ends());
+        }
         encode::request_head(
             &mut out,
             &scratch.request,
@@ -248,6 +262,18 @@ impl Attempt<'_> {
             (Some(asked), Some(chosen)) => agrees(asked.get(base), chosen.get(bytes)),
             _ => false,
         }
+    }
+
+    /// The client's connection as a PROXY header tells it: the client is whom trusted proxies name.
+    fn client_ends(&self) -> Option<Ends> {
+        let ends = self.connection.ends()?;
+        Some(match self.origin.client {
+            Some(client) if client != ends.source.ip().to_canonical() => Ends {
+                source: SocketAddr::new(client, 0),
+                ..ends
+            },
+            _ => ends,
+        })
     }
 
     async fn connect(&self, worker: &Worker) -> Result<Stream, Failure> {

@@ -10,6 +10,7 @@ use crate::error::Reason;
 use crate::exchange::Way;
 use crate::http1::encode::Origin;
 use crate::http1::head::{Known, RequestHead, Scan, scan};
+use crate::proxy_protocol::Ends;
 use crate::stream::Stream;
 use crate::table::Listener;
 use crate::timer::Slot;
@@ -35,7 +36,7 @@ pub struct Connection {
     pub slot: Slot,
     /// What was received and not used up yet.
     pub buffer: Buffer,
-    /// The other end.
+    /// The other end: the client, or a proxy of HTTP before it.
     pub peer: Option<IpAddr>,
     /// The door it came in by.
     pub door: Door,
@@ -43,6 +44,8 @@ pub struct Connection {
     pub tunnel: Option<Box<Tunnel>>,
     /// Who the client is by its certificate.
     pub identity: Option<Rc<Identity>>,
+    /// Both ends where a PROXY header told them.
+    pub proxied: Option<Box<Ends>>,
 }
 
 impl Connection {
@@ -94,6 +97,14 @@ impl Connection {
                 Poll::Ready(())
             })
             .await;
+        }
+    }
+
+    /// Both ends, for the PROXY header of a connection to an endpoint.
+    pub fn ends(&self) -> Option<Ends> {
+        match &self.proxied {
+            Some(ends) => Some(**ends),
+            None => self.stream.ends(),
         }
     }
 

@@ -6,6 +6,8 @@
 pub enum Reason {
     /// The request breaks RFC 9110/9112 framing or syntax; the text says how.
     BadRequest(&'static str),
+    /// The connection does not begin with the PROXY header it should have; the text says how.
+    BadProxyHeader(&'static str),
     /// The head is larger, or has more fields, than the listener allows.
     HeadTooLarge,
     /// The request target is longer than the listener allows.
@@ -66,7 +68,7 @@ impl Reason {
     /// The status of the answer; 499 where nobody is left to get one.
     pub fn status(self) -> u16 {
         match self {
-            Self::BadRequest(_) => 400,
+            Self::BadRequest(_) | Self::BadProxyHeader(_) => 400,
             Self::Forbidden => 403,
             Self::NoRoute => 404,
             Self::HeadTimeout | Self::BodyTimeout => 408,
@@ -96,6 +98,7 @@ impl Reason {
     pub fn label(self) -> &'static str {
         match self {
             Self::BadRequest(_) => "bad_request",
+            Self::BadProxyHeader(_) => "bad_proxy_header",
             Self::HeadTooLarge => "head_too_large",
             Self::TargetTooLong => "target_too_long",
             Self::BodyTooLarge => "body_too_large",
@@ -129,7 +132,7 @@ impl Reason {
     /// One sentence for the client.
     pub fn message(self) -> &'static str {
         match self {
-            Self::BadRequest(detail) => detail,
+            Self::BadRequest(detail) | Self::BadProxyHeader(detail) => detail,
             Self::HeadTooLarge => "The request head is too large.",
             Self::TargetTooLong => "The request target is too long.",
             Self::BodyTooLarge => "The request body is too large.",
@@ -163,6 +166,7 @@ impl Reason {
         matches!(
             self,
             Self::BadRequest(_)
+                | Self::BadProxyHeader(_)
                 | Self::HeadTooLarge
                 | Self::TargetTooLong
                 | Self::BodyTooLarge

@@ -24,6 +24,7 @@ use crate::http1::head::{Length, RequestHead};
 use crate::lease::{self, Lease};
 use crate::mirror;
 use crate::picker::Tried;
+use crate::proxy_protocol::Ends;
 use crate::record::{Noted, record};
 use crate::request_body::RequestBody;
 use crate::respond::{refuse, respond};
@@ -49,14 +50,23 @@ pub enum Next {
 }
 
 /// Serves a client's connection to its end.
-pub async fn serve(worker: Rc<Worker>, stream: Stream, door: Door, counted: Counted) {
+pub async fn serve(
+    worker: Rc<Worker>,
+    stream: Stream,
+    proxied: Option<Box<Ends>>,
+    door: Door,
+    counted: Counted,
+) {
     let slot = worker.timer.slot();
     poll_fn(|cx| {
         slot.register(cx);
         Poll::Ready(())
     })
     .await;
-    let peer = stream.peer_ip();
+    let peer = proxied.as_ref().map_or_else(
+        || stream.peer_ip(),
+        |ends| Some(ends.source.ip().to_canonical()),
+    );
     let mut connection = Connection {
         worker,
         stream,
@@ -66,6 +76,7 @@ pub async fn serve(worker: Rc<Worker>, stream: Stream, door: Door, counted: Coun
         door,
         identity: None,
         tunnel: None,
+        proxied,
     };
     // On the heap for as long as it runs, as is all that is rare in a connection's life.
     if connection.stream.is_tls() && !Box::pin(accept::handshake(&mut connection)).await {

@@ -30,6 +30,8 @@ pub mod password;
 pub mod picker;
 pub mod plan;
 pub mod probe;
+mod proxied;
+pub mod proxy_protocol;
 mod record;
 mod relay;
 mod request_body;

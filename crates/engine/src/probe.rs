@@ -19,13 +19,15 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use socket2::SockRef;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::plan::Address;
+use crate::plan::{Address, ProxyVersion};
+use crate::proxied::push_header;
 use crate::tls::client::Upstream;
 
 /// Probes that run at once.
@@ -60,6 +62,8 @@ pub struct ProbeTls {
     pub pool: String,
     /// Its id there.
     pub backend: String,
+    /// The PROXY header that the server expects first; it says that nobody is proxied.
+    pub send_proxy: Option<ProxyVersion>,
 }
 
 /// A request to make once connected.
@@ -194,6 +198,9 @@ async fn attempt(
 ) -> Result<Answer, Failure> {
     // Before connecting: a request that cannot be made is not the server's fault.
     let request = probe.http.as_ref().map(http::request).transpose()?;
+    let mut header = Vec::new();
+    push_header(&mut header, probe.send_proxy, None);
+    let request = request.map(|request| [&header[..], &request].concat());
     match &probe.address {
         Address::Ip(address) => {
             let mut stream = TcpStream::connect(address)
@@ -214,7 +221,7 @@ async fn attempt(
                 return Ok(answer);
             }
             let Some((http, request)) = probe.http.as_ref().zip(request) else {
-                return Ok(Answer::default());
+                return greeted(&mut stream, &header).await;
             };
             let answer = http::exchange(&mut stream, http, &request).await?;
             *elapsed = Some(start.elapsed());
@@ -228,11 +235,18 @@ async fn attempt(
                 .await
                 .map_err(|error| Failure::connecting(&error))?;
             let Some((http, request)) = probe.http.as_ref().zip(request) else {
-                return Ok(Answer::default());
+                return greeted(&mut stream, &header).await;
             };
             http::exchange(&mut stream, http, &request).await
         }
     }
+}
+
+/// All that a check does that only connects.
+async fn greeted(stream: &mut (impl AsyncWrite + Unpin), header: &[u8]) -> Result<Answer, Failure> {
+    let written = stream.write_all(header).await;
+    written.map_err(|error| Failure::exchanging(&error))?;
+    Ok(Answer::default())
 }
 
 /// Half of the time that is left, so that waiting for the server's close never turns an answer into

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::proxy_protocol::Ends;
 use crate::tls::stream::TlsStream;
 
 /// A connected stream.
@@ -28,6 +29,18 @@ impl Stream {
             Self::Tcp(stream) => stream.peer_addr().ok().map(|peer| peer.ip().to_canonical()),
             Self::Unix(_) => None,
             Self::Tls(stream) => stream.inner().peer_ip(),
+        }
+    }
+
+    /// Both ends' addresses; `None` for a Unix socket.
+    pub fn ends(&self) -> Option<Ends> {
+        match self {
+            Self::Tcp(stream) => Some(Ends {
+                source: stream.peer_addr().ok()?,
+                destination: stream.local_addr().ok()?,
+            }),
+            Self::Unix(_) => None,
+            Self::Tls(stream) => stream.inner().ends(),
         }
     }
 

@@ -127,6 +127,8 @@ pub struct Listener {
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// Where requests in the clear are sent.
     pub redirect_https: Option<u16>,
+    /// Whose PROXY headers are read.
+    pub proxies: Option<IpSet>,
     /// Its routes.
     pub router: Router,
     /// Header edits by route, the listener's own included.
@@ -220,6 +222,8 @@ pub struct Pool {
     pub retry_budget: f64,
     /// Retries per second allowed in any case.
     pub retry_floor: u32,
+    /// The PROXY header that connections begin with.
+    pub send_proxy: Option<plan::ProxyVersion>,
     /// Whether `state.in_flight` is kept.
     pub counts_in_flight: bool,
     /// Encryption to endpoints, as it was wanted and compiled.

@@ -14,6 +14,8 @@ use crate::filters::Seen;
 use crate::http1::head::{Length, RequestHead};
 use crate::lease::{self, Lease};
 use crate::picker::{Tried, hash_key};
+use crate::proxied::push_header;
+use crate::proxy_protocol::Ends;
 use crate::relay::Relay;
 use crate::stats::ErrorKind;
 use crate::stream::Stream;
@@ -24,14 +26,23 @@ use crate::worker::{Counted, Door, Worker};
 const ATTEMPTS: u32 = 4;
 
 /// Serves one client to its end.
-pub async fn serve(worker: Rc<Worker>, stream: Stream, door: Door, counted: Counted) {
+pub async fn serve(
+    worker: Rc<Worker>,
+    stream: Stream,
+    proxied: Option<Box<Ends>>,
+    door: Door,
+    counted: Counted,
+) {
     let slot = worker.timer.slot();
     poll_fn(|cx| {
         slot.register(cx);
         Poll::Ready(())
     })
     .await;
-    let peer = stream.peer_ip();
+    let peer = proxied.as_ref().map_or_else(
+        || stream.peer_ip(),
+        |ends| Some(ends.source.ip().to_canonical()),
+    );
     let mut connection = Connection {
         worker: Rc::clone(&worker),
         stream,
@@ -41,6 +52,7 @@ pub async fn serve(worker: Rc<Worker>, stream: Stream, door: Door, counted: Coun
         door,
         identity: None,
         tunnel: None,
+        proxied,
     };
     worker.active.update(|active| active + 1);
     session(&mut connection).await;
@@ -141,16 +153,12 @@ async fn open(connection: &Connection, lease: &Lease) -> Result<Stream, Reason> 
 /// Relays until both sides have ended. An end of one side is passed on while the other goes on.
 async fn both_ways(connection: &mut Connection, mut upstream: Stream, lease: &Lease) -> Outcome {
     let worker = Rc::clone(&connection.worker);
-    let whole = || {
-        Relay::new(
-            Length::UntilClose,
-            false,
-            Vec::new(),
-            Buffer::default(),
-            None,
-        )
-    };
-    let (mut up, mut down) = (whole(), whole());
+    let relay = |lead| Relay::new(Length::UntilClose, false, lead, Buffer::default(), None);
+    let mut header = Vec::new();
+    if lease.pool().send_proxy.is_some() {
+        push_header(&mut header, lease.pool().send_proxy, connection.ends());
+    }
+    let (mut up, mut down) = (relay(header), relay(Vec::new()));
     let (mut up_ended, mut down_ended) = (false, false);
     let idle_ms = lease.member().idle_timeout_ms;
     let mut armed = false;

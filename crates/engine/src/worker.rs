@@ -23,9 +23,10 @@ use crate::endpoint::Endpoint;
 use crate::events::Events;
 use crate::http1::head::{RequestHead, ResponseHead};
 use crate::plan::Protocol;
+use crate::proxy_protocol::Ends;
 use crate::stats::{EndpointStats, Stats};
 use crate::stream::Stream;
-use crate::table::{ListenerState, Pool, PoolState, Table};
+use crate::table::{Listener, ListenerState, Pool, PoolState, Table};
 use crate::timer::{SWEEP, Timer};
 use crate::tls::accept;
 use crate::upstream::Idle;
@@ -596,6 +597,43 @@ fn serve(worker: &Rc<Worker>, stream: Stream, door: &Door) {
     listener.state.accepted.fetch_add(1, Ordering::Relaxed);
     listener.state.connections.fetch_add(1, Ordering::AcqRel);
     let counted = Counted(Arc::clone(&listener.state));
+    let proxied = listener.proxies.as_ref().is_some_and(|trusted| {
+        let peer = stream.peer_ip();
+        peer.is_none_or(|peer| trusted.permits(peer))
+    });
+    if !proxied {
+        return speak(worker, listener, stream, None, door, counted);
+    }
+    let within_ms = listener.timeouts.head_ms;
+    let (worker, door) = (Rc::clone(worker), Rc::clone(door));
+    tokio::task::spawn_local(async move {
+        let mut stream = stream;
+        match crate::proxied::read_header(&worker, &mut stream, within_ms).await {
+            Ok(ends) => {
+                let table = worker.table();
+                if let Some(listener) = table.listener(door.get()) {
+                    let ends = ends.map(Box::new);
+                    speak(&worker, listener, stream, ends, &door, counted);
+                }
+            }
+            Err(reason) => {
+                counted.0.rejected.fetch_add(1, Ordering::Relaxed);
+                let mut stats = worker.stats.borrow_mut();
+                *stats.errors.entry(reason.label()).or_default() += 1;
+            }
+        }
+    });
+}
+
+fn speak(
+    worker: &Rc<Worker>,
+    listener: &Listener,
+    stream: Stream,
+    proxied: Option<Box<Ends>>,
+    door: &Door,
+    counted: Counted,
+) {
+    let worker = Rc::clone(worker);
     match listener.protocol {
         Protocol::Http => {
             let stream = match &listener.tls {
@@ -603,12 +641,12 @@ fn serve(worker: &Rc<Worker>, stream: Stream, door: &Door) {
                 Some(config) => accept::wrap(stream, config),
             };
             let Some(stream) = stream else { return };
-            let served =
-                crate::exchange::serve(Rc::clone(worker), stream, Rc::clone(door), counted);
+            let door = Rc::clone(door);
+            let served = crate::exchange::serve(worker, stream, proxied, door, counted);
             tokio::task::spawn_local(served);
         }
         Protocol::Tcp => {
-            let served = crate::tcp::serve(Rc::clone(worker), stream, Rc::clone(door), counted);
+            let served = crate::tcp::serve(worker, stream, proxied, Rc::clone(door), counted);
             tokio::task::spawn_local(served);
         }
     }

@@ -62,6 +62,7 @@ fn get(address: Address, body_bytes: u32) -> Probe {
         http: Some(http),
         tls: None,
         upstream: None,
+        send_proxy: None,
     }
 }
 
@@ -350,6 +351,27 @@ fn a_server_that_keeps_the_connection_does_not_spoil_its_answer() {
 }
 
 #[test]
+fn a_server_behind_the_proxy_protocol_gets_its_header_first() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = Address::Ip(listener.local_addr().unwrap());
+    let server = thread::spawn(move || {
+        let (mut socket, _) = listener.accept().unwrap();
+        let mut got = [0; 23];
+        socket.read_exact(&mut got).unwrap();
+        socket
+            .write_all(b"HTTP/1.1 204 No Content\r\n\r\n")
+            .unwrap();
+        got
+    });
+    let result = probe(Probe {
+        send_proxy: Some(evenflow_engine::plan::ProxyVersion::V1),
+        ..get(address, 0)
+    });
+    assert_eq!((result.outcome, result.status), (Outcome::Ok, Some(204)));
+    assert_eq!(&server.join().unwrap(), b"PROXY UNKNOWN\r\nGET /hea");
+}
+
+#[test]
 fn connecting_is_enough_without_http() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = Address::Ip(listener.local_addr().unwrap());
@@ -360,6 +382,7 @@ fn connecting_is_enough_without_http() {
         http: None,
         tls: None,
         upstream: None,
+        send_proxy: None,
     });
     assert_eq!((result.outcome, result.status), (Outcome::Ok, None));
     let nobody = Address::Ip(unused_port());
@@ -370,6 +393,7 @@ fn connecting_is_enough_without_http() {
         http: None,
         tls: None,
         upstream: None,
+        send_proxy: None,
     });
     assert_eq!(result.outcome, Outcome::Refused);
 }

@@ -181,6 +181,17 @@ def _kinds(view: _View) -> Iterator[Problem]:
         yield Problem("backends", "stream backends need a listener with protocol tcp")
 
 
+def _proxies(view: _View) -> Iterator[Problem]:
+    for index, listener in enumerate(view.config.listeners):
+        proxies, path = listener.proxy_protocol, f"listeners[{index}].proxy_protocol"
+        only_unix = all(address.startswith("unix:") for address in listener.addresses)
+        if proxies.accept and not proxies.trusted and not only_unix:
+            text = "name the networks whose headers are believed: whoever sends one chooses its address"
+            yield Problem(f"{path}.trusted", text)
+        if proxies.trusted and not proxies.accept:
+            yield Problem(f"{path}.trusted", "has no effect without `accept: true`")
+
+
 def _references(view: _View) -> Iterator[Problem]:
     config = view.config
     pools = view.streams
@@ -356,6 +367,7 @@ _RULES: tuple[Callable[[_View], Iterable[Problem]], ...] = (
     _addresses,
     _kinds,
     _references,
+    _proxies,
     _ambiguous_routes,
     _filters,
     _tls,

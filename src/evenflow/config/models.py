@@ -31,6 +31,7 @@ from .sections import (
     MetricsConfig,
     Outlier,
     Panic,
+    ProxyProtocol,
     QueueConfig,
     ServerConfig,
     StateConfig,
@@ -177,6 +178,7 @@ class Listener(Model):
         default=False,
         description="Redirect all requests to https: true to port 443, or a port.",
     )
+    proxy_protocol: ProxyProtocol = ProxyProtocol()
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -249,6 +251,10 @@ class Pool(Model):
     connections: Connections | None = None
     sticky: Sticky | None = None
     tls: PoolTls | None = Field(default=None, description="For `https` backends.")
+    send_proxy: Literal["v1", "v2"] | None = Field(
+        default=None,
+        description="Begin connections, health checks' too, with a PROXY header of this version.",
+    )
     backends: Annotated[Items[Backend], AfterValidator(_number_in_pool)] = ()
 
 

@@ -409,6 +409,17 @@ class ServerConfig(Model):
     tls: ServerTls | None = Field(default=None, description="Encryption of the flat form's port.")
 
 
+class ProxyProtocol(Model):
+    """PROXY headers of a balancer before this one, versions 1 and 2."""
+
+    accept: bool = Field(default=False, description="Read them.")
+    trusted: Items[Network] = Field(
+        default=(),
+        description="Connections from here (and over Unix sockets) must begin with one; all others "
+        "begin without.",
+    )
+
+
 class StateConfig(Model):
     """Where what the API changed is kept."""
 

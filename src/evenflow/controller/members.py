@@ -71,12 +71,12 @@ def _of_pool(
         if (
             known is not None
             and known.backend is backend
-            and known.slow_start_s == slow_start_s
+            and (known.slow_start_s, known.send_proxy) == (slow_start_s, pool.send_proxy)
             and (known.health_check is check or known.health_check == check)
         ):
             members[key] = known
         else:
-            members[key] = Member(pool.name, backend, check, slow_start_s)
+            members[key] = Member(pool.name, backend, check, slow_start_s, pool.send_proxy)
     return members
 
 

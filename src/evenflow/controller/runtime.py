@@ -31,6 +31,8 @@ class Member:
     backend: Backend
     health_check: HealthCheck
     slow_start_s: float
+    send_proxy: Literal["v1", "v2"] | None = None
+    """The version of the PROXY header that the server expects."""
 
     @property
     def key(self) -> Key:

@@ -10,12 +10,15 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Final, Protocol, runtime_checkable
+from typing import Final, Literal, Protocol, runtime_checkable
 
 from evenflow.health.verdict import CheckResult
 
 CONCURRENCY: Final = 128
 """Conversations at once; further ones wait for their turn."""
+
+ProxyVersion = Literal["v1", "v2"] | None
+"""Of the PROXY header that a server expects first."""
 
 READ_LIMIT: Final = 64 * 1024
 """The most that is buffered of what a server says unasked."""
@@ -77,8 +80,16 @@ def split(address: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+_HEADERS: Final = {
+    None: b"",
+    "v1": b"PROXY UNKNOWN\r\n",
+    "v2": b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0",
+}
+"""PROXY headers that say: this connection is the balancer's own."""
+
+
 @contextlib.asynccontextmanager
-async def connected(address: str) -> AsyncIterator[Wire]:
+async def connected(address: str, send_proxy: ProxyVersion = None) -> AsyncIterator[Wire]:
     """A connection to `ip:port`, `[v6]:port` or `unix:/path`, closed at the end."""
     if address.startswith("unix:"):
         path = address.removeprefix("unix:")
@@ -86,10 +97,14 @@ async def connected(address: str) -> AsyncIterator[Wire]:
     else:
         host, port = split(address)
         reader, writer = await asyncio.open_connection(host, port, limit=READ_LIMIT)
+    plain = writer.transport
     try:
+        writer.write(_HEADERS[send_proxy])
         yield Wire(reader, writer)
     finally:
         writer.close()
+        if writer.transport is not plain:
+            plain.abort()
 
 
 async def hold(check: Dialogue, address: str) -> CheckResult:

@@ -7,7 +7,7 @@ from typing import Final
 
 from evenflow.config import HealthCheck, Target
 from evenflow.engine import HttpProbe, Probe, ProbeResult
-from evenflow.health.dialogue import with_port
+from evenflow.health.dialogue import ProxyVersion, with_port
 from evenflow.health.tcp import failure
 from evenflow.health.verdict import CheckResult
 
@@ -33,9 +33,10 @@ class HttpCheck:
     ranges: tuple[_Range, ...]
     expected: str
     body: str | None
+    send_proxy: ProxyVersion = None
 
     @classmethod
-    def of(cls, config: HealthCheck, target: Target) -> HttpCheck:
+    def of(cls, config: HealthCheck, target: Target, send_proxy: ProxyVersion = None) -> HttpCheck:
         """The check a configuration asks for on one backend."""
         return cls(
             timeout_s=config.timeout,
@@ -50,6 +51,7 @@ class HttpCheck:
             ranges=tuple(parse_range(status) for status in config.expect_status),
             expected=", ".join(str(status) for status in config.expect_status),
             body=config.expect_body or None,
+            send_proxy=send_proxy,
         )
 
     def probe(self, id: int, address: str) -> Probe:
@@ -62,6 +64,7 @@ class HttpCheck:
             "timeout_ms": timeout_ms,
             "http": self.request,
             "tls": None,
+            "send_proxy": self.send_proxy,
         }
 
     def judge(self, result: ProbeResult) -> CheckResult:

@@ -21,7 +21,7 @@ import structlog
 from evenflow.config import HealthCheck
 from evenflow.controller import Controller, Key, Member, Verdict
 from evenflow.engine import EngineError, Probe, ProbeResult
-from evenflow.health.dialogue import Dialogue, Dialogues
+from evenflow.health.dialogue import Dialogue, Dialogues, ProxyVersion
 from evenflow.health.http import HttpCheck
 from evenflow.health.mysql import MysqlCheck
 from evenflow.health.postgresql import PostgresqlCheck
@@ -51,19 +51,21 @@ class Check(Protocol):
 def check_of(member: Member) -> Check | Dialogue:
     """The check a backend's configuration asks for."""
     config, target = member.health_check, member.backend.target
+    # Another port than the traffic's is another server's, which expects no header.
+    send_proxy = member.send_proxy if config.port is None else None
     match config.kind:
         case "tcp":
-            return TcpCheck.of(config)
+            return TcpCheck.of(config, send_proxy)
         case "tls":
-            return TlsCheck.of(config, target)
+            return TlsCheck.of(config, target, send_proxy)
         case "postgresql":
-            return PostgresqlCheck.of(config)
+            return PostgresqlCheck.of(config, send_proxy)
         case "mysql":
-            return MysqlCheck.of(config)
+            return MysqlCheck.of(config, send_proxy)
         case "redis":
-            return RedisCheck.of(config)
+            return RedisCheck.of(config, send_proxy)
         case "http" | "auto":
-            return HttpCheck.of(config, target)
+            return HttpCheck.of(config, target, send_proxy)
 
 
 @dataclass(slots=True, eq=False)
@@ -73,6 +75,7 @@ class Target:
     key: Key
     url: str
     config: HealthCheck
+    send_proxy: ProxyVersion
     check: Check | Dialogue
     thresholds: Thresholds
     standing: Standing = field(default_factory=Standing)
@@ -88,6 +91,7 @@ class Target:
             key=member.key,
             url=member.backend.url,
             config=config,
+            send_proxy=member.send_proxy,
             check=check_of(member),
             thresholds=Thresholds(config.healthy_threshold, config.unhealthy_threshold),
         )
@@ -151,7 +155,7 @@ class HealthMonitor:
                 continue
             if known is None or known.url != member.backend.url:
                 fresh.append(self._replace(known, Target.of(member)))
-            elif known.config != member.health_check:
+            elif (known.config, known.send_proxy) != (member.health_check, member.send_proxy):
                 target = Target.of(member)
                 target.standing = Standing(known.standing.status)
                 target.since, target.passed, target.failed = known.since, known.passed, known.failed

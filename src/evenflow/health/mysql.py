@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from evenflow.config import HealthCheck
-from evenflow.health.dialogue import CheckFailed, Wire, connected, with_port
+from evenflow.health.dialogue import CheckFailed, ProxyVersion, Wire, connected, with_port
 from evenflow.health.verdict import CheckResult
 
 DEFAULT_USER: Final = "evenflow"
@@ -31,15 +31,16 @@ class MysqlCheck:
     timeout_s: float
     port: int | None
     user: str
+    send_proxy: ProxyVersion = None
 
     @classmethod
-    def of(cls, config: HealthCheck) -> MysqlCheck:
+    def of(cls, config: HealthCheck, send_proxy: ProxyVersion = None) -> MysqlCheck:
         """The check a configuration asks for."""
-        return cls(config.timeout, config.port, config.user or DEFAULT_USER)
+        return cls(config.timeout, config.port, config.user or DEFAULT_USER, send_proxy)
 
     async def run(self, address: str) -> CheckResult:
         """Hold the conversation."""
-        async with connected(with_port(address, self.port)) as wire:
+        async with connected(with_port(address, self.port), self.send_proxy) as wire:
             _, greeting = await _packet(wire)
             version = greeting_version(greeting)
             await wire.send(packet(1, login(self.user)))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from evenflow.config import HealthCheck
-from evenflow.health.dialogue import CheckFailed, Wire, connected, with_port
+from evenflow.health.dialogue import CheckFailed, ProxyVersion, Wire, connected, with_port
 from evenflow.health.scram import Scram, ScramError
 from evenflow.health.verdict import CheckResult
 
@@ -44,19 +44,20 @@ class PostgresqlCheck:
     port: int | None
     login: Login | None
     role: Role | None
+    send_proxy: ProxyVersion = None
 
     @classmethod
-    def of(cls, config: HealthCheck) -> PostgresqlCheck:
+    def of(cls, config: HealthCheck, send_proxy: ProxyVersion = None) -> PostgresqlCheck:
         """The check a configuration asks for."""
         login = None
         if config.user is not None:
             password = "" if config.password is None else config.password.value
             login = Login(config.user, password, config.database or config.user)
-        return cls(config.timeout, config.port, login, config.role)
+        return cls(config.timeout, config.port, login, config.role, send_proxy)
 
     async def run(self, address: str) -> CheckResult:
         """Hold the conversation."""
-        async with connected(with_port(address, self.port)) as wire:
+        async with connected(with_port(address, self.port), self.send_proxy) as wire:
             if self.login is None:
                 await wire.send(startup("evenflow", "postgres"))
                 return CheckResult(True, await _answered(wire))

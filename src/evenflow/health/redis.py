@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from evenflow.config import HealthCheck
-from evenflow.health.dialogue import CheckFailed, Wire, connected, with_port
+from evenflow.health.dialogue import CheckFailed, ProxyVersion, Wire, connected, with_port
 from evenflow.health.verdict import CheckResult
 
 Role = Literal["primary", "replica"]
@@ -21,20 +21,21 @@ class RedisCheck:
     credentials: tuple[str, ...]
     """User and password, or the password alone; empty where none is needed."""
     role: Role | None
+    send_proxy: ProxyVersion = None
 
     @classmethod
-    def of(cls, config: HealthCheck) -> RedisCheck:
+    def of(cls, config: HealthCheck, send_proxy: ProxyVersion = None) -> RedisCheck:
         """The check a configuration asks for."""
         credentials: tuple[str, ...] = ()
         if config.password is not None:
             credentials = (config.password.value,)
             if config.user is not None:
                 credentials = (config.user, *credentials)
-        return cls(config.timeout, config.port, credentials, config.role)
+        return cls(config.timeout, config.port, credentials, config.role, send_proxy)
 
     async def run(self, address: str) -> CheckResult:
         """Hold the conversation."""
-        async with connected(with_port(address, self.port)) as wire:
+        async with connected(with_port(address, self.port), self.send_proxy) as wire:
             if self.credentials:
                 await _ask(wire, "AUTH", *self.credentials)
             if self.role is None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from evenflow.config import HealthCheck
 from evenflow.engine import Probe, ProbeResult
-from evenflow.health.dialogue import with_port
+from evenflow.health.dialogue import ProxyVersion, with_port
 from evenflow.health.verdict import CheckResult
 
 
@@ -33,17 +33,25 @@ class TcpCheck:
 
     timeout_s: float
     port: int | None = None
+    send_proxy: ProxyVersion = None
 
     @classmethod
-    def of(cls, config: HealthCheck) -> TcpCheck:
+    def of(cls, config: HealthCheck, send_proxy: ProxyVersion = None) -> TcpCheck:
         """The check a configuration asks for."""
-        return cls(config.timeout, config.port)
+        return cls(config.timeout, config.port, send_proxy)
 
     def probe(self, id: int, address: str) -> Probe:
         """What the engine is to do."""
         timeout_ms = max(1, round(self.timeout_s * 1000))
         address = with_port(address, self.port)
-        return {"id": id, "address": address, "timeout_ms": timeout_ms, "http": None, "tls": None}
+        return {
+            "id": id,
+            "address": address,
+            "timeout_ms": timeout_ms,
+            "http": None,
+            "tls": None,
+            "send_proxy": self.send_proxy,
+        }
 
     def judge(self, result: ProbeResult) -> CheckResult:
         """What the probe's result means."""

@@ -128,6 +128,7 @@ def _redirect_port(listener: Listener) -> int | None:
 
 
 def _listener(config: Config, listener: Listener, material: Material) -> document.Listener:
+    proxies = listener.proxy_protocol
     return {
         "name": listener.name,
         "addresses": list(listener.addresses),
@@ -146,6 +147,7 @@ def _listener(config: Config, listener: Listener, material: Material) -> documen
         "forwarded": given(listener.forwarded),
         "tls": listener_tls(listener, material),
         "redirect_https": _redirect_port(listener),
+        "proxy_protocol": {"trusted": list(proxies.trusted)} if proxies.accept else None,
     }
 
 

@@ -46,6 +46,7 @@ def control_pool(admin_socket: str) -> document.Pool:
         "retry_budget": 0.0,
         "retry_floor": 0,
         "tls": None,
+        "send_proxy": None,
     }
 
 

@@ -58,6 +58,10 @@ class ListenerTls(TypedDict):
     client_auth: ClientAuth | None
 
 
+class ProxyProtocol(TypedDict):
+    trusted: list[str]
+
+
 class Listener(TypedDict):
     name: str
     addresses: list[str]
@@ -70,6 +74,7 @@ class Listener(TypedDict):
     forwarded: bool
     tls: ListenerTls | None
     redirect_https: int | None
+    proxy_protocol: ProxyProtocol | None
 
 
 class FilterChain(TypedDict):
@@ -311,6 +316,7 @@ class Pool(TypedDict):
     retry_budget: float
     retry_floor: int
     tls: UpstreamTls | None
+    send_proxy: Literal["v1", "v2"] | None
 
 
 class PoolUpdate(TypedDict):

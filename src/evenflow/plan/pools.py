@@ -88,6 +88,7 @@ def compile_pool(
         "retry_budget": given(pool.retry_budget),
         "retry_floor": given(pool.retry_floor),
         "tls": pool_tls(pool, material),
+        "send_proxy": pool.send_proxy,
     }
 
 

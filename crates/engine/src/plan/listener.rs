@@ -41,6 +41,17 @@ pub struct Listener {
     pub tls: Option<ListenerTls>,
     /// Every request is sent to `https` on this port; the control plane's own routes are served.
     pub redirect_https: Option<u16>,
+    /// Whose PROXY headers are read; `null` reads nobody's.
+    pub proxy_protocol: Option<ProxyProtocol>,
+}
+
+/// Connections that begin with a PROXY header, which says whom they are from.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProxyProtocol {
+    /// Connections from these networks, and over Unix sockets, must begin with a header; all others
+    /// begin without one.
+    pub trusted: Vec<IpNet>,
 }
 
 /// Bounds on what one client may send.

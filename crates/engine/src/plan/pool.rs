@@ -35,6 +35,18 @@ pub struct Pool {
     pub retry_floor: u32,
     /// Encryption to those endpoints that have a `tls_name`.
     pub tls: Option<UpstreamTls>,
+    /// Begin every connection with a PROXY header. Each is then one client's, and none is kept.
+    pub send_proxy: Option<ProxyVersion>,
+}
+
+/// A version of the PROXY protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProxyVersion {
+    /// A line of text.
+    V1,
+    /// Binary.
+    V2,
 }
 
 /// A change of one pool's members against the plan in force; everything else stays.

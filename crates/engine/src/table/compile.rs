@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use rustls::ServerConfig;
 
 use crate::action::Action;
@@ -133,6 +133,7 @@ pub fn compile(
             forwarded: listener.forwarded,
             tls: tls(listener, &path, &certificates, registry)?,
             redirect_https: listener.redirect_https,
+            proxies: listener.proxy_protocol.as_ref().map(proxies),
             router: router(plan, listener)?,
         });
     }
@@ -418,6 +419,15 @@ impl<'a> Filters<'a> {
         });
         (self.limiters, self.tallies)
     }
+}
+
+/// Those whose PROXY headers are read. No network means nobody, and not everybody.
+fn proxies(proxies: &plan::ProxyProtocol) -> IpSet {
+    if proxies.trusted.is_empty() {
+        let everybody = [Ipv4Net::default().into(), Ipv6Net::default().into()];
+        return IpSet::new(&[], &everybody);
+    }
+    IpSet::new(&proxies.trusted, &[])
 }
 
 fn trusted(networks: &[IpNet]) -> Option<IpSet> {

@@ -76,6 +76,7 @@ pub fn compile_pool(
         retry_budget: pool.retry_budget.clamp(0.0, 1.0),
         retry_floor: pool.retry_floor,
         tls,
+        send_proxy: pool.send_proxy,
         state: registry.pool(&pool.name),
     })
 }

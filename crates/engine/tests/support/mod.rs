@@ -46,6 +46,7 @@ pub fn listener(name: &str, address: &str) -> Value {
         "forwarded": false,
         "tls": null,
         "redirect_https": null,
+        "proxy_protocol": null,
     })
 }
 
@@ -88,6 +89,7 @@ pub fn pool(name: &str, endpoints: &[Value]) -> Value {
         "retry_budget": 0.0,
         "retry_floor": 10,
         "tls": null,
+        "send_proxy": null,
     })
 }
 

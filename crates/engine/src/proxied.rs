@@ -1,0 +1,57 @@
+//! PROXY headers on sockets: read before anything else of a connection, and put before everything.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::Poll;
+
+use crate::error::Reason;
+use crate::plan::ProxyVersion;
+use crate::proxy_protocol::{Ends, Said, Scan, push_v1, push_v2, scan};
+use crate::stream::Stream;
+use crate::worker::Worker;
+
+/// Reads a connection's header and nothing behind it. `None`: it names nobody, so the connection
+/// is from whoever made it.
+///
+/// # Errors
+/// There is no header, it breaks the rules, or it did not come in time.
+pub async fn read_header(
+    worker: &Rc<Worker>,
+    stream: &mut Stream,
+    within_ms: u64,
+) -> Result<Option<Ends>, Reason> {
+    let slot = worker.timer.slot();
+    slot.arm(worker.coarse_ms.get() + within_ms);
+    let mut header = Vec::new();
+    loop {
+        let needs = match scan(&header).map_err(Reason::BadProxyHeader)? {
+            Scan::Needs(needs) => needs,
+            Scan::Complete(_, Said::Proxied(ends)) => return Ok(Some(ends)),
+            Scan::Complete(_, Said::Local | Said::Unknown) => return Ok(None),
+        };
+        let from = header.len();
+        header.resize(from + needs, 0);
+        let read = poll_fn(|cx| {
+            slot.register(cx);
+            if slot.fired() || worker.draining.get() {
+                return Poll::Ready(Err(Reason::HeadTimeout));
+            }
+            let read = stream.poll_read(cx, &mut header[from..]);
+            read.map_err(|_| Reason::ClientGone)
+        })
+        .await?;
+        if read == 0 {
+            return Err(Reason::BadProxyHeader("the header is cut short"));
+        }
+        header.truncate(from + read);
+    }
+}
+
+/// Appends the header for a connection to an endpoint, if its pool wants one.
+pub fn push_header(out: &mut Vec<u8>, version: Option<ProxyVersion>, ends: Option<Ends>) {
+    match version {
+        None => {}
+        Some(ProxyVersion::V1) => push_v1(out, ends),
+        Some(ProxyVersion::V2) => push_v2(out, ends),
+    }
+}
