@@ -8,6 +8,8 @@ pub enum Reason {
     BadRequest(&'static str),
     /// The connection does not begin with the PROXY header it should have; the text says how.
     BadProxyHeader(&'static str),
+    /// A connection that is to be led by its TLS client hello has none; the text says how.
+    BadClientHello(&'static str),
     /// The head is larger, or has more fields, than the listener allows.
     HeadTooLarge,
     /// The request target is longer than the listener allows.
@@ -68,7 +70,7 @@ impl Reason {
     /// The status of the answer; 499 where nobody is left to get one.
     pub fn status(self) -> u16 {
         match self {
-            Self::BadRequest(_) | Self::BadProxyHeader(_) => 400,
+            Self::BadRequest(_) | Self::BadProxyHeader(_) | Self::BadClientHello(_) => 400,
             Self::Forbidden => 403,
             Self::NoRoute => 404,
             Self::HeadTimeout | Self::BodyTimeout => 408,
@@ -99,6 +101,7 @@ impl Reason {
         match self {
             Self::BadRequest(_) => "bad_request",
             Self::BadProxyHeader(_) => "bad_proxy_header",
+            Self::BadClientHello(_) => "bad_client_hello",
             Self::HeadTooLarge => "head_too_large",
             Self::TargetTooLong => "target_too_long",
             Self::BodyTooLarge => "body_too_large",
@@ -132,7 +135,9 @@ impl Reason {
     /// One sentence for the client.
     pub fn message(self) -> &'static str {
         match self {
-            Self::BadRequest(detail) | Self::BadProxyHeader(detail) => detail,
+            Self::BadRequest(detail)
+            | Self::BadProxyHeader(detail)
+            | Self::BadClientHello(detail) => detail,
             Self::HeadTooLarge => "The request head is too large.",
             Self::TargetTooLong => "The request target is too long.",
             Self::BodyTooLarge => "The request body is too large.",
@@ -167,6 +172,7 @@ impl Reason {
             self,
             Self::BadRequest(_)
                 | Self::BadProxyHeader(_)
+                | Self::BadClientHello(_)
                 | Self::HeadTooLarge
                 | Self::TargetTooLong
                 | Self::BodyTooLarge

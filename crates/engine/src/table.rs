@@ -26,6 +26,7 @@ use crate::filters::ip_set::IpSet;
 use crate::filters::{Chain, Edits, NamedLimiter, Tally};
 use crate::http1::head::RequestHead;
 use crate::mirror::Mirror;
+use crate::passthrough::Passthrough;
 use crate::picker::Picker;
 use crate::plan::{self, Protocol};
 use crate::rewrite::Rewrite;
@@ -127,6 +128,8 @@ pub struct Listener {
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// Where requests in the clear are sent.
     pub redirect_https: Option<u16>,
+    /// For TCP: pools by what TLS clients ask for.
+    pub passthrough: Option<Passthrough>,
     /// Whose PROXY headers are read.
     pub proxies: Option<IpSet>,
     /// Its routes.

@@ -7,7 +7,8 @@ use std::task::Poll;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::access_log::Record;
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, HEAD_BYTES};
+use crate::client_hello::{self, ClientHello};
 use crate::connection::Connection;
 use crate::error::Reason;
 use crate::filters::Seen;
@@ -66,7 +67,6 @@ async fn session(connection: &mut Connection) {
     let Some(listener) = table.listener(connection.door.get()) else {
         return;
     };
-    let Some(pool) = listener.pool else { return };
     let started = Instant::now();
     let no_head = RequestHead::default();
     let seen = Seen {
@@ -79,6 +79,27 @@ async fn session(connection: &mut Connection) {
         listener.state.rejected.fetch_add(1, Ordering::Relaxed);
         return;
     }
+    let mut outcome = Outcome::default();
+    let mut name = String::new();
+    let pool = match &listener.passthrough {
+        None => listener.pool,
+        Some(rules) => match await_hello(connection, listener.timeouts.head_ms).await {
+            Ok(hello) => {
+                let pool = rules.pool(&hello).or(listener.pool);
+                name = hello.server_name.unwrap_or_default();
+                pool
+            }
+            Err(reason) => {
+                outcome.reason = Some(reason);
+                None
+            }
+        },
+    };
+    let Some(pool) = pool else {
+        outcome.reason.get_or_insert(Reason::NoRoute);
+        listener.state.rejected.fetch_add(1, Ordering::Relaxed);
+        return record(connection, None, &name, &outcome, 0, started);
+    };
     let rules = &table.pools[pool];
     let hash = rules
         .picker
@@ -86,7 +107,6 @@ async fn session(connection: &mut Connection) {
         .map_or(0, |key| hash_key(key, None, connection.peer));
     let mut tried = Tried::default();
     let mut attempts = 0;
-    let mut outcome = Outcome::default();
     let connected = loop {
         let lease =
             match lease::acquire(connection, &table, pool, (hash, None), &tried, u64::MAX).await {
@@ -118,7 +138,39 @@ async fn session(connection: &mut Connection) {
         }
         None => None,
     };
-    record(connection, lease.as_ref(), &outcome, attempts, started);
+    record(
+        connection,
+        lease.as_ref(),
+        &name,
+        &outcome,
+        attempts,
+        started,
+    );
+}
+
+/// Reads until it is known what a TLS client asks for. The bytes stay in the buffer.
+async fn await_hello(connection: &mut Connection, within_ms: u64) -> Result<ClientHello, Reason> {
+    let worker = Rc::clone(&connection.worker);
+    connection.slot.arm(worker.coarse_ms.get() + within_ms);
+    connection.buffer = worker.buffers.take(HEAD_BYTES);
+    loop {
+        let read = poll_fn(|cx| {
+            if connection.slot.fired() || worker.draining.get() {
+                return Poll::Ready(Err(Reason::HeadTimeout));
+            }
+            let read = connection.stream.poll_read(cx, connection.buffer.spare());
+            read.map_err(|_| Reason::ClientGone)
+        })
+        .await?;
+        if read == 0 {
+            return Err(Reason::ClientGone);
+        }
+        connection.buffer.end += read;
+        let parsed = client_hello::parse(connection.buffer.bytes());
+        if let Some(hello) = parsed.map_err(Reason::BadClientHello)? {
+            return Ok(hello);
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -153,12 +205,16 @@ async fn open(connection: &Connection, lease: &Lease) -> Result<Stream, Reason> 
 /// Relays until both sides have ended. An end of one side is passed on while the other goes on.
 async fn both_ways(connection: &mut Connection, mut upstream: Stream, lease: &Lease) -> Outcome {
     let worker = Rc::clone(&connection.worker);
-    let relay = |lead| Relay::new(Length::UntilClose, false, lead, Buffer::default(), None);
+    let relay = |lead, buffer| Relay::new(Length::UntilClose, false, lead, buffer, None);
     let mut header = Vec::new();
     if lease.pool().send_proxy.is_some() {
         push_header(&mut header, lease.pool().send_proxy, connection.ends());
     }
-    let (mut up, mut down) = (relay(header), relay(Vec::new()));
+    let (mut up, mut down) = (
+        // What was looked at of a TLS client goes first.
+        relay(header, std::mem::take(&mut connection.buffer)),
+        relay(Vec::new(), Buffer::default()),
+    );
     let (mut up_ended, mut down_ended) = (false, false);
     let idle_ms = lease.member().idle_timeout_ms;
     let mut armed = false;
@@ -207,6 +263,7 @@ async fn both_ways(connection: &mut Connection, mut upstream: Stream, lease: &Le
 fn record(
     connection: &Connection,
     lease: Option<&Lease>,
+    name: &str,
     outcome: &Outcome,
     attempts: u32,
     started: Instant,
@@ -232,7 +289,7 @@ fn record(
         request_id: b"",
         client: connection.peer,
         method: b"",
-        host: b"",
+        host: name.as_bytes(),
         target: b"",
         version: "TCP",
         status: 0,

@@ -443,10 +443,11 @@ fn documents_read_and_write_as_agreed() {
         "http": {"method": "GET", "path": "/health", "host": "app1:8080",
                  "headers": [["a", "b"]], "body_bytes": 0},
         "tls": {"pool": "p", "backend": "a"},
+        "send_proxy": "v2",
     });
     let parsed: Probe = serde_json::from_value(document.clone()).unwrap();
     assert_eq!(serde_json::to_value(&parsed).unwrap(), document);
-    let unknown = json!({"id": 1, "address": "10.0.0.1:80", "timeout_ms": 1, "http": null, "x": 1});
+    let unknown = json!({"id": 1, "address": "10.0.0.1:80", "timeout_ms": 1, "http": null, "send_proxy": null, "x": 1});
     assert!(serde_json::from_value::<Probe>(unknown).is_err());
     let result = ProbeResult {
         id: 123,

@@ -26,7 +26,7 @@ from .expand import (
     main_is_stream,
     redirect_address,
 )
-from .models import Backend, Config, LoadBalancerConfig, Pool, Route, Strategy
+from .models import Backend, Config, LoadBalancerConfig, Pool, Route, SniRule, Strategy
 from .names import STRATEGY_PARAMETERS, strategy_names
 from .paths import exposed_paths, own_paths
 from .problems import Problem, hint
@@ -163,14 +163,24 @@ def _kinds(view: _View) -> Iterator[Problem]:
         if listener.protocol == "http":
             if listener.pool is not None:
                 yield Problem(path, "an HTTP listener has no pool; routes name the pools")
-        elif listener.pool is None:
+            if listener.sni:
+                text = "is for tcp listeners, which do not decrypt; routes match the host"
+                yield Problem(f"listeners[{index}].sni", text)
+            continue
+        if listener.pool is None and not listener.sni:
             yield Problem(path, "a tcp listener needs the name of its pool")
-        elif listener.pool in kinds:
-            if listener.pool in http:
-                text = f"pool {listener.pool!r} holds HTTP backends; write their URLs with tcp://"
-                yield Problem(path, text)
-        else:
-            yield from _known(path, listener.pool, kinds, "pool")
+        used = [(path, listener.pool)] if listener.pool is not None else []
+        used += [
+            (f"listeners[{index}].sni[{at}].pool", rule.pool)
+            for at, rule in enumerate(listener.sni)
+        ]
+        for place, name in used:
+            if name in http:
+                text = f"pool {name!r} holds HTTP backends; write their URLs with tcp://"
+                yield Problem(place, text)
+            else:
+                yield from _known(place, name, kinds, "pool")
+        yield from _ambiguous_names(f"listeners[{index}].sni", listener.sni)
     for index, route in enumerate(config.routes):
         for below, name in named_pools(route):
             if kinds.get(name):
@@ -179,6 +189,19 @@ def _kinds(view: _View) -> Iterator[Problem]:
     only_http = config.listeners and all(each.protocol == "http" for each in config.listeners)
     if is_stream(config.backends) and (only_http or config.routes):
         yield Problem("backends", "stream backends need a listener with protocol tcp")
+
+
+def _ambiguous_names(path: str, rules: Sequence[SniRule]) -> Iterator[Problem]:
+    """Two rules for the very same clients."""
+    seen: dict[tuple[str, str], int] = {}
+    for index, rule in enumerate(rules):
+        for name in rule.server_names or ("*",):
+            for protocol in rule.alpn or ("",):
+                first = seen.setdefault((name, protocol), index)
+                if first != index or len(set(rule.server_names)) < len(rule.server_names):
+                    what = f"{name!r}" + (f" with {protocol!r}" if protocol else "")
+                    yield Problem(f"{path}[{index}]", f"{what} is taken by {path}[{first}] already")
+                    return
 
 
 def _proxies(view: _View) -> Iterator[Problem]:
@@ -278,12 +301,15 @@ def _chain(path: str, chain: FilterChain) -> Iterator[Problem]:
 def _for_streams(path: str, chain: FilterChain) -> Iterator[Problem]:
     given = [
         name
-        for name in ("rate_limit", "security_headers", "headers", "cors", "max_request_size")
+        for name in ("security_headers", "headers", "cors", "max_request_size")
         if getattr(chain, name)
     ]
     if given:
-        text = f"{', '.join(given)} work on HTTP only; a tcp listener takes address lists"
+        text = f"{', '.join(given)} work on HTTP only; a tcp listener takes address lists and rate limits"
         yield Problem(path, text)
+    limit = chain.rate_limit
+    if limit is not None and limit.key not in ("client_ip", "all"):
+        yield Problem(path, f"rate_limit: a connection has no {limit.key}; use client_ip or all")
 
 
 def _strategies(view: _View) -> Iterator[Problem]:

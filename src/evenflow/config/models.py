@@ -40,12 +40,13 @@ from .sections import (
     Upgrade,
     UrlPath,
 )
-from .targets import Target, check_address, check_url, parse_url
+from .targets import Target, check_address, check_url, parse_server_name, parse_url
 from .tls import Certificate, ListenerTls, PoolTls
 from .types import Duration, Items, Name, Network, Port, Share, parse_name
 
 Url = Annotated[str, AfterValidator(check_url)]
 Weight = Annotated[int, Field(ge=1, le=65535)]
+ServerName = Annotated[str, AfterValidator(parse_server_name)]
 Strategy = str | StrategyConfig
 _ID = attrgetter("id")
 RetryOn = Literal["connect", "reset", "timeout"] | Annotated[int, Field(ge=500, le=599)]
@@ -159,6 +160,18 @@ class Backend(Model):
         return copied
 
 
+class SniRule(Model):
+    """Encrypted connections that a pool serves, undecrypted. The most specific rule takes one."""
+
+    server_names: Items[ServerName] = Field(
+        default=(), description="`a.example.org` or `*.example.org`; empty takes any, and none."
+    )
+    alpn: Items[Annotated[str, Field(pattern=r"^[!-~]{1,255}$")]] = Field(
+        default=(), description="Protocols such as h2, of which the client offers one."
+    )
+    pool: Name
+
+
 class Listener(Model):
     """One or more sockets. What is absent comes from `server`."""
 
@@ -177,6 +190,11 @@ class Listener(Model):
     redirect_https: bool | Annotated[int, Field(ge=1, le=65535)] = Field(
         default=False,
         description="Redirect all requests to https: true to port 443, or a port.",
+    )
+    sni: Items[SniRule] = Field(
+        default=(),
+        description="For tcp: pools by the server name and protocol that TLS clients ask for; "
+        "`pool` takes the others.",
     )
     proxy_protocol: ProxyProtocol = ProxyProtocol()
 

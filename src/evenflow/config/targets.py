@@ -165,6 +165,14 @@ def parse_host(text: str) -> str:
     return host
 
 
+def parse_server_name(text: str) -> str:
+    """A name TLS clients ask for, perhaps with a wildcard as its first label; else ValueError."""
+    name = parse_host(text.removeprefix("*."))
+    if name.startswith("[") or name.replace(".", "").isdigit():
+        raise ValueError(f"TLS clients ask for names, not for addresses, got {text!r}")
+    return f"*.{name}" if text.startswith("*.") else name
+
+
 def parse_path_match(text: str) -> str:
     """A path to match; ValueError for anything else.
 

@@ -147,6 +147,14 @@ def _listener(config: Config, listener: Listener, material: Material) -> documen
         "forwarded": given(listener.forwarded),
         "tls": listener_tls(listener, material),
         "redirect_https": _redirect_port(listener),
+        "passthrough": [
+            {
+                "server_names": list(rule.server_names) or ["*"],
+                "alpn": list(rule.alpn),
+                "pool": rule.pool,
+            }
+            for rule in listener.sni
+        ],
         "proxy_protocol": {"trusted": list(proxies.trusted)} if proxies.accept else None,
     }
 

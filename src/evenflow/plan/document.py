@@ -58,6 +58,12 @@ class ListenerTls(TypedDict):
     client_auth: ClientAuth | None
 
 
+class Passthrough(TypedDict):
+    server_names: list[str]
+    alpn: list[str]
+    pool: str
+
+
 class ProxyProtocol(TypedDict):
     trusted: list[str]
 
@@ -74,6 +80,7 @@ class Listener(TypedDict):
     forwarded: bool
     tls: ListenerTls | None
     redirect_https: int | None
+    passthrough: list[Passthrough]
     proxy_protocol: ProxyProtocol | None
 
 

@@ -27,7 +27,8 @@ pub struct Listener {
     pub protocol: Protocol,
     /// Filter chains run before routing, by name, in order.
     pub filters: Vec<String>,
-    /// For `tcp`: the pool that serves it. Must be `null` for `http`.
+    /// For `tcp`: the pool that serves it; may be `null` beside `passthrough`. Must be `null` for
+    /// `http`.
     pub pool: Option<String>,
     /// Bounds on what one client may send.
     pub limits: Limits,
@@ -41,8 +42,23 @@ pub struct Listener {
     pub tls: Option<ListenerTls>,
     /// Every request is sent to `https` on this port; the control plane's own routes are served.
     pub redirect_https: Option<u16>,
+    /// For `tcp`: TLS that is not decrypted, by what its clients ask for. Where no rule takes a
+    /// client, `pool` does; empty looks into nothing.
+    pub passthrough: Vec<Passthrough>,
     /// Whose PROXY headers are read; `null` reads nobody's.
     pub proxy_protocol: Option<ProxyProtocol>,
+}
+
+/// TLS clients that a pool serves.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Passthrough {
+    /// Server names in lower case, exact or as `*.example.org`; `*` takes any and none.
+    pub server_names: Vec<String>,
+    /// Application protocols, of which the client must offer one; empty takes any.
+    pub alpn: Vec<String>,
+    /// The pool.
+    pub pool: String,
 }
 
 /// Connections that begin with a PROXY header, which says whom they are from.

@@ -12,6 +12,7 @@ use crate::filters::ip_set::IpSet;
 use crate::filters::{Chain, Edits, NamedLimiter, Tally};
 use crate::http1::head::MAX_FIELDS;
 use crate::mirror::Mirror;
+use crate::passthrough::Passthrough;
 use crate::plan::{self, Plan, Protocol};
 use crate::rewrite::Rewrite;
 use crate::route::{Refusal, Router};
@@ -133,19 +134,12 @@ pub fn compile(
             forwarded: listener.forwarded,
             tls: tls(listener, &path, &certificates, registry)?,
             redirect_https: listener.redirect_https,
+            passthrough: passthrough(listener, &path, &pool_indices)?,
             proxies: listener.proxy_protocol.as_ref().map(proxies),
             router: router(plan, listener)?,
         });
     }
-    for (index, route) in plan.routes.iter().enumerate() {
-        let mut wanted = route.listeners.iter();
-        if let Some(name) = wanted.find(|name| !names.contains(name.as_str())) {
-            return refuse(
-                format!("routes[{index}].listeners"),
-                format!("no listener {name:?}"),
-            );
-        }
-    }
+    check_listeners_of_routes(plan, &names)?;
     let (limiters, tallies) = filters.into_state(plan);
     let numbers = listeners.iter().map(|listener| listener.state.uid);
     let listener_indices = Arc::new(numbers.zip(0..).collect());
@@ -306,8 +300,54 @@ fn listener_pool(
             format!("{path}.pool"),
             "expected null: routes name the pools",
         ),
+        (Protocol::Tcp, None) if !listener.passthrough.is_empty() => Ok(None),
         (Protocol::Tcp, None) => refuse(format!("{path}.pool"), "expected the name of a pool"),
     }
+}
+
+fn passthrough(
+    listener: &plan::Listener,
+    path: &str,
+    pools: &Indices<'_>,
+) -> Result<Option<Passthrough>, Refused> {
+    if listener.passthrough.is_empty() {
+        return Ok(None);
+    }
+    if listener.protocol != Protocol::Tcp || listener.tls.is_some() {
+        return refuse(
+            format!("{path}.passthrough"),
+            "expected none, unless the protocol is tcp and nothing is decrypted",
+        );
+    }
+    let mut compiled = Passthrough::default();
+    for (index, rule) in listener.passthrough.iter().enumerate() {
+        let path = format!("{path}.passthrough[{index}]");
+        let Some(&pool) = pools.get(rule.pool.as_str()) else {
+            return refuse(format!("{path}.pool"), format!("no pool {:?}", rule.pool));
+        };
+        for (at, name) in rule.server_names.iter().enumerate() {
+            if !compiled.add(name, &rule.alpn, pool) {
+                return refuse(
+                    format!("{path}.server_names[{at}]"),
+                    "an earlier rule takes the same clients",
+                );
+            }
+        }
+    }
+    Ok(Some(compiled))
+}
+
+fn check_listeners_of_routes(plan: &Plan, names: &HashSet<&str>) -> Result<(), Refused> {
+    for (index, route) in plan.routes.iter().enumerate() {
+        let mut wanted = route.listeners.iter();
+        if let Some(name) = wanted.find(|name| !names.contains(name.as_str())) {
+            return refuse(
+                format!("routes[{index}].listeners"),
+                format!("no listener {name:?}"),
+            );
+        }
+    }
+    Ok(())
 }
 
 fn check_listener(listener: &plan::Listener, path: &str) -> Result<(), Refused> {

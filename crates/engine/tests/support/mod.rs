@@ -46,6 +46,7 @@ pub fn listener(name: &str, address: &str) -> Value {
         "forwarded": false,
         "tls": null,
         "redirect_https": null,
+        "passthrough": [],
         "proxy_protocol": null,
     })
 }
