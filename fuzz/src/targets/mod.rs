@@ -2,6 +2,7 @@
 
 mod bodies;
 mod heads;
+mod layer4;
 mod plans;
 mod reference;
 mod requests;
@@ -20,7 +21,9 @@ pub struct Target {
 }
 
 /// All entry points.
-pub const TARGETS: [&Target; 8] = [
+pub const TARGETS: [&Target; 10] = [
+    &layer4::PROXY_HEADER,
+    &layer4::CLIENT_HELLO,
     &heads::REQUEST,
     &heads::RESPONSE,
     &bodies::CHUNKED,
