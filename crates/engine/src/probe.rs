@@ -52,6 +52,8 @@ pub struct Probe {
     /// What `tls` stands for.
     #[serde(skip)]
     pub upstream: Option<Upstream>,
+    /// The PROXY header that the server expects first; it says that nobody is proxied.
+    pub send_proxy: Option<ProxyVersion>,
 }
 
 /// The endpoint whose TLS a probe uses.
@@ -62,8 +64,6 @@ pub struct ProbeTls {
     pub pool: String,
     /// Its id there.
     pub backend: String,
-    /// The PROXY header that the server expects first; it says that nobody is proxied.
-    pub send_proxy: Option<ProxyVersion>,
 }
 
 /// A request to make once connected.
