@@ -56,6 +56,8 @@ pub struct Record<'a> {
     pub backend_id: &'a str,
     /// Endpoints tried.
     pub attempts: u32,
+    /// Who asked, as authentication found it; may be empty.
+    pub user: &'a [u8],
     /// From the request's first byte to the response's last.
     pub latency_ns: u64,
     /// Why the exchange failed; empty when it did not.

@@ -72,6 +72,7 @@ impl Attempt<'_> {
         let base = connection.buffer.bytes();
         answer::cross_origin(&mut lead, listener, Some(route), request, base);
         lead.extend_from_slice(lines);
+        lead.extend_from_slice(&noted.lines);
         lead.extend_from_slice(b"\r\n");
         upstream.buffer.consume(response.len);
         let mut relay = Relay::new(

@@ -30,6 +30,14 @@ pub enum Reason {
     Limited,
     /// The route fails requests on purpose.
     FaultInjected,
+    /// Too many requests of the client, or whatever is counted, are in flight.
+    InFlight,
+    /// Nobody, or nobody known, asked.
+    Unauthorized,
+    /// The authorization service refused the request.
+    Denied,
+    /// Nobody could say whether the request may pass.
+    AuthUnavailable,
     /// No route takes the request.
     NoRoute,
     /// No endpoint of the pool is usable.
@@ -71,12 +79,13 @@ impl Reason {
     pub fn status(self) -> u16 {
         match self {
             Self::BadRequest(_) | Self::BadProxyHeader(_) | Self::BadClientHello(_) => 400,
-            Self::Forbidden => 403,
+            Self::Unauthorized => 401,
+            Self::Forbidden | Self::Denied => 403,
             Self::NoRoute => 404,
             Self::HeadTimeout | Self::BodyTimeout => 408,
             Self::BodyTooLarge => 413,
             Self::TargetTooLong => 414,
-            Self::Limited => 429,
+            Self::Limited | Self::InFlight => 429,
             Self::HeadTooLarge => 431,
             Self::ClientGone | Self::ClientSlow => 499,
             // No answer: that was given before.
@@ -90,7 +99,8 @@ impl Reason {
             | Self::NoBackend
             | Self::TooFewBackends
             | Self::QueueFull
-            | Self::QueueTimeout => 503,
+            | Self::QueueTimeout
+            | Self::AuthUnavailable => 503,
             Self::ConnectTimeout | Self::UpstreamTimeout | Self::RouteTimeout => 504,
             Self::Version => 505,
         }
@@ -112,6 +122,10 @@ impl Reason {
             Self::Forbidden => "forbidden",
             Self::Limited => "limited",
             Self::FaultInjected => "fault_injected",
+            Self::InFlight => "in_flight",
+            Self::Unauthorized => "unauthorized",
+            Self::Denied => "denied",
+            Self::AuthUnavailable => "auth_unavailable",
             Self::NoRoute => "no_route",
             Self::NoBackend => "no_backend",
             Self::TooFewBackends => "too_few_backends",
@@ -148,6 +162,10 @@ impl Reason {
             Self::Forbidden => "Access is not allowed from this address.",
             Self::Limited => "Too many requests.",
             Self::FaultInjected => "A fault was put in on purpose.",
+            Self::InFlight => "Too many requests at once.",
+            Self::Unauthorized => "This needs credentials.",
+            Self::Denied => "Access is not allowed.",
+            Self::AuthUnavailable => "Access cannot be checked now.",
             Self::NoRoute => "No route takes this request.",
             Self::NoBackend => "No backend is available.",
             Self::TooFewBackends => "Too few backends are available.",
@@ -193,6 +211,7 @@ pub fn phrase(status: u16) -> &'static str {
         204 => "No Content",
         308 => "Permanent Redirect",
         400 => "Bad Request",
+        401 => "Unauthorized",
         403 => "Forbidden",
         404 => "Not Found",
         408 => "Request Timeout",

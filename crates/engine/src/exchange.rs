@@ -19,7 +19,9 @@ use crate::buffer::Buffer;
 use crate::connection::{Connection, origin_of, read_head};
 use crate::error::Reason;
 use crate::fault;
+use crate::filters::passed::Passed;
 use crate::filters::{Refusal, Seen};
+use crate::gate;
 use crate::http1::head::{Length, RequestHead};
 use crate::lease::{self, Lease};
 use crate::mirror;
@@ -141,6 +143,7 @@ async fn exchange(connection: &mut Connection, scratch: &mut Scratch) -> Next {
         attempts: 0,
         sent: 0,
         received: 0,
+        lines: Vec::new(),
     };
     let id = make_request_id();
     let identity = connection.identity.clone();
@@ -175,8 +178,11 @@ async fn exchange(connection: &mut Connection, scratch: &mut Scratch) -> Next {
             .duration_since(connection.worker.shared.epoch)
             .as_nanos() as u64
             + 1_000_000_000,
+        route: 0,
     };
-    let routed = route(&table, listener, &seen);
+    let (client, now_ns) = (seen.client, seen.now_ns);
+    let routed = route(&table, listener, seen, &mut scratch.passed);
+    noted.lines = std::mem::take(&mut scratch.passed.response_lines);
     let (next, lease) = match routed {
         routed if let Some(port) = redirects(listener, &routed) => {
             way.route = routed.ok();
@@ -202,16 +208,31 @@ async fn exchange(connection: &mut Connection, scratch: &mut Scratch) -> Next {
                 let answer = Answer::empty(204, &lines);
                 let next = respond(connection, head, &mut noted, &answer).await;
                 (next, None)
+            } else if let Err(reason) = pass(connection, scratch, &way, route).await {
+                noted.lines.append(&mut scratch.passed.response_lines);
+                let head = &scratch.request;
+                let next = refuse(connection, &way, head, &mut noted, reason.into()).await;
+                (next, None)
             } else if let Some(fault) = &route.fault
                 && let Some(status) = Box::pin(fault::inject(connection, route, fault)).await
             {
+                let head = &scratch.request;
                 let next = fail(connection, &way, head, &mut noted, status).await;
                 (next, None)
             } else {
+                let (head, base) = (&scratch.request, connection.buffer.bytes());
+                let seen = Seen {
+                    client,
+                    head,
+                    base,
+                    now_ns,
+                    route: route.uid,
+                };
                 match route.action.decide(&seen) {
                     Decision::Answer(own) => {
                         let mut lines = answer::lines(&way, head, base);
                         own.push_lines(&mut lines, &seen);
+                        lines.extend_from_slice(&noted.lines);
                         let answer = own.answer(&lines);
                         let next = respond(connection, head, &mut noted, &answer).await;
                         (next, None)
@@ -228,11 +249,27 @@ async fn exchange(connection: &mut Connection, scratch: &mut Scratch) -> Next {
         return next;
     }
     record(connection, &way, scratch, &noted, lease.as_ref());
+    scratch.passed.response_lines = noted.lines;
+    scratch.passed.clear();
     finish_buffer(connection, scratch, next);
     if next == Next::Keep && connection.worker.draining.get() {
         return Next::Close;
     }
     next
+}
+
+/// Whether a request passes authentication, where there is any.
+async fn pass(
+    connection: &mut Connection,
+    scratch: &mut Scratch,
+    way: &Way<'_>,
+    route: &Route,
+) -> Result<(), Reason> {
+    if gate::is_open(way.listener, route) {
+        return Ok(());
+    }
+    // On the heap: few requests come here, and all would carry its state.
+    Box::pin(gate::pass(connection, scratch, way, route)).await
 }
 
 /// Takes the finished request off the connection's buffer; what follows it is the next one.
@@ -251,16 +288,18 @@ type Numbered<'t> = (usize, &'t Route);
 fn route<'t>(
     table: &'t Table,
     listener: &'t Listener,
-    seen: &Seen<'_>,
+    mut seen: Seen<'_>,
+    passed: &mut Passed,
 ) -> Result<Numbered<'t>, (Refusal, Option<Numbered<'t>>)> {
     let found = listener.router.find(&seen.asked());
+    seen.route = found.map_or(0, |index| table.routes[index].uid);
     if let Some(index) = found
         && table.routes[index].internal
     {
         let checked = listener.chain.check_address(seen.client);
         checked.map_err(|refusal| (refusal, None))?;
     } else {
-        let checked = listener.chain.check(seen);
+        let checked = listener.chain.check(&seen, passed);
         checked.map_err(|refusal| (refusal, None))?;
     }
     let Some(index) = found else {
@@ -269,7 +308,7 @@ fn route<'t>(
     let route = &table.routes[index];
     route
         .chain
-        .check(seen)
+        .check(&seen, passed)
         .map_err(|refusal| (refusal, Some((index, route))))?;
     let limit = body_limit(listener, route);
     if let Length::Known(length) = seen.head.length

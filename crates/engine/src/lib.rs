@@ -21,6 +21,7 @@ mod exchange;
 pub mod explain;
 mod fault;
 pub mod filters;
+mod gate;
 pub mod histogram;
 pub mod http1;
 mod lease;

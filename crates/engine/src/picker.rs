@@ -278,7 +278,7 @@ pub fn key_bytes<'a>(key: &RequestKey, head: &RequestHead, base: &'a [u8]) -> Op
             .find_map(|field| pair(field.value.get(base), b';', name.as_bytes())),
         RequestKey::Query(name) => pair(head.query(base), b'&', name.as_bytes()),
         RequestKey::Path => Some(head.path(base)),
-        RequestKey::ClientIp | RequestKey::Random | RequestKey::All => None,
+        RequestKey::ClientIp | RequestKey::Random | RequestKey::All | RequestKey::Route => None,
     }
 }
 

@@ -26,6 +26,8 @@ pub struct Noted {
     pub sent: u64,
     /// Bytes of body received from the client.
     pub received: u64,
+    /// Header lines that filters add to the answer.
+    pub lines: Vec<u8>,
 }
 
 /// Counts the exchange and writes its access record.
@@ -95,6 +97,7 @@ pub fn record(
         pool: lease.map_or("", |lease| &lease.pool().name),
         backend_id: lease.map_or("", |lease| &lease.member().endpoint.id),
         attempts: noted.attempts,
+        user: &scratch.passed.user,
         latency_ns,
         reason: noted.reason.map_or("", Reason::label),
         user_agent: field(b"user-agent"),

@@ -23,7 +23,7 @@ use crate::access_log::AccessLog;
 use crate::action::Action;
 use crate::endpoint::Endpoint;
 use crate::filters::ip_set::IpSet;
-use crate::filters::{Chain, Edits, NamedLimiter, Tally};
+use crate::filters::{Chain, Edits, Kept, Tally};
 use crate::http1::head::RequestHead;
 use crate::mirror::Mirror;
 use crate::passthrough::Passthrough;
@@ -69,8 +69,8 @@ pub struct Table {
     pub routes: Arc<[Route]>,
     /// Pools, in plan order.
     pub pools: Vec<Arc<Pool>>,
-    /// Limiters by name, for the next table to take over.
-    pub limiters: Vec<NamedLimiter>,
+    /// What filters remember, for the next table to take over.
+    pub kept: Kept,
     /// Refusals by filter chain.
     pub tallies: Vec<Arc<Tally>>,
     /// Where in `listeners` the listener of each number stands.

@@ -12,6 +12,7 @@ use crate::client_hello::{self, ClientHello};
 use crate::connection::Connection;
 use crate::error::Reason;
 use crate::filters::Seen;
+use crate::filters::passed::Passed;
 use crate::http1::head::{Length, RequestHead};
 use crate::lease::{self, Lease};
 use crate::picker::{Tried, hash_key};
@@ -74,8 +75,11 @@ async fn session(connection: &mut Connection) {
         head: &no_head,
         base: b"",
         now_ns: worker.shared.now_ns(),
+        route: 0,
     };
-    if listener.chain.check(&seen).is_err() {
+    // Holds the connection's places until it ends.
+    let mut passed = Passed::default();
+    if listener.chain.check(&seen, &mut passed).is_err() {
         listener.state.rejected.fetch_add(1, Ordering::Relaxed);
         return;
     }
@@ -298,6 +302,7 @@ fn record(
         route: "",
         pool: lease.map_or("", |lease| &lease.pool().name),
         backend_id: lease.map_or("", |lease| &lease.member().endpoint.id),
+        user: b"",
         attempts,
         latency_ns,
         reason: outcome.reason.map_or("", Reason::label),

@@ -21,6 +21,7 @@ use crate::access_log::{AccessLog, CHUNK, LogBuffer, Record};
 use crate::buffer::Buffers;
 use crate::endpoint::Endpoint;
 use crate::events::Events;
+use crate::filters::passed::Passed;
 use crate::http1::head::{RequestHead, ResponseHead};
 use crate::plan::Protocol;
 use crate::proxy_protocol::Ends;
@@ -110,6 +111,8 @@ pub struct Scratch {
     pub request: RequestHead,
     /// The response's.
     pub response: ResponseHead,
+    /// What filters left behind.
+    pub passed: Passed,
 }
 
 #[derive(Debug)]

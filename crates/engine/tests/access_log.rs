@@ -64,6 +64,7 @@ fn record() -> Record<'static> {
         pool: "web",
         backend_id: "backend-1",
         attempts: 1,
+        user: b"",
         latency_ns: 12_034_999,
         reason: "",
         user_agent: b"curl/8.0",
@@ -388,4 +389,19 @@ proptest! {
         prop_assert!(inside.bytes().all(|byte| matches!(byte, b' '..=b'~')));
         prop_assert_eq!(inside.bytes().filter(|byte| *byte == b'"').count(), 6);
     }
+}
+
+#[test]
+fn who_asked_is_told_where_it_is_known() {
+    let record = Record {
+        user: b"al ice\"",
+        ..record()
+    };
+    let json: Value = serde_json::from_str(&line(AccessFormat::Json, &record)).unwrap();
+    assert_eq!(json["user"], "al ice\"");
+    let combined = line(AccessFormat::Combined, &record);
+    assert!(
+        combined.starts_with(r"192.0.2.1 - al\x20ice\x22 ["),
+        "{combined}"
+    );
 }

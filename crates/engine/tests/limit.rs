@@ -223,7 +223,7 @@ fn eviction_by_other_threads_never_lets_a_busy_key_exceed_burst_and_rate() {
 
 #[test]
 fn ipv6_clients_count_by_their_64_and_mapped_ones_as_ipv4() {
-    let key = |ip: &str| client_key(ip.parse::<IpAddr>().unwrap());
+    let key = |ip: &str| client_key(ip.parse::<IpAddr>().unwrap(), 64);
     assert_eq!(key("2001:db8::1"), key("2001:db8::ffff:ffff:ffff:ffff"));
     assert_ne!(key("2001:db8::1"), key("2001:db8:0:1::1"));
     assert_eq!(key("192.0.2.1"), key("::ffff:192.0.2.1"));

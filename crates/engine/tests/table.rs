@@ -452,15 +452,15 @@ fn a_limit_keeps_its_count_until_its_numbers_change() {
     *at(&mut plan, "/filters/0/steps/1/limit/dry_run") = json!(true);
     let second = compiled(&mut registry, &plan, Some(&first)).table;
     assert!(Arc::ptr_eq(
-        &first.limiters[0].limiter,
-        &second.limiters[0].limiter
+        &first.kept.limiters[0].limiter,
+        &second.kept.limiters[0].limiter
     ));
     *at(&mut plan, "/filters/0/steps/1/limit/burst") = json!(6);
     let third = compiled(&mut registry, &plan, Some(&second)).table;
-    assert_eq!(third.limiters.len(), 1);
+    assert_eq!(third.kept.limiters.len(), 1);
     assert!(!Arc::ptr_eq(
-        &second.limiters[0].limiter,
-        &third.limiters[0].limiter
+        &second.kept.limiters[0].limiter,
+        &third.kept.limiters[0].limiter
     ));
 }
 

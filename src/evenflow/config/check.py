@@ -26,11 +26,12 @@ from .expand import (
     main_is_stream,
     redirect_address,
 )
+from .hashes import is_slow
 from .models import Backend, Config, LoadBalancerConfig, Pool, Route, SniRule, Strategy
 from .names import STRATEGY_PARAMETERS, strategy_names
 from .paths import exposed_paths, own_paths
 from .problems import Problem, hint
-from .sections import FilterChain, HealthCheck, Outlier
+from .sections import Auth, FilterChain, HealthCheck, Outlier
 from .targets import HTTP_SCHEMES
 
 _ID = attrgetter("id")
@@ -268,6 +269,16 @@ def _filters(view: _View) -> Iterator[Problem]:
             yield from _for_streams("security", config.security)
     for name, chain in config.filters.items():
         yield from _chain(f"filters.{name}", chain)
+    named = [
+        ("security", config.security),
+        *((f"filters.{n}", c) for n, c in config.filters.items()),
+    ]
+    for path, each in named:
+        if each is not None and each.auth is not None and (asked := each.auth.external) is not None:
+            at = f"{path}.auth.external.pool"
+            yield from _known(at, asked.pool, view.streams, "pool")
+            if view.streams.get(asked.pool):
+                yield Problem(at, f"pool {asked.pool!r} holds stream backends")
     for index, listener in enumerate(config.listeners):
         if listener.protocol == "tcp":
             chains = [config.filters.get(name) for name in listener.filters]
@@ -279,6 +290,8 @@ def _filters(view: _View) -> Iterator[Problem]:
 def _chain(path: str, chain: FilterChain) -> Iterator[Problem]:
     for network in sorted(set(chain.ip_whitelist) & set(chain.ip_blacklist)):
         yield Problem(path, f"{network} is in both ip_whitelist and ip_blacklist")
+    if chain.auth is not None:
+        yield from _auth(f"{path}.auth", chain.auth)
     cors = chain.cors
     if cors is None:
         return
@@ -298,10 +311,26 @@ def _chain(path: str, chain: FilterChain) -> Iterator[Problem]:
             yield Problem(f"{path}.cors.allow_origins[{index}]", text)
 
 
+def _auth(path: str, auth: Auth) -> Iterator[Problem]:
+    given = [name for name in ("basic", "bearer", "external") if getattr(auth, name) is not None]
+    if len(given) != 1:
+        yield Problem(path, f"expected one of basic, bearer, external, got {len(given)}")
+    if auth.bearer is not None:
+        tokens = auth.bearer.tokens
+        yield from _unique(
+            ((f"{path}.bearer.tokens[{at}].name", each.name) for at, each in enumerate(tokens)),
+            "token",
+        )
+        for at, each in enumerate(tokens):
+            if not each.token.hidden and is_slow(each.token.value):
+                text = "expected a token or its sha256: hash; a password's hash is too slow here"
+                yield Problem(f"{path}.bearer.tokens[{at}].token", text)
+
+
 def _for_streams(path: str, chain: FilterChain) -> Iterator[Problem]:
     given = [
         name
-        for name in ("security_headers", "headers", "cors", "max_request_size")
+        for name in ("security_headers", "headers", "cors", "max_request_size", "auth")
         if getattr(chain, name)
     ]
     if given:
@@ -310,6 +339,8 @@ def _for_streams(path: str, chain: FilterChain) -> Iterator[Problem]:
     limit = chain.rate_limit
     if limit is not None and limit.key not in ("client_ip", "all"):
         yield Problem(path, f"rate_limit: a connection has no {limit.key}; use client_ip or all")
+    if chain.concurrency is not None and chain.concurrency.key not in ("client_ip", "all"):
+        yield Problem(f"{path}.concurrency.key", "a tcp listener knows only client_ip and all")
 
 
 def _strategies(view: _View) -> Iterator[Problem]:
@@ -345,8 +376,8 @@ def _strategy(path: str, strategy: Strategy, stream: bool) -> Iterator[Problem]:
             yield Problem(f"{path}.{parameter}", takes)
     if strategy.options:
         yield Problem(f"{path}.options", takes)
-    if strategy.key == "all":
-        yield Problem(f"{path}.key", "`all` would send every request to one backend")
+    if strategy.key in ("all", "route"):
+        yield Problem(f"{path}.key", f"`{strategy.key}` would send every request to one backend")
     if stream and strategy.key not in (None, "client_ip"):
         yield Problem(f"{path}.key", "stream backends know only client_ip")
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from .base import Model
-from .hashes import TokenSecret
+from .hashes import PasswordHash, TokenSecret
 from .targets import parse_listen
 from .tls import ServerTls
 from .types import (
@@ -54,6 +54,7 @@ Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Timeout = Annotated[Duration, Field(ge=0.001)]
 CheckKind = Literal["auto", "http", "tcp", "tls", "postgresql", "mysql", "redis"]
 CredentialText = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,128}$")]
+Prefix = Annotated[int, Field(ge=1, le=128)]
 ExposedGroup = Literal["health", "metrics", "docs", "api", "debug", "dashboard"]
 
 
@@ -238,6 +239,86 @@ class RateLimit(Model):
         default=100_000, description="Keys remembered at once."
     )
     dry_run: bool = Field(default=False, description="Only count what would have been refused.")
+    ipv6_prefix: Prefix = Field(
+        default=64, description="Bits of an IPv6 address that make one client."
+    )
+    headers: bool = Field(
+        default=True, description="Tell clients where they stand: RateLimit, RateLimit-Policy."
+    )
+
+
+class Concurrency(Model):
+    """At most so many requests of one key in flight at once; over it 429."""
+
+    key: RequestKeyText = "client_ip"
+    max_requests: Annotated[int, Field(ge=1, le=2**31 - 1)]
+    dry_run: bool = Field(default=False, description="Only count what would have been refused.")
+    ipv6_prefix: Prefix = Field(
+        default=64, description="Bits of an IPv6 address that make one client."
+    )
+
+
+Realm = Annotated[str, Field(pattern=r"^[ !#-\[\]-~]{1,200}$")]
+
+
+class BasicAuth(Model):
+    """A name and a password (RFC 7617); without the right ones 401."""
+
+    users: Annotated[
+        dict[Annotated[str, Field(pattern=r"^[^:\x00-\x1f\x7f]{1,255}$")], PasswordHash],
+        Field(min_length=1),
+    ] = Field(description="Names and the hashes of their passwords.")
+    realm: Realm = "evenflow"
+    user_header: AddedName | None = Field(
+        default=None, description="The field that tells the backend who it is."
+    )
+    forward: bool = Field(default=True, description="Backends get to see the credentials.")
+
+
+class BearerToken(Model):
+    """A token and whom it stands for."""
+
+    name: Name
+    token: TokenSecret
+
+
+class BearerAuth(Model):
+    """A fixed token (RFC 6750); without a right one 401."""
+
+    tokens: Annotated[Items[BearerToken], Field(min_length=1)]
+    realm: Realm = "evenflow"
+    user_header: AddedName | None = Field(
+        default=None, description="The field that tells the backend who it is."
+    )
+    forward: bool = Field(default=True, description="Backends get to see the credentials.")
+
+
+class ExternalAuth(Model):
+    """Another service is asked: 2xx lets a request pass, 401 and 403 go to the client."""
+
+    pool: Name
+    path: UrlPath = Field(default="/", description="The target of the question.")
+    request_headers: Items[FieldName] = Field(
+        default=("authorization", "cookie"), description="Copied to the question."
+    )
+    response_headers: Items[AddedName] = Field(
+        default=(), description="Copied from a positive answer to the request."
+    )
+    user_header: FieldName | None = Field(
+        default=None, description="The field of a positive answer that names the user, for the log."
+    )
+    timeout: Timeout = 5.0
+    on_failure: Literal["deny", "allow"] = Field(
+        default="deny", description="What happens while there is no answer: deny is 503."
+    )
+
+
+class Auth(Model):
+    """Who may come in; exactly one kind."""
+
+    basic: BasicAuth | None = None
+    bearer: BearerAuth | None = None
+    external: ExternalAuth | None = None
 
 
 class Cors(Model):
@@ -279,7 +360,11 @@ class FilterChain(Model):
     )
     ip_blacklist: Items[Network] = Field(default=(), description="These never pass: 403.")
     rate_limit: RateLimit | None = None
-    security_headers: SetFields = Field(default_factory=dict, description="Set on every response.")
+    concurrency: Concurrency | None = None
+    auth: Auth | None = None
+    security_headers: bool | SetFields = Field(
+        default_factory=dict, description="Set on every response; true sets sound ones."
+    )
     headers: HeaderRules | None = None
     cors: Cors | None = None
     max_request_size: Size | None = Field(default=None, description="Larger bodies: 413.")

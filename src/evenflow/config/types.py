@@ -188,14 +188,15 @@ def parse_request_key(value: str) -> str:
     """What requests are told apart by; ValueError where it is none of the known keys."""
     kind, _, name = value.partition(":")
     match kind:
-        case "client_ip" | "path" | "all" if value == kind:
+        case "client_ip" | "path" | "all" | "route" if value == kind:
             return value
         case "header" if name:
             return f"header:{parse_field_name(name).lower()}"
         case "cookie" | "query" if name:
             return value
     raise ValueError(
-        "expected client_ip, header:NAME, cookie:NAME, query:NAME, path or all, got " + repr(value)
+        "expected client_ip, header:NAME, cookie:NAME, query:NAME, path, route or all, got "
+        + repr(value)
     )
 
 

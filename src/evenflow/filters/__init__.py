@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from evenflow.config import FilterChain
 
+from .auth import compile_auth
 from .body_limit import compile_body_limit
+from .concurrency import compile_concurrency
 from .cors import compile_cors
 from .headers import compile_headers
 from .ip_lists import compile_ip_lists
@@ -18,12 +20,14 @@ def compile_chain(name: str, chain: FilterChain) -> list[Filter]:
     """All steps of the chain called `name`, in the order they run.
 
     Addresses are judged first, so that a client who is not let in uses up no rate limit; headers
-    stand before the refusals that they shall appear on.
+    stand before the refusals that they shall appear on. Who asks is judged last, as that costs most.
     """
     return [
         *compile_ip_lists(chain),
         *compile_headers(chain),
         *compile_cors(chain),
         *compile_rate_limit(name, chain),
+        *compile_concurrency(name, chain),
+        *compile_auth(chain),
         *compile_body_limit(chain),
     ]

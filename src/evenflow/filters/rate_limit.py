@@ -25,6 +25,8 @@ def compile_rate_limit(name: str, chain: FilterChain) -> list[Filter]:
                 "burst": max(1, ceil(limit.requests_per_second)) if burst is None else burst,
                 "max_keys": limit.max_keys,
                 "dry_run": limit.dry_run,
+                "ipv6_prefix": limit.ipv6_prefix,
+                "headers": limit.headers,
             }
         }
     ]

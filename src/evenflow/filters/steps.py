@@ -18,7 +18,9 @@ class QueryKey(TypedDict):
     query: str
 
 
-RequestKey = Literal["client_ip", "path", "random", "all"] | HeaderKey | CookieKey | QueryKey
+RequestKey = (
+    Literal["client_ip", "path", "random", "all", "route"] | HeaderKey | CookieKey | QueryKey
+)
 
 
 class IpSetFilter(TypedDict):
@@ -33,6 +35,40 @@ class LimitFilter(TypedDict):
     burst: int
     max_keys: int
     dry_run: bool
+    ipv6_prefix: int
+    headers: bool
+
+
+class ConcurrencyFilter(TypedDict):
+    name: str
+    key: RequestKey
+    max: int
+    ipv6_prefix: int
+    dry_run: bool
+
+
+class BasicFilter(TypedDict):
+    realm: str
+    users: list[tuple[str, str]]
+    user_header: str | None
+    forward: bool
+
+
+class BearerFilter(TypedDict):
+    realm: str
+    tokens: list[tuple[str, str]]
+    user_header: str | None
+    forward: bool
+
+
+class ExternalFilter(TypedDict):
+    pool: str
+    path: str
+    request_headers: list[str]
+    response_headers: list[str]
+    user_header: str | None
+    timeout_ms: int
+    fail_open: bool
 
 
 class HeaderEdit(TypedDict):
@@ -63,6 +99,22 @@ class LimitStep(TypedDict):
     limit: LimitFilter
 
 
+class ConcurrencyStep(TypedDict):
+    concurrency: ConcurrencyFilter
+
+
+class BasicStep(TypedDict):
+    basic: BasicFilter
+
+
+class BearerStep(TypedDict):
+    bearer: BearerFilter
+
+
+class ExternalStep(TypedDict):
+    external: ExternalFilter
+
+
 class RequestHeadersStep(TypedDict):
     request_headers: HeaderEdit
 
@@ -79,4 +131,15 @@ class CorsStep(TypedDict):
     cors: Cors
 
 
-Filter = IpSetStep | LimitStep | RequestHeadersStep | ResponseHeadersStep | BodyLimitStep | CorsStep
+Filter = (
+    IpSetStep
+    | LimitStep
+    | ConcurrencyStep
+    | RequestHeadersStep
+    | ResponseHeadersStep
+    | BodyLimitStep
+    | CorsStep
+    | BasicStep
+    | BearerStep
+    | ExternalStep
+)

@@ -72,6 +72,10 @@ fn json_line(record: &Record<'_>, second: &[u8], out: &mut Vec<u8>) {
     json_text(out, record.request_id);
     out.extend_from_slice(b"\",\"client\":\"");
     client(out, record);
+    if !record.user.is_empty() {
+        out.extend_from_slice(b"\",\"user\":\"");
+        json_text(out, record.user);
+    }
     out.extend_from_slice(b"\",\"method\":\"");
     json_text(out, record.method);
     out.extend_from_slice(b"\",\"host\":\"");
@@ -103,7 +107,18 @@ fn json_line(record: &Record<'_>, second: &[u8], out: &mut Vec<u8>) {
 
 fn combined_line(record: &Record<'_>, second: &[u8], out: &mut Vec<u8>) {
     client(out, record);
-    out.extend_from_slice(b" - - [");
+    out.extend_from_slice(b" - ");
+    if record.user.is_empty() {
+        out.push(b'-');
+    }
+    for (index, word) in record.user.split(|&byte| byte == b' ').enumerate() {
+        if index > 0 {
+            // A blank would end the field.
+            out.extend_from_slice(b"\\x20");
+        }
+        quoted_text(out, word);
+    }
+    out.extend_from_slice(b" [");
     out.extend_from_slice(second);
     out.extend_from_slice(b"] \"");
     quoted_text(out, record.method);

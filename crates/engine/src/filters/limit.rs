@@ -174,12 +174,15 @@ impl Limiter {
 /// Secret to this process, so that nobody can make keys that collide.
 static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
-/// The key of a client's address. IPv6 clients count by their /64, of which one host usually has
-/// all; an IPv6 address that maps an IPv4 one counts as that.
-pub fn client_key(ip: IpAddr) -> u64 {
+/// The key of a client's address. IPv6 clients count by their first `ipv6_prefix` bits, as one host
+/// usually has all addresses of a /64; an IPv6 address that maps an IPv4 one counts as that.
+pub fn client_key(ip: IpAddr, ipv6_prefix: u8) -> u64 {
     match ip.to_canonical() {
         IpAddr::V4(ip) => SEED.hash_one(ip.to_bits()),
-        IpAddr::V6(ip) => SEED.hash_one((ip.to_bits() >> 64) as u64),
+        IpAddr::V6(ip) => {
+            let host_bits = 128 - u32::from(ipv6_prefix.min(128));
+            SEED.hash_one(ip.to_bits().checked_shr(host_bits).unwrap_or(0))
+        }
     }
 }
 

@@ -1,23 +1,30 @@
 //! Filter primitives, one a file, and the chain that a plan makes of them.
 
+pub mod auth;
+pub mod concurrency;
 pub mod cors;
 pub mod headers;
 pub mod ip_set;
 pub mod limit;
+pub mod passed;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::Reason;
+use crate::http1::encode::push_number;
 use crate::http1::head::RequestHead;
 use crate::picker::key_bytes;
 use crate::plan::{self, RequestKey};
 use crate::route::Asked;
+use auth::{Gate, NamedGate, own_fields};
+use concurrency::Concurrency;
 use cors::Cors;
 use headers::Edit;
 use ip_set::IpSet;
 use limit::Limiter;
+use passed::Passed;
 
 /// The most keys one limit may remember: 8 bytes each.
 const MAX_KEYS: u32 = 1 << 24;
@@ -48,19 +55,72 @@ impl NamedLimiter {
             && self.source.requests_per_second.to_bits() == filter.requests_per_second.to_bits()
             && self.source.burst == filter.burst
             && self.source.max_keys == filter.max_keys
+            && self.source.ipv6_prefix == filter.ipv6_prefix
+    }
+}
+
+/// A bound on requests in flight with what it was made from.
+#[derive(Debug, Clone)]
+pub struct NamedBound {
+    /// The configuration.
+    pub source: plan::ConcurrencyFilter,
+    /// What is in flight, over all workers and successive tables.
+    pub bound: Arc<Concurrency>,
+}
+
+impl NamedBound {
+    /// Whether a filter of the new plan may go on with this one's state.
+    pub fn fits(&self, filter: &plan::ConcurrencyFilter) -> bool {
+        let mut same = self.source.clone();
+        same.dry_run = filter.dry_run;
+        same == *filter
+    }
+}
+
+/// What filters remember, for the next table to take over.
+#[derive(Debug, Default, Clone)]
+pub struct Kept {
+    /// Rate limits.
+    pub limiters: Vec<NamedLimiter>,
+    /// Bounds on requests in flight.
+    pub bounds: Vec<NamedBound>,
+    /// Authentication.
+    pub gates: Vec<NamedGate>,
+}
+
+impl Kept {
+    /// Lets go of what no filter of the plan goes on with.
+    pub fn retain_used(&mut self, plan: &plan::Plan) {
+        let steps = || plan.filters.iter().flat_map(|chain| &chain.steps);
+        self.limiters.retain(|kept| {
+            steps().any(|step| matches!(step, plan::Filter::Limit(filter) if kept.fits(filter)))
+        });
+        self.bounds.retain(|kept| {
+            steps()
+                .any(|step| matches!(step, plan::Filter::Concurrency(filter) if kept.fits(filter)))
+        });
+        self.gates
+            .retain(|kept| steps().any(|step| kept.source == *step));
     }
 }
 
 #[derive(Debug, Clone)]
 enum Check {
     Address(Arc<IpSet>),
-    Rate(NamedLimiter),
+    Rate {
+        limit: NamedLimiter,
+        /// The answer's lines up to the number of requests left; empty tells nothing.
+        policy: Arc<[u8]>,
+    },
+    InFlight(NamedBound),
 }
 
 /// Filters in the order they run, made for one listener or one route.
 #[derive(Debug, Default, Clone)]
 pub struct Chain {
     checks: Vec<(Arc<Tally>, Check)>,
+    /// Authentication, after all checks.
+    pub gates: Vec<Arc<Gate>>,
     /// Header edits of these filters alone.
     pub edits: Edits,
     /// Cross-origin rules; the last ones win.
@@ -94,7 +154,14 @@ impl Edits {
                     plan::Filter::ResponseHeaders(edit) => {
                         ("response_headers", response.extend(edit))
                     }
-                    _ => continue,
+                    gate => {
+                        // Nobody but the gate may say these.
+                        let own = plan::HeaderEdit {
+                            remove: own_fields(gate),
+                            ..plan::HeaderEdit::default()
+                        };
+                        ("fields", request.extend(&own))
+                    }
                 };
                 edited.map_err(|(path, message)| {
                     (number, format!("steps[{index}].{kind}.{path}"), message)
@@ -124,6 +191,8 @@ pub struct Seen<'a> {
     pub base: &'a [u8],
     /// The engine's clock in nanoseconds.
     pub now_ns: u64,
+    /// The route's number that outlives tables; 0 without one.
+    pub route: u32,
 }
 
 impl<'a> Seen<'a> {
@@ -166,7 +235,8 @@ impl Chain {
         &mut self,
         chain: &plan::FilterChain,
         tally: &Arc<Tally>,
-        limiters: &mut Vec<NamedLimiter>,
+        kept: &mut Kept,
+        pool: impl Fn(&str) -> Option<usize>,
     ) -> Result<(), (String, String)> {
         for (index, step) in chain.steps.iter().enumerate() {
             let at = |(path, message): (String, String), kind: &str| {
@@ -180,9 +250,24 @@ impl Chain {
                     self.checks.push((Arc::clone(tally), check));
                 }
                 plan::Filter::Limit(filter) => {
-                    let limiter =
-                        limiter_for(filter, limiters).map_err(|error| at(error, "limit"))?;
-                    self.checks.push((Arc::clone(tally), Check::Rate(limiter)));
+                    let limit = limiter_for(filter, &mut kept.limiters)
+                        .map_err(|error| at(error, "limit"))?;
+                    let check = Check::Rate {
+                        limit,
+                        policy: policy(filter).into(),
+                    };
+                    self.checks.push((Arc::clone(tally), check));
+                }
+                plan::Filter::Concurrency(filter) => {
+                    let bound = bound_for(filter, &mut kept.bounds)
+                        .map_err(|error| at(error, "concurrency"))?;
+                    self.checks
+                        .push((Arc::clone(tally), Check::InFlight(bound)));
+                }
+                plan::Filter::Basic(_) | plan::Filter::Bearer(_) | plan::Filter::External(_) => {
+                    let gate = gate_for(step, &mut kept.gates, &pool)
+                        .map_err(|error| at(error, kind_of(step)))?;
+                    self.gates.extend(gate);
                 }
                 plan::Filter::RequestHeaders(_) | plan::Filter::ResponseHeaders(_) => {}
                 plan::Filter::BodyLimit(limit) => {
@@ -204,7 +289,7 @@ impl Chain {
     ///
     /// # Errors
     /// The first refusal; it is counted.
-    pub fn check(&self, seen: &Seen<'_>) -> Result<(), Refusal> {
+    pub fn check(&self, seen: &Seen<'_>, passed: &mut Passed) -> Result<(), Refusal> {
         for (tally, check) in &self.checks {
             match check {
                 Check::Address(set) => {
@@ -216,17 +301,37 @@ impl Chain {
                         });
                     }
                 }
-                Check::Rate(limit) => {
-                    let decision = limit
-                        .limiter
-                        .check(rate_key(&limit.source.key, seen), seen.now_ns);
+                Check::Rate { limit, policy } => {
+                    let rules = &limit.source;
+                    let key = key_of(&rules.key, rules.ipv6_prefix, seen);
+                    let decision = limit.limiter.check(key, seen.now_ns);
+                    if !policy.is_empty() {
+                        passed.response_lines.extend_from_slice(policy);
+                        push_number(&mut passed.response_lines, decision.remaining.into());
+                        passed.response_lines.extend_from_slice(b";t=");
+                        let reset = decision.reset_ns.div_ceil(1_000_000_000);
+                        push_number(&mut passed.response_lines, reset);
+                        passed.response_lines.extend_from_slice(b"\r\n");
+                    }
                     if !decision.allowed {
                         tally.limited.fetch_add(1, Ordering::Relaxed);
-                        if !limit.source.dry_run {
+                        if !rules.dry_run {
                             return Err(Refusal {
                                 reason: Reason::Limited,
                                 retry_after_ns: decision.retry_after_ns,
                             });
+                        }
+                    }
+                }
+                Check::InFlight(named) => {
+                    let rules = &named.source;
+                    let key = key_of(&rules.key, rules.ipv6_prefix, seen);
+                    if let Some(permit) = named.bound.enter(key) {
+                        passed.permits.push(permit);
+                    } else {
+                        tally.limited.fetch_add(1, Ordering::Relaxed);
+                        if !rules.dry_run {
+                            return Err(Reason::InFlight.into());
                         }
                     }
                 }
@@ -263,7 +368,7 @@ impl Chain {
             .map(|(tally, check)| {
                 let refused = match check {
                     Check::Address(set) => !client.is_none_or(|ip| set.permits(ip)),
-                    Check::Rate(_) => false,
+                    Check::Rate { .. } | Check::InFlight(_) => false,
                 };
                 (tally.name.clone(), refused.then_some(Reason::Forbidden))
             })
@@ -282,6 +387,7 @@ fn limiter_for(
     if filter.burst == 0 {
         return wrong("burst", "expected at least 1");
     }
+    check_prefix(filter.ipv6_prefix)?;
     if !(1..=MAX_KEYS).contains(&filter.max_keys) {
         return wrong("max_keys", "expected 1 to 16777216");
     }
@@ -302,10 +408,90 @@ fn limiter_for(
     Ok(named)
 }
 
-fn rate_key(key: &RequestKey, seen: &Seen<'_>) -> u64 {
+fn bound_for(
+    filter: &plan::ConcurrencyFilter,
+    bounds: &mut Vec<NamedBound>,
+) -> Result<NamedBound, (String, String)> {
+    if filter.max == 0 {
+        return Err(("max".into(), "expected at least 1".into()));
+    }
+    check_prefix(filter.ipv6_prefix)?;
+    if let Some(kept) = bounds.iter_mut().find(|kept| kept.fits(filter)) {
+        kept.source = filter.clone();
+        return Ok(kept.clone());
+    }
+    let named = NamedBound {
+        source: filter.clone(),
+        bound: Arc::new(Concurrency::new(filter.max)),
+    };
+    bounds.push(named.clone());
+    Ok(named)
+}
+
+fn gate_for(
+    step: &plan::Filter,
+    gates: &mut Vec<NamedGate>,
+    pool: impl Fn(&str) -> Option<usize>,
+) -> Result<Option<Arc<Gate>>, (String, String)> {
+    // What asks a pool remembers nothing, and the pool may have another number now.
+    let keeps = !matches!(step, plan::Filter::External(_));
+    if keeps && let Some(kept) = gates.iter().find(|kept| kept.source == *step) {
+        return Ok(Some(Arc::clone(&kept.gate)));
+    }
+    let Some(gate) = Gate::compile(step, pool)?.map(Arc::new) else {
+        return Ok(None);
+    };
+    if keeps {
+        gates.push(NamedGate {
+            source: step.clone(),
+            gate: Arc::clone(&gate),
+        });
+    }
+    Ok(Some(gate))
+}
+
+fn kind_of(step: &plan::Filter) -> &'static str {
+    match step {
+        plan::Filter::Basic(_) => "basic",
+        plan::Filter::Bearer(_) => "bearer",
+        _ => "external",
+    }
+}
+
+fn check_prefix(prefix: u8) -> Result<(), (String, String)> {
+    if (1..=128).contains(&prefix) {
+        return Ok(());
+    }
+    Err(("ipv6_prefix".into(), "expected 1 to 128".into()))
+}
+
+/// The lines that tell a client of a limit (draft-ietf-httpapi-ratelimit-headers), up to the number
+/// of requests left.
+fn policy(filter: &plan::LimitFilter) -> Vec<u8> {
+    if !filter.headers {
+        return Vec::new();
+    }
+    let name: String = filter
+        .name
+        .chars()
+        .filter(|&letter| matches!(letter, ' '..='~') && letter != '"' && letter != '\\')
+        .collect();
+    let burst = filter.burst;
+    let window = (f64::from(burst) / filter.requests_per_second)
+        .ceil()
+        .max(1.0) as u64;
+    format!("ratelimit-policy: \"{name}\";q={burst};w={window}\r\nratelimit: \"{name}\";r=")
+        .into_bytes()
+}
+
+/// What a request is counted under.
+fn key_of(key: &RequestKey, ipv6_prefix: u8, seen: &Seen<'_>) -> u64 {
     match key {
-        RequestKey::ClientIp => seen.client.map_or(0, limit::client_key),
+        RequestKey::ClientIp => seen
+            .client
+            .map_or(0, |ip| limit::client_key(ip, ipv6_prefix)),
         RequestKey::All => 1,
+        RequestKey::Route => limit::bytes_key(&seen.route.to_ne_bytes()),
         RequestKey::Random => fastrand::u64(..),
         key => key_bytes(key, seen.head, seen.base).map_or(0, limit::bytes_key),
     }

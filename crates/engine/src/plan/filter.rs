@@ -14,7 +14,7 @@ pub struct FilterChain {
 }
 
 /// A filter primitive.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Filter {
     /// Refuses clients by address: 403.
@@ -29,10 +29,18 @@ pub enum Filter {
     BodyLimit(BodyLimit),
     /// Cross-origin resource sharing; answers preflight requests itself.
     Cors(Cors),
+    /// Bounds the requests in flight: 429.
+    Concurrency(ConcurrencyFilter),
+    /// Asks for a name and a password: 401.
+    Basic(BasicFilter),
+    /// Asks for a fixed token: 401.
+    Bearer(BearerFilter),
+    /// Asks another service whether a request may pass: 401 or 403.
+    External(ExternalFilter),
 }
 
 /// Allow and deny lists.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct IpSetFilter {
     /// When not empty, only these networks pass.
@@ -42,7 +50,7 @@ pub struct IpSetFilter {
 }
 
 /// A rate limit: GCRA per key.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LimitFilter {
     /// Unique among limits; state of a limit with the same name and numbers survives an apply.
@@ -57,10 +65,79 @@ pub struct LimitFilter {
     pub max_keys: u32,
     /// Only count what would have been refused.
     pub dry_run: bool,
+    /// The leading bits of an IPv6 address that make a client, 1 to 128; for `client_ip`.
+    pub ipv6_prefix: u8,
+    /// Tell clients where they stand (`RateLimit` and `RateLimit-Policy`).
+    pub headers: bool,
+}
+
+/// A bound on requests in flight.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConcurrencyFilter {
+    /// Unique among these bounds; what is in flight survives an apply under the same name and
+    /// numbers.
+    pub name: String,
+    /// What is counted apart.
+    pub key: RequestKey,
+    /// How many requests of one key may be in flight, over all workers.
+    pub max: u32,
+    /// The leading bits of an IPv6 address that make a client, 1 to 128; for `client_ip`.
+    pub ipv6_prefix: u8,
+    /// Only count what would have been refused.
+    pub dry_run: bool,
+}
+
+/// Basic authentication.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BasicFilter {
+    /// Shown to who is asked.
+    pub realm: String,
+    /// Names and the hashes of their passwords.
+    pub users: Vec<(String, String)>,
+    /// The field that tells the endpoint who it is.
+    pub user_header: Option<String>,
+    /// Whether the endpoint gets to see the credentials.
+    pub forward: bool,
+}
+
+/// Fixed bearer tokens.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BearerFilter {
+    /// Shown to who is asked.
+    pub realm: String,
+    /// Names and the hashes (`sha256:`) of their tokens.
+    pub tokens: Vec<(String, String)>,
+    /// The field that tells the endpoint who it is.
+    pub user_header: Option<String>,
+    /// Whether the endpoint gets to see the credentials.
+    pub forward: bool,
+}
+
+/// External authorization.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExternalFilter {
+    /// The pool that is asked.
+    pub pool: String,
+    /// The target of the question.
+    pub path: String,
+    /// Fields of the request that are copied to the question.
+    pub request_headers: Vec<String>,
+    /// Fields of a positive answer that are copied to the request.
+    pub response_headers: Vec<String>,
+    /// The field of a positive answer that names the user.
+    pub user_header: Option<String>,
+    /// For the whole question.
+    pub timeout_ms: u64,
+    /// Whether requests pass while there is no answer.
+    pub fail_open: bool,
 }
 
 /// Header edits, applied in the order remove, set, add.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HeaderEdit {
     /// Field names to remove.
@@ -74,7 +151,7 @@ pub struct HeaderEdit {
 }
 
 /// A bound on request bodies.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BodyLimit {
     /// Over it 413.
@@ -82,7 +159,7 @@ pub struct BodyLimit {
 }
 
 /// Cross-origin resource sharing.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cors {
     /// Allowed origins; `*` allows all.
@@ -117,4 +194,6 @@ pub enum RequestKey {
     Random,
     /// All requests share one key.
     All,
+    /// Each route counts for itself.
+    Route,
 }

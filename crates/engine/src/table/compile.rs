@@ -9,7 +9,7 @@ use rustls::ServerConfig;
 use crate::action::Action;
 use crate::endpoint::Endpoint;
 use crate::filters::ip_set::IpSet;
-use crate::filters::{Chain, Edits, NamedLimiter, Tally};
+use crate::filters::{Chain, Edits, Kept, Tally};
 use crate::http1::head::MAX_FIELDS;
 use crate::mirror::Mirror;
 use crate::passthrough::Passthrough;
@@ -140,7 +140,7 @@ pub fn compile(
         });
     }
     check_listeners_of_routes(plan, &names)?;
-    let (limiters, tallies) = filters.into_state(plan);
+    let (kept, tallies) = filters.into_state(plan);
     let numbers = listeners.iter().map(|listener| listener.state.uid);
     let listener_indices = Arc::new(numbers.zip(0..).collect());
     Ok(Compiled {
@@ -154,7 +154,7 @@ pub fn compile(
             listeners: listeners.into(),
             routes: routes.into(),
             pools,
-            limiters,
+            kept,
             tallies,
         },
         added,
@@ -373,7 +373,8 @@ fn check_listener(listener: &plan::Listener, path: &str) -> Result<(), Refused> 
 struct Filters<'a> {
     chains: HashMap<&'a str, (usize, &'a plan::FilterChain, Arc<Tally>)>,
     tallies: Vec<Arc<Tally>>,
-    limiters: Vec<NamedLimiter>,
+    kept: Kept,
+    pools: HashMap<&'a str, usize>,
 }
 
 impl<'a> Filters<'a> {
@@ -395,7 +396,13 @@ impl<'a> Filters<'a> {
         Ok(Self {
             chains,
             tallies,
-            limiters: previous.map_or_else(Vec::new, |table| table.limiters.clone()),
+            kept: previous.map_or_else(Kept::default, |table| table.kept.clone()),
+            pools: plan
+                .pools
+                .iter()
+                .enumerate()
+                .map(|(index, pool)| (pool.name.as_str(), index))
+                .collect(),
         })
     }
 
@@ -406,11 +413,14 @@ impl<'a> Filters<'a> {
             let Some((index, chain, tally)) = self.chains.get(name.as_str()) else {
                 return refuse(format!("{path}[{at}]"), format!("no filter chain {name:?}"));
             };
-            out.extend(chain, tally, &mut self.limiters)
-                .map_err(|(below, message)| Refused {
-                    path: format!("filters[{index}].{below}"),
-                    message,
-                })?;
+            let pools = &self.pools;
+            out.extend(chain, tally, &mut self.kept, |name| {
+                pools.get(name).copied()
+            })
+            .map_err(|(below, message)| Refused {
+                path: format!("filters[{index}].{below}"),
+                message,
+            })?;
         }
         out.edits = self.edits(names)?;
         Ok(out)
@@ -451,13 +461,10 @@ impl<'a> Filters<'a> {
         .collect()
     }
 
-    /// The limiters still in use, and the counters of all chains.
-    fn into_state(mut self, plan: &Plan) -> (Vec<NamedLimiter>, Vec<Arc<Tally>>) {
-        self.limiters.retain(|limiter| {
-            let mut steps = plan.filters.iter().flat_map(|chain| &chain.steps);
-            steps.any(|step| matches!(step, plan::Filter::Limit(filter) if limiter.fits(filter)))
-        });
-        (self.limiters, self.tallies)
+    /// What is still in use of what filters remember, and the counters of all chains.
+    fn into_state(mut self, plan: &Plan) -> (Kept, Vec<Arc<Tally>>) {
+        self.kept.retain_used(plan);
+        (self.kept, self.tallies)
     }
 }
 

@@ -1,0 +1,68 @@
+//! Authentication of a request: the gates of its listener and its route, one after the other.
+//!
+//! Only requests that meet a gate come here. What can be judged at once is; a slow password's hash
+//! is checked by threads of its own, and an external service is asked over the network.
+
+mod subrequest;
+mod verifier;
+
+use crate::connection::Connection;
+use crate::error::Reason;
+use crate::exchange::Way;
+use crate::filters::auth::{Gate, Pending, Verdict};
+use crate::table::{Listener, Route};
+use crate::worker::Scratch;
+
+/// Whether a request passes the gates. What they found out is in `scratch.passed`.
+///
+/// # Errors
+/// Why not; further lines for the answer are in `scratch.passed`.
+pub async fn pass(
+    connection: &mut Connection,
+    scratch: &mut Scratch,
+    way: &Way<'_>,
+    route: &Route,
+) -> Result<(), Reason> {
+    for gate in way.listener.chain.gates.iter().chain(&route.chain.gates) {
+        let judged = match &**gate {
+            Gate::External(external) => subrequest::ask(connection, scratch, way, external).await,
+            gate => judge(connection, scratch, gate).await,
+        };
+        if judged == Err(Reason::Unauthorized) {
+            gate.challenge(&mut scratch.passed.response_lines);
+        }
+        judged?;
+    }
+    Ok(())
+}
+
+async fn judge(connection: &Connection, scratch: &mut Scratch, gate: &Gate) -> Result<(), Reason> {
+    let base = connection.buffer.bytes();
+    match gate.judge(&scratch.request, base, &mut scratch.passed) {
+        Verdict::Pass => Ok(()),
+        Verdict::Unknown => Err(Reason::Unauthorized),
+        Verdict::Check(Pending {
+            hash,
+            password,
+            user,
+            digest,
+        }) => {
+            let right = verifier::verify(hash, password)
+                .await
+                .ok_or(Reason::AuthUnavailable)?;
+            match (gate, user) {
+                (Gate::Basic(basic), Some(user)) if right => {
+                    basic.remember(digest, user);
+                    basic.pass(user, &mut scratch.passed);
+                    Ok(())
+                }
+                _ => Err(Reason::Unauthorized),
+            }
+        }
+    }
+}
+
+/// Whether a request meets no gate. The balancer's own pages have rules of their own.
+pub fn is_open(listener: &Listener, route: &Route) -> bool {
+    route.internal || (listener.chain.gates.is_empty() && route.chain.gates.is_empty())
+}
