@@ -24,7 +24,7 @@ fn full_plan() -> Value {
     plan["filters"] = json!([{"name": "all", "steps": [
         {"ip_set": {"allow": ["10.0.0.0/8"], "deny": ["10.1.0.0/16"]}},
         {"limit": {"name": "l", "key": "client_ip", "requests_per_second": 5.0, "burst": 5,
-            "max_keys": 1000, "dry_run": false}},
+            "max_keys": 1000, "dry_run": false, "ipv6_prefix": 64, "headers": false}},
         {"request_headers": {"remove": ["x-a"], "set": [["x-b", "1"]], "add": [], "default": []}},
         {"response_headers": {"remove": [], "set": [], "add": [["x-c", "1"]], "default": []}},
         {"body_limit": {"bytes": 1000}},

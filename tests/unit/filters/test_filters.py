@@ -34,6 +34,8 @@ def test_a_burst_is_a_second_s_worth_unless_given(rate: float, burst: int) -> No
             "burst": burst,
             "max_keys": 100_000,
             "dry_run": False,
+            "ipv6_prefix": 64,
+            "headers": True,
         }
     }
 
