@@ -181,13 +181,7 @@ impl Attempt<'_> {
             },
             &self.edits.request,
         );
-        let told = &scratch.passed.request_lines;
-        if !told.is_empty() {
-            // In front of the empty line.
-            out.truncate(out.len() - 2);
-            out.extend_from_slice(told);
-            out.extend_from_slice(b"\r\n");
-        }
+        encode::insert_lines(&mut out, &scratch.passed.request_lines);
         let data = body.first(&self.connection.buffer, &mut out);
         let slot = &self.connection.slot;
         slot.arm((now + member.first_byte_timeout_ms).min(try_deadline));

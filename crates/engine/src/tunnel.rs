@@ -296,6 +296,7 @@ impl Tunnel {
             route: &request.route_name,
             pool: &self.lease.pool().name,
             backend_id: &self.lease.member().endpoint.id,
+            user: b"",
             attempts: request.attempts,
             latency_ns,
             reason: reason.map_or("", Reason::label),

@@ -381,6 +381,15 @@ pub fn own_head(
     connection_line(out, delivery);
 }
 
+/// Puts further lines, each with its CRLF, in front of the empty line that ends a head.
+pub fn insert_lines(head: &mut Vec<u8>, lines: &[u8]) {
+    if !lines.is_empty() {
+        head.truncate(head.len() - 2);
+        head.extend_from_slice(lines);
+        head.extend_from_slice(b"\r\n");
+    }
+}
+
 /// A number in decimal digits.
 pub fn push_number(out: &mut Vec<u8>, number: u64) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
