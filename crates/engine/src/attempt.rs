@@ -166,22 +166,7 @@ impl Attempt<'_> {
             limit => self.route_deadline.min(now + limit),
         };
         let mut out = worker.buffers.take_out();
-        if send_proxy.is_some() {
-            push_header(&mut out, send_proxy, self.client_ends());
-        }
-        encode::request_head(
-            &mut out,
-            &scratch.request,
-            self.connection.buffer.bytes(),
-            self.origin,
-            &Aim {
-                authority: member.endpoint.authority(),
-                target: self.target,
-                host: self.route.rewritten_host(),
-            },
-            &self.edits.request,
-        );
-        encode::insert_lines(&mut out, &scratch.passed.request_lines);
+        self.push_head(&mut out, scratch);
         let data = body.first(&self.connection.buffer, &mut out);
         let slot = &self.connection.slot;
         slot.arm((now + member.first_byte_timeout_ms).min(try_deadline));
@@ -253,6 +238,28 @@ impl Attempt<'_> {
         worker.buffers.give(upstream.buffer);
         let reason = Reason::UpstreamProtocol("The backend sends interim answers without end.");
         Err(Failure::new(ErrorKind::Protocol, reason))
+    }
+
+    /// Appends the request's head as this endpoint gets it, behind a PROXY header where its pool
+    /// sends one.
+    fn push_head(&self, out: &mut Vec<u8>, scratch: &Scratch) {
+        let send_proxy = self.lease.pool().send_proxy;
+        if send_proxy.is_some() {
+            push_header(out, send_proxy, self.client_ends());
+        }
+        encode::request_head(
+            out,
+            &scratch.request,
+            self.connection.buffer.bytes(),
+            self.origin,
+            &Aim {
+                authority: self.lease.member().endpoint.authority(),
+                target: self.target,
+                host: self.route.rewritten_host(),
+            },
+            &self.edits.request,
+        );
+        encode::insert_lines(out, &scratch.passed.request_lines);
     }
 
     /// Whether this answer is the switch of protocols that was asked for.

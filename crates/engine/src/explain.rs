@@ -140,6 +140,7 @@ pub fn explain(
         head: &head,
         base: &bytes,
         now_ns: 0,
+        route: route.uid,
     };
     let pool = match &route.action {
         Action::Pool(pool) => *pool,

@@ -18,6 +18,7 @@ use crate::lease::{self, Lease};
 use crate::picker::Tried;
 use crate::stats::ErrorKind;
 use crate::stream::Stream;
+use crate::tls::client;
 use crate::upstream::{ConnectError, connect};
 use crate::worker::{Scratch, Worker};
 
@@ -79,7 +80,7 @@ pub async fn ask(
         connection,
         table,
         external.pool,
-        hash,
+        (hash, None),
         &Tried::default(),
         deadline,
     )
@@ -168,8 +169,8 @@ async fn exchange(
     question.extend_from_slice(b"\r\n");
     question.extend_from_slice(lines);
     connection.slot.arm(deadline);
-    let epoch = endpoint.epoch();
-    if let Some(stream) = worker.idle.take(endpoint.uid, epoch)
+    let made = lease.member().made();
+    if let Some(stream) = worker.idle.take(endpoint.uid, made)
         && let Ok(answer) = once(connection, lease, stream, &question).await
     {
         return Ok(answer);
@@ -181,6 +182,12 @@ async fn exchange(
             ConnectError::Timeout => ErrorKind::Timeout,
             ConnectError::Failed(_) => ErrorKind::Connect,
         })?;
+    let stream = match &lease.member().tls {
+        None => stream,
+        Some(tls) => client::handshake(tls, stream, &connection.slot, &worker.buffers)
+            .await
+            .map_err(|_| ErrorKind::Connect)?,
+    };
     once(connection, lease, stream, &question).await
 }
 
@@ -192,7 +199,7 @@ async fn once(
 ) -> Result<(ResponseHead, Buffer), ErrorKind> {
     let worker: &Worker = &connection.worker;
     let slot = &connection.slot;
-    let epoch = lease.member().endpoint.epoch();
+    let made = lease.member().made();
     let mut written = 0;
     poll_fn(|cx| {
         while written < question.len() {
@@ -255,7 +262,7 @@ async fn once(
             let rules = &lease.pool().connections;
             let until = worker.coarse_ms.get() + rules.idle_ms;
             let uid = lease.member().endpoint.uid;
-            worker.idle.give(uid, epoch, stream, rules.max_idle, until);
+            worker.idle.give(uid, made, stream, rules.max_idle, until);
         }
     }
     Ok((head, buffer))
