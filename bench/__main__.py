@@ -40,6 +40,8 @@ class Bench:
     placement: Placement
     pace: Path
     is_plain: bool
+    pem: Path | None
+    """Certificate and key where clients speak TLS."""
 
 
 @dataclass(frozen=True)
@@ -65,13 +67,20 @@ def main() -> None:
         placement=Placement.choose(options.workers or len(os.sched_getaffinity(0))),
         pace=measure.compiled("pace", WORK),
         is_plain=options.plain,
+        pem=measure.certificate(WORK) if options.tls else None,
     )
     runs = list[dict[str, Any]]()
     try:
         with _origins(bench) as origins, ExitStack() as stack:
             started = [stack.enter_context(each) for each in _proxies(bench, origins, options.only)]
             for profile in options.profiles:
-                runs += _profile(bench, profile, started, options.rounds, half=not options.no_half)
+                runs += _profile(
+                    bench,
+                    profile,
+                    started,
+                    options.rounds,
+                    half=not (options.no_half or options.tls),
+                )
     except KeyboardInterrupt:
         print("interrupted; reporting what was measured", file=sys.stderr)
     if runs:
@@ -90,6 +99,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--no-half", action="store_true", help="leave out the runs at half load")
     parser.add_argument(
         "--plain", action="store_true", help="evenflow without rate limit and lists"
+    )
+    parser.add_argument(
+        "--tls", action="store_true", help="clients speak TLS 1.3; without the runs at half load"
     )
     parser.add_argument("--name", default="latest", help="of the files in bench/results")
     options = parser.parse_args()
@@ -134,13 +146,14 @@ def _proxy(bench: Bench, origins: Sequence[int], proxy: Proxy, program: str) -> 
     directory.mkdir(exist_ok=True)
     port = measure.free_ports(1)[0]
     launch = proxy.prepare(
-        Setting(port, origins, bench.workers, directory, is_plain=bench.is_plain), program
+        Setting(port, origins, bench.workers, directory, pem=bench.pem, is_plain=bench.is_plain),
+        program,
     )
     log = directory / "output.log"
     with measure.running(
         launch.command, log=log, cores=bench.placement.proxy, environment=launch.environment
     ) as process:
-        measure.wait_until_serving(port, process, log)
+        measure.wait_until_serving(port, process, log, tls=bench.pem is not None)
         yield Started(proxy, port, process.pid)
 
 
@@ -150,7 +163,7 @@ def _profile(
     requests = profile.write(WORK)
     proxies = [each for each in started if profile.is_large or not each.proxy.only_large]
     for each in proxies:
-        measure.peak(each.port, requests, 1, bench.placement.others)
+        measure.peak(each.port, requests, 1, bench.placement.others, tls=bench.pem is not None)
     runs = list[dict[str, Any]]()
     for round_number in range(rounds):
         for each in proxies:
@@ -178,6 +191,7 @@ def _peak(bench: Bench, profile: Profile, each: Started, requests: Path) -> dict
         bench.placement.others,
         connections=bench.connections,
         threads=bench.threads,
+        tls=bench.pem is not None,
     )
     used_s = measure.cpu_s(each.pid) - before
     return {
@@ -227,6 +241,7 @@ def _report(name: str, bench: Bench, runs: Sequence[dict[str, Any]]) -> None:
         "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "machine": {"cores": os.cpu_count(), "system": platform.release(), "cpu": _cpu_model()},
         "workers": bench.workers,
+        "tls": bench.pem is not None,
         "connections": bench.connections,
         "seconds": bench.seconds,
         "summary": rows,

@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -76,7 +77,13 @@ def free_ports(count: int) -> list[int]:
 
 
 def wait_until_serving(
-    port: int, process: subprocess.Popen[bytes], log: Path, path: str = "/100b", limit_s: float = 30
+    port: int,
+    process: subprocess.Popen[bytes],
+    log: Path,
+    path: str = "/100b",
+    limit_s: float = 30,
+    *,
+    tls: bool = False,
 ) -> float:
     """Wait for a 200 on `path`; the seconds it took."""
     start = time.monotonic()
@@ -84,7 +91,17 @@ def wait_until_serving(
         if process.poll() is not None:
             raise RuntimeError(f"{process.args!r} ended at once:\n{log.read_text()[-2000:]}")
         with contextlib.suppress(OSError, http.client.HTTPException):
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=1)
+            connection = (
+                # The benchmark's own certificate, made a moment ago.
+                http.client.HTTPSConnection(
+                    "127.0.0.1",
+                    port,
+                    timeout=1,
+                    context=ssl._create_unverified_context(),  # noqa: SLF001
+                )
+                if tls
+                else http.client.HTTPConnection("127.0.0.1", port, timeout=1)
+            )
             connection.request("GET", path, headers={"Host": "bench.example.org"})
             response = connection.getresponse()
             response.read()
@@ -125,6 +142,24 @@ def resident_bytes(pid: int) -> int:
     return total
 
 
+def certificate(directory: Path) -> Path:
+    """A self-signed P-256 certificate and its key, in one file."""
+    file = directory.resolve() / "bench.pem"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
+            *("-nodes", "-days", "30", "-subj", "/CN=bench.example.org"),
+            *("-addext", "subjectAltName=DNS:bench.example.org,IP:127.0.0.1"),
+            *("-keyout", str(file), "-out", str(directory / "bench.crt")),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    with file.open("a") as out:
+        out.write((directory / "bench.crt").read_text())
+    return file
+
+
 def compiled(name: str, directory: Path) -> Path:
     """The program built from the C source of that name beside this file."""
     source, program = HERE / f"{name}.c", directory / name
@@ -148,8 +183,10 @@ def peak(
     *,
     connections: int = 64,
     threads: int = 1,
+    tls: bool = False,
 ) -> dict[str, Any]:
     """As many requests as go through, with wrk; counts, and latencies in microseconds."""
+    scheme = "https" if tls else "http"
     command = [
         *(
             "wrk",
@@ -159,7 +196,7 @@ def peak(
             "--timeout",
             "10s",
         ),
-        *("-s", str(HERE / "wrk.lua"), f"http://127.0.0.1:{port}", "--", str(requests)),
+        *("-s", str(HERE / "wrk.lua"), f"{scheme}://127.0.0.1:{port}", "--", str(requests)),
     ]
     output = subprocess.run(
         _pinned(command, cores), check=True, capture_output=True, text=True, timeout=seconds + 60

@@ -21,6 +21,8 @@ class Setting:
     origins: Sequence[int]
     workers: int
     directory: Path
+    pem: Path | None = None
+    """Certificate and key in one file: clients speak TLS."""
     is_plain: bool = False
     """Leave out what only evenflow is asked to do here: rate limit, address list, body limit."""
 
@@ -67,6 +69,7 @@ security:
   max_request_size: 16MiB
 """
     )
+    tls = f", tls: {{cert_file: {setting.pem}, key_file: {setting.pem}}}" if setting.pem else ""
     file = _write(
         setting,
         "evenflow.yaml",
@@ -74,7 +77,7 @@ security:
 load_balancer: {{port: {setting.port}, strategy: round_robin}}
 backends:
 {backends}{security}logging: {{level: warn, access: {{enabled: false}}}}
-server: {{workers: {setting.workers}}}
+server: {{workers: {setting.workers}{tls}}}
 state: {{store: memory}}
 """,
     )
@@ -86,6 +89,17 @@ def _nginx(setting: Setting, program: str) -> Launch:
     temporary = "".join(
         f"  {kind}_temp_path {setting.directory}/{kind};\n"
         for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    tls = (
+        f"""\
+    ssl_certificate {setting.pem};
+    ssl_certificate_key {setting.pem};
+    ssl_protocols TLSv1.2 TLSv1.3;
+    ssl_session_cache shared:tls:10m;
+    ssl_buffer_size 16k;
+"""
+        if setting.pem
+        else ""
     )
     file = _write(
         setting,
@@ -111,8 +125,8 @@ http {{
     keepalive_timeout 300s;
   }}
   server {{
-    listen 127.0.0.1:{setting.port} backlog=4096 reuseport;
-    location / {{
+    listen 127.0.0.1:{setting.port} backlog=4096 reuseport{" ssl" if setting.pem else ""};
+{tls}    location / {{
       proxy_pass http://origins;
       proxy_http_version 1.1;
       proxy_buffer_size 64k;
@@ -160,7 +174,7 @@ defaults
   option http-keep-alive
   http-reuse always
 {splice}frontend web
-  bind 127.0.0.1:{setting.port} backlog 4096
+  bind 127.0.0.1:{setting.port} backlog 4096{f" ssl crt {setting.pem}" if setting.pem else ""}
   unique-id-format %{{+X}}o%ci%cp%fi%fp%Ts%rt%pid
   unique-id-header X-Request-ID
   option forwardfor
