@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,11 +17,13 @@ StartEvenflow = Callable[..., EvenflowProcess]
 StartOrigins = Callable[..., list[Origin]]
 
 
-def needed(program: str, package: str) -> str:
-    """The path of a program that a test runs; without it the test fails and says what to install."""
-    found = shutil.which(program)
+def program(name: str, package: str) -> str:
+    """Where a program is, also where Debian keeps those of PostgreSQL; the test fails without."""
+    places = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", *map(str, places)])
+    found = shutil.which(name, path=path)
     if found is None:
-        pytest.fail(f"{program} is missing: install {package}")
+        pytest.fail(f"this test needs {name}: install {package}")
     return found
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
-import shutil
 import signal
 import socket
 import subprocess
@@ -18,17 +17,9 @@ from typing import Any
 import pytest
 
 from evenflow.testing import free_port, wait_for
+from tests.conftest import program
 
 PASSWORD = "s3cret-for-tests"
-
-
-def program(name: str, package: str) -> str:
-    """Where a program is, also where Debian keeps those of PostgreSQL; the test fails without."""
-    places = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", *map(str, places)])
-    found = shutil.which(name, path=path)
-    assert found is not None, f"this test needs {name}: install {package}"
-    return found
 
 
 def unprivileged() -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from evenflow.config.hashes import hash_token
 from evenflow.engine import hash_password
-from evenflow.testing import Gate, behaviours, document, wait_for
+from evenflow.testing import Gate, WebSocket, behaviours, document, echo_websocket, wait_for
 
 if TYPE_CHECKING:
     from tests.conftest import StartEvenflow, StartOrigins
@@ -254,3 +254,49 @@ def test_a_client_has_only_so_many_requests_in_flight(
         thread.join()
     assert statuses == [200, 200]
     assert balancer.request().status == 200
+
+
+def test_a_conversation_leaves_nothing_of_its_user_to_others(
+    evenflow: StartEvenflow, origins: StartOrigins
+) -> None:
+    (a,) = origins("a")
+    a.default = echo_websocket()
+    tokens = [{"name": "alice", "token": CANARY}]
+    balancer = evenflow(
+        document(
+            pools=[{"name": "p", "backends": [{"id": "a", "url": a.url}]}],
+            routes=[
+                {"name": "chat", "match": {"path": "/chat"}, "filters": ["auth"], "pool": "p"},
+                {"name": "open", "pool": "p"},
+            ],
+            filters={
+                "auth": {
+                    "auth": {"bearer": {"tokens": tokens, "user_header": "X-User"}},
+                    "concurrency": {"max_requests": 1},
+                }
+            },
+            server={"workers": 1},
+            logging={"access": {"enabled": True, "output": "access.log"}},
+        )
+    )
+    credentials = ("Authorization", f"Bearer {CANARY}")
+    with WebSocket(balancer.client(), "/chat", headers=[credentials]) as socket:
+        socket.say("hello")
+        assert sent(a, "x-user") == ["alice"]
+        a.default = behaviours.respond(200)
+        for _ in range(3):
+            assert balancer.request(target="/").status == 200
+            assert sent(a, "x-user") == []
+        # Its place is taken until the conversation is over.
+        assert balancer.request(target="/chat", headers=[credentials]).status in (429, 503)
+        socket.close()
+    wait_for(
+        lambda: balancer.request(target="/chat", headers=[credentials]).status == 200,
+        "the place given back",
+    )
+    wait_for(
+        lambda: any(e["status"] == 101 for e in balancer.events("access.log")),
+        "the conversation's record",
+    )
+    by_status = {entry["status"]: entry for entry in balancer.events("access.log")}
+    assert by_status[101]["user"] == "alice"

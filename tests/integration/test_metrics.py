@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from evenflow.testing import document, wait_for
 from evenflow.testing.behaviours import hang_up, respond
-from tests.conftest import needed
+from tests.conftest import program
 
 if TYPE_CHECKING:
     from evenflow.testing import EvenflowProcess
@@ -39,7 +39,7 @@ def names(balancer: EvenflowProcess) -> set[str]:
 
 
 def test_promtool_accepts_the_page(evenflow: StartEvenflow, origins: StartOrigins) -> None:
-    promtool = needed("promtool", "prometheus")
+    promtool = program("promtool", "prometheus")
     a, b = origins("a", "b")
     b.default = hang_up()
     balancer = evenflow(document(a.url, b.url, health_check={"enabled": True, "interval": "100ms"}))

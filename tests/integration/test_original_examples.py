@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from evenflow.testing import document, free_port, request, run_evenflow, wait_for
-from tests.conftest import needed
+from tests.conftest import program
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -287,7 +287,7 @@ def test_go_tool_pprof_reads_the_profiles(
     balancer: EvenflowProcess, tmp_path: Path, profile: str
 ) -> None:
     ran = subprocess.run(
-        [needed("go", "golang"), "tool", "pprof", "-top", f"{balancer.url}/debug/pprof/{profile}"],
+        [program("go", "golang"), "tool", "pprof", "-top", f"{balancer.url}/debug/pprof/{profile}"],
         env={**os.environ, "PPROF_TMPDIR": str(tmp_path), "GOFLAGS": "-mod=mod"},
         capture_output=True,
         text=True,

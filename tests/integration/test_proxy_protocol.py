@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from evenflow.testing import Client, Origin, TcpOrigin, free_port, request, wait_for
+from evenflow.testing.authority import Authority
 
 if TYPE_CHECKING:
     from evenflow.testing import EvenflowProcess
@@ -204,6 +205,53 @@ def test_nginx_and_haproxy_behind_believe_what_is_sent(
                 client.send(b"GET /haproxy HTTP/1.1\r\nHost: a\r\n\r\n")
                 assert client.read_response().status == 200
             assert str(app.requests[-1].header("x-forwarded-for")).endswith(client_ip.decode())
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_a_header_goes_before_the_handshake_with_an_encrypted_server(
+    evenflow: StartEvenflow, servers: Servers, version: str
+) -> None:
+    authority = Authority(servers.root)
+    web_pair = authority.issue("127.0.0.1", file="web")
+    # nginx reads it as another user.
+    web_pair.key.chmod(0o644)
+    web, port, admin = free_port(), free_port(), free_port()
+    servers.nginx(
+        web,
+        f"server {{ listen 127.0.0.1:{web} ssl proxy_protocol; ssl_certificate {web_pair.cert};"
+        f" ssl_certificate_key {web_pair.key};"
+        ' location / { return 200 "$proxy_protocol_addr $request_uri\\n"; } }',
+    )
+    evenflow(
+        {
+            "listeners": [
+                {"name": "web", "address": f"127.0.0.1:{port}", "proxy_protocol": ACCEPT}
+            ],
+            "pools": [
+                {
+                    "name": "web",
+                    "send_proxy": version,
+                    "tls": {"ca_file": str(authority.ca)},
+                    "health_check": {"path": "/ok", "interval": "100ms"},
+                    "backends": [{"id": "web", "url": f"https://127.0.0.1:{web}"}],
+                }
+            ],
+            "routes": [{"name": "web", "pool": "web"}],
+            "admin": {"listen": f"127.0.0.1:{admin}"},
+        },
+        hand_over_port=False,
+        ready=lambda: request(admin, "GET", "/health/live").status == 200,
+    )
+    wait_for(
+        lambda: (
+            request(admin, "GET", "/api/v1/admin/backends").json()["backends"][0]["status"]
+            == "healthy"
+        ),
+        "health checks that begin with a header and encrypt as well",
+    )
+    with Client(port) as client:
+        client.send(V1 + b"GET /in HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert client.read_response().body == b"192.0.2.7 /in\n"
 
 
 @pytest.mark.parametrize("version", ["", "-v2"])

@@ -130,3 +130,27 @@ def test_large_bodies_pass_both_ways(
     assert answer.status == 200
     assert answer.body == body
     assert origin.requests[-1].body == body
+
+
+def test_a_mirror_encrypts_as_its_pool_says(
+    evenflow: StartEvenflow, origins: StartOrigins, tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path)
+    context = authority.server_context(authority.issue("127.0.0.1", file="origin"))
+    (plain,) = origins("main")
+    (shadow,) = origins("shadow", tls=context)
+    tls = {"ca_file": str(authority.ca)}
+    backends = [[{"id": origin.name, "url": origin.url}] for origin in (plain, shadow)]
+    balancer = evenflow(
+        document(
+            pools=[
+                {"name": "main", "backends": backends[0]},
+                {"name": "shadow", "backends": backends[1], "tls": tls},
+            ],
+            routes=[{"name": "r", "pool": "main", "mirror": {"pool": "shadow"}}],
+            health_check={"enabled": False},
+        )
+    )
+    assert balancer.request(target="/copied").status == 200
+    balancer.wait_for_metric('evenflow_mirrored_total{route="r",result="answered"}', 1)
+    assert [request.target for request in shadow.requests] == ["/copied"]

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 import tomllib
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
 import pytest
+
+from tests.conftest import program
 
 ROOT = Path(__file__).parents[2]
 PASSED_ON = frozenset(tomllib.loads((ROOT / "deny.toml").read_text())["licenses"]["allow"])
@@ -113,9 +114,7 @@ def test_packages_for_tests_are_free_software() -> None:
 
 
 def test_rust_dependencies_are_passed_on_lawfully() -> None:
-    cargo = shutil.which("cargo")
-    if cargo is None:
-        pytest.fail("this test needs cargo: https://rustup.rs")
+    cargo = program("cargo", "a Rust toolchain (https://rustup.rs)")
     shown = subprocess.run(
         [cargo, "metadata", "--format-version", "1", "--locked", "--all-features"],
         cwd=ROOT,

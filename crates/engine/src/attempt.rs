@@ -14,15 +14,13 @@ use crate::filters::Edits;
 use crate::http1::encode::{self, Aim, Delivery, Origin};
 use crate::http1::head::{RequestHead, ResponseHead, Scan, agrees, scan};
 use crate::lease::Lease;
-use crate::proxied::push_header;
 use crate::proxy_protocol::Ends;
 use crate::relay::{Broken, Waiting};
 use crate::request_body::RequestBody;
 use crate::stats::ErrorKind;
 use crate::stream::{Gone, Stream};
 use crate::table::{Listener, Route};
-use crate::tls::client;
-use crate::upstream::{ConnectError, Made, connect};
+use crate::upstream::{Made, reach};
 use crate::worker::{Scratch, Worker};
 
 /// The most 1xx answers that are passed on before an answer must come.
@@ -44,21 +42,7 @@ pub struct Upstream {
 impl Upstream {
     /// Keeps the connection for later requests, unless the endpoint has become another meanwhile.
     pub fn keep(self, worker: &Worker, lease: &Lease) {
-        if lease.pool().send_proxy.is_some() {
-            return;
-        }
-        let rules = &lease.pool().connections;
-        let endpoint = &lease.member().endpoint;
-        if self.made != lease.member().made() {
-            return;
-        }
-        worker.idle.give(
-            endpoint.uid,
-            self.made,
-            self.stream,
-            rules.max_idle,
-            worker.coarse_ms.get() + rules.idle_ms,
-        );
+        lease.keep(worker, self.made, self.stream);
     }
 
     /// Closes the connection: nobody wants this answer.
@@ -149,12 +133,7 @@ impl Attempt<'_> {
         let started = Instant::now();
         let member = self.lease.member();
         let made = member.made();
-        let send_proxy = self.lease.pool().send_proxy;
-        let kept = match send_proxy {
-            None => worker.idle.take(member.endpoint.uid, made),
-            // The header says who the whole connection is from.
-            Some(_) => None,
-        };
+        let kept = self.lease.kept(&worker, made);
         let mut reused = kept.is_some();
         let mut stream = match kept {
             Some(stream) => stream,
@@ -240,13 +219,8 @@ impl Attempt<'_> {
         Err(Failure::new(ErrorKind::Protocol, reason))
     }
 
-    /// Appends the request's head as this endpoint gets it, behind a PROXY header where its pool
-    /// sends one.
+    /// Appends the request's head as this endpoint gets it.
     fn push_head(&self, out: &mut Vec<u8>, scratch: &Scratch) {
-        let send_proxy = self.lease.pool().send_proxy;
-        if send_proxy.is_some() {
-            push_header(out, send_proxy, self.client_ends());
-        }
         encode::request_head(
             out,
             &scratch.request,
@@ -290,17 +264,7 @@ impl Attempt<'_> {
         let deadline = worker.coarse_ms.get() + member.connect_timeout_ms;
         slot.arm(deadline.min(self.route_deadline));
         let started = Instant::now();
-        let addresses = member.endpoint.addresses.load_full();
-        let connected = match connect(&addresses, slot).await {
-            Ok(stream) => match &member.tls {
-                None => Ok(stream),
-                Some(tls) => client::handshake(tls, stream, slot, &worker.buffers)
-                    .await
-                    .map_err(|detail| detail.map_or(Reason::ConnectTimeout, Reason::UpstreamTls)),
-            },
-            Err(ConnectError::Timeout) => Err(Reason::ConnectTimeout),
-            Err(ConnectError::Failed(_)) => Err(Reason::ConnectFailed),
-        };
+        let connected = reach(self.lease, self.client_ends(), slot, &worker.buffers).await;
         let mut stats = worker.stats.borrow_mut();
         let stats = stats.endpoint(member.endpoint.uid);
         match connected {

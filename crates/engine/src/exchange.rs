@@ -246,6 +246,7 @@ async fn exchange(connection: &mut Connection, scratch: &mut Scratch) -> Next {
         }
     };
     if next == Next::Tunnel {
+        scratch.passed.clear();
         return next;
     }
     record(connection, &way, scratch, &noted, lease.as_ref());

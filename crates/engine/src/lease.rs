@@ -20,7 +20,9 @@ use crate::picker::{Choice, Picked, Tried, hash_key, pick};
 use crate::plan::Panic;
 use crate::stats::ErrorKind;
 use crate::stream::Gone;
+use crate::stream::Stream;
 use crate::table::{Member, Pool};
+use crate::upstream::Made;
 use crate::worker::{Current, Worker};
 
 /// A place at an endpoint.
@@ -202,6 +204,27 @@ impl Lease {
             Hold::Table(table, pool) => &table.pools[*pool],
             Hold::Pool(pool) => pool,
         }
+    }
+
+    /// A kept connection to the endpoint that was made as one would be made now. With PROXY headers
+    /// there is none: a header says who the whole connection is from.
+    pub fn kept(&self, worker: &Worker, made: Made) -> Option<Stream> {
+        if self.pool().send_proxy.is_some() {
+            return None;
+        }
+        worker.idle.take(self.member().endpoint.uid, made)
+    }
+
+    /// Keeps a connection for later, unless the endpoint has become another since it was made, or
+    /// a PROXY header made it one client's.
+    pub fn keep(&self, worker: &Worker, made: Made, stream: Stream) {
+        if self.pool().send_proxy.is_some() || made != self.member().made() {
+            return;
+        }
+        let rules = &self.pool().connections;
+        let until = worker.coarse_ms.get() + rules.idle_ms;
+        let uid = self.member().endpoint.uid;
+        worker.idle.give(uid, made, stream, rules.max_idle, until);
     }
 
     /// Lets go of the table, which may be replaced long before the lease ends.

@@ -13,10 +13,11 @@ use crate::http1::encode::{self, Aim, Origin};
 use crate::http1::head::ResponseHead;
 use crate::lease::{self, Lease};
 use crate::picker::Tried;
+use crate::proxy_protocol::Ends;
 use crate::request_body::RequestBody;
 use crate::stats::ErrorKind;
 use crate::table::Route;
-use crate::upstream::connect;
+use crate::upstream::reach;
 use crate::worker::{Scratch, Worker};
 
 /// The most bytes of an answer that are read.
@@ -81,10 +82,11 @@ pub fn send(
     let data = body.first(&connection.buffer, &mut request);
     request.extend_from_slice(data);
     let worker = Rc::clone(worker);
+    let ends = connection.ends();
     let patience = Duration::from_millis(mirror.timeout_ms);
     worker.mirrored.update(|copies| copies + 1);
     tokio::task::spawn_local(async move {
-        let copied = tokio::time::timeout(patience, copy(&worker, &lease, &request)).await;
+        let copied = tokio::time::timeout(patience, copy(&worker, &lease, ends, &request)).await;
         let what = match copied {
             Ok(Ok(status)) if status < 500 => {
                 lease.succeeded();
@@ -106,12 +108,17 @@ pub fn send(
 }
 
 /// Sends the copy and reads the answer to its end; its status.
-async fn copy(worker: &Worker, lease: &Lease, request: &[u8]) -> Result<u16, ()> {
+async fn copy(
+    worker: &Worker,
+    lease: &Lease,
+    ends: Option<Ends>,
+    request: &[u8],
+) -> Result<u16, ()> {
     let slot = worker.timer.slot();
-    let member = lease.member();
-    slot.arm(worker.coarse_ms.get() + member.connect_timeout_ms);
-    let addresses = member.endpoint.addresses.load_full();
-    let mut stream = connect(&addresses, &slot).await.map_err(|_| ())?;
+    slot.arm(worker.coarse_ms.get() + lease.member().connect_timeout_ms);
+    let mut stream = reach(lease, ends, &slot, &worker.buffers)
+        .await
+        .map_err(|_| ())?;
     let mut sent = 0;
     let mut answer = Vec::with_capacity(4096);
     let mut received = 0;

@@ -199,8 +199,9 @@ async fn attempt(
     // Before connecting: a request that cannot be made is not the server's fault.
     let request = probe.http.as_ref().map(http::request).transpose()?;
     let mut header = Vec::new();
-    push_header(&mut header, probe.send_proxy, None);
-    let request = request.map(|request| [&header[..], &request].concat());
+    if let Some(version) = probe.send_proxy {
+        push_header(&mut header, version, None);
+    }
     match &probe.address {
         Address::Ip(address) => {
             let mut stream = TcpStream::connect(address)
@@ -208,6 +209,7 @@ async fn attempt(
                 .map_err(|error| Failure::connecting(&error))?;
             // Whatever ends this future early resets the connection.
             let _ = stream.set_zero_linger();
+            write(&mut stream, &header).await?;
             if let Some(upstream) = &probe.upstream {
                 let mut stream = tls::connect(upstream, stream).await?;
                 let Some((http, request)) = probe.http.as_ref().zip(request) else {
@@ -221,7 +223,7 @@ async fn attempt(
                 return Ok(answer);
             }
             let Some((http, request)) = probe.http.as_ref().zip(request) else {
-                return greeted(&mut stream, &header).await;
+                return Ok(Answer::default());
             };
             let answer = http::exchange(&mut stream, http, &request).await?;
             *elapsed = Some(start.elapsed());
@@ -234,19 +236,18 @@ async fn attempt(
             let mut stream = UnixStream::connect(path)
                 .await
                 .map_err(|error| Failure::connecting(&error))?;
+            write(&mut stream, &header).await?;
             let Some((http, request)) = probe.http.as_ref().zip(request) else {
-                return greeted(&mut stream, &header).await;
+                return Ok(Answer::default());
             };
             http::exchange(&mut stream, http, &request).await
         }
     }
 }
 
-/// All that a check does that only connects.
-async fn greeted(stream: &mut (impl AsyncWrite + Unpin), header: &[u8]) -> Result<Answer, Failure> {
+async fn write(stream: &mut (impl AsyncWrite + Unpin), header: &[u8]) -> Result<(), Failure> {
     let written = stream.write_all(header).await;
-    written.map_err(|error| Failure::exchanging(&error))?;
-    Ok(Answer::default())
+    written.map_err(|error| Failure::exchanging(&error))
 }
 
 /// Half of the time that is left, so that waiting for the server's close never turns an answer into

@@ -47,11 +47,10 @@ pub async fn read_header(
     }
 }
 
-/// Appends the header for a connection to an endpoint, if its pool wants one.
-pub fn push_header(out: &mut Vec<u8>, version: Option<ProxyVersion>, ends: Option<Ends>) {
+/// Appends the header for a connection to an endpoint.
+pub fn push_header(out: &mut Vec<u8>, version: ProxyVersion, ends: Option<Ends>) {
     match version {
-        None => {}
-        Some(ProxyVersion::V1) => push_v1(out, ends),
-        Some(ProxyVersion::V2) => push_v2(out, ends),
+        ProxyVersion::V1 => push_v1(out, ends),
+        ProxyVersion::V2 => push_v2(out, ends),
     }
 }

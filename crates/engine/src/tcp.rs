@@ -16,12 +16,11 @@ use crate::filters::passed::Passed;
 use crate::http1::head::{Length, RequestHead};
 use crate::lease::{self, Lease};
 use crate::picker::{Tried, hash_key};
-use crate::proxied::push_header;
 use crate::proxy_protocol::Ends;
 use crate::relay::Relay;
 use crate::stats::ErrorKind;
 use crate::stream::Stream;
-use crate::upstream::{ConnectError, connect};
+use crate::upstream::reach;
 use crate::worker::{Counted, Door, Worker};
 
 /// Attempts to connect before a client is turned away.
@@ -190,8 +189,8 @@ async fn open(connection: &Connection, lease: &Lease) -> Result<Stream, Reason> 
     let deadline = worker.coarse_ms.get() + member.connect_timeout_ms;
     connection.slot.arm(deadline);
     let started = Instant::now();
-    let addresses = member.endpoint.addresses.load_full();
-    let connected = Box::pin(connect(&addresses, &connection.slot)).await;
+    let reached = reach(lease, connection.ends(), &connection.slot, &worker.buffers);
+    let connected = Box::pin(reached).await;
     let mut stats = worker.stats.borrow_mut();
     let stats = stats.endpoint(member.endpoint.uid);
     match connected {
@@ -201,23 +200,18 @@ async fn open(connection: &Connection, lease: &Lease) -> Result<Stream, Reason> 
             lease.succeeded();
             Ok(stream)
         }
-        Err(ConnectError::Timeout) => Err(Reason::ConnectTimeout),
-        Err(ConnectError::Failed(_)) => Err(Reason::ConnectFailed),
+        Err(reason) => Err(reason),
     }
 }
 
 /// Relays until both sides have ended. An end of one side is passed on while the other goes on.
 async fn both_ways(connection: &mut Connection, mut upstream: Stream, lease: &Lease) -> Outcome {
     let worker = Rc::clone(&connection.worker);
-    let relay = |lead, buffer| Relay::new(Length::UntilClose, false, lead, buffer, None);
-    let mut header = Vec::new();
-    if lease.pool().send_proxy.is_some() {
-        push_header(&mut header, lease.pool().send_proxy, connection.ends());
-    }
+    let relay = |buffer| Relay::new(Length::UntilClose, false, Vec::new(), buffer, None);
     let (mut up, mut down) = (
         // What was looked at of a TLS client goes first.
-        relay(header, std::mem::take(&mut connection.buffer)),
-        relay(Vec::new(), Buffer::default()),
+        relay(std::mem::take(&mut connection.buffer)),
+        relay(Buffer::default()),
     );
     let (mut up_ended, mut down_ended) = (false, false);
     let idle_ms = lease.member().idle_timeout_ms;

@@ -18,6 +18,7 @@ use crate::connection::{Connection, origin_of};
 use crate::endpoint::GONE;
 use crate::error::Reason;
 use crate::exchange::Way;
+use crate::filters::concurrency::Permit;
 use crate::http1::encode::{self, Delivery};
 use crate::http1::head::{Length, Span};
 use crate::lease::Lease;
@@ -48,6 +49,8 @@ pub struct Tunnel {
     /// The number of the table that it was last held against.
     generation: u64,
     request: Request,
+    /// Its places among what may be in flight.
+    _permits: Vec<Permit>,
 }
 
 /// What a tunnel's record says of the request that opened it.
@@ -63,6 +66,7 @@ struct Request {
     target: Box<[u8]>,
     user_agent: Box<[u8]>,
     referer: Box<[u8]>,
+    user: Box<[u8]>,
     attempts: u32,
 }
 
@@ -75,7 +79,7 @@ fn after(now: u64, span: u64) -> u64 {
 pub fn open(
     connection: &mut Connection,
     way: &Way<'_>,
-    scratch: &Scratch,
+    scratch: &mut Scratch,
     noted: &mut Noted,
     mut lease: Lease,
     mut upstream: Upstream,
@@ -124,6 +128,7 @@ pub fn open(
         target: text(head.target),
         user_agent: answer::field(head, base, b"user-agent").into(),
         referer: answer::field(head, base, b"referer").into(),
+        user: scratch.passed.user.as_slice().into(),
         attempts: noted.attempts,
     };
     let early = &base[head.len..];
@@ -138,6 +143,7 @@ pub fn open(
     lease.settle();
     let now = worker.coarse_ms.get();
     let whole = |lead, buffer| Relay::new(Length::UntilClose, false, lead, buffer, None);
+    let permits = std::mem::take(&mut scratch.passed.permits);
     connection.tunnel = Some(Box::new(Tunnel {
         up: whole(Vec::new(), first),
         down: whole(lead, upstream.buffer),
@@ -151,6 +157,7 @@ pub fn open(
         drained_at: u64::MAX,
         generation: worker.generation(),
         request,
+        _permits: permits,
     }));
 }
 
@@ -296,7 +303,7 @@ impl Tunnel {
             route: &request.route_name,
             pool: &self.lease.pool().name,
             backend_id: &self.lease.member().endpoint.id,
-            user: b"",
+            user: &request.user,
             attempts: request.attempts,
             latency_ns,
             reason: reason.map_or("", Reason::label),

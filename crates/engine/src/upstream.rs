@@ -9,9 +9,15 @@ use std::task::Poll;
 use rustc_hash::FxHashMap;
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::buffer::Buffers;
+use crate::error::Reason;
+use crate::lease::Lease;
 use crate::plan::Address;
+use crate::proxied::push_header;
+use crate::proxy_protocol::Ends;
 use crate::stream::Stream;
 use crate::timer::Slot;
+use crate::tls::client;
 
 /// Idle connections of one worker, by endpoint; the one used last is taken first.
 #[derive(Debug, Default)]
@@ -88,33 +94,70 @@ impl Idle {
     }
 }
 
-/// Why no connection was made.
-#[derive(Debug)]
-pub enum ConnectError {
-    /// The slot's deadline passed.
-    Timeout,
-    /// The last address's error.
-    Failed(io::Error),
+/// A new connection to an endpoint, until the slot's deadline: it begins with a PROXY header that
+/// tells the client's `ends` where the pool sends one, and is encrypted where the pool says so.
+///
+/// # Errors
+/// Why there is none.
+pub async fn reach(
+    lease: &Lease,
+    ends: Option<Ends>,
+    slot: &Slot,
+    buffers: &Buffers,
+) -> Result<Stream, Reason> {
+    let member = lease.member();
+    let addresses = member.endpoint.addresses.load_full();
+    let mut stream = connect(&addresses, slot).await?;
+    if let Some(version) = lease.pool().send_proxy {
+        let mut header = Vec::new();
+        push_header(&mut header, version, ends);
+        write(&mut stream, &header, slot).await?;
+    }
+    match &member.tls {
+        None => Ok(stream),
+        Some(tls) => client::handshake(tls, stream, slot, buffers)
+            .await
+            .map_err(|detail| detail.map_or(Reason::ConnectTimeout, Reason::UpstreamTls)),
+    }
 }
 
-/// Connects to the first address that answers, until the slot's deadline.
-pub async fn connect(addresses: &[Address], slot: &Slot) -> Result<Stream, ConnectError> {
-    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+/// Connects to the first address that answers.
+async fn connect(addresses: &[Address], slot: &Slot) -> Result<Stream, Reason> {
     for address in addresses {
         let mut connecting = pin!(open(address));
         let opened = poll_fn(|cx| {
             if slot.fired() {
-                return Poll::Ready(Err(ConnectError::Timeout));
+                return Poll::Ready(None);
             }
-            connecting.as_mut().poll(cx).map_err(ConnectError::Failed)
+            connecting.as_mut().poll(cx).map(Some)
         })
         .await;
         match opened {
-            Err(ConnectError::Failed(error)) => last = error,
-            done => return done,
+            None => return Err(Reason::ConnectTimeout),
+            Some(Ok(stream)) => return Ok(stream),
+            Some(Err(_)) => {}
         }
     }
-    Err(ConnectError::Failed(last))
+    Err(Reason::ConnectFailed)
+}
+
+async fn write(stream: &mut Stream, bytes: &[u8], slot: &Slot) -> Result<(), Reason> {
+    let mut written = 0;
+    poll_fn(|cx| {
+        while written < bytes.len() {
+            if slot.fired() {
+                return Poll::Ready(Err(Reason::ConnectTimeout));
+            }
+            let slice = [io::IoSlice::new(&bytes[written..])];
+            match stream.poll_write_vectored(cx, &slice) {
+                Poll::Ready(Ok(count)) if count > 0 => written += count,
+                Poll::Ready(_) => return Poll::Ready(Err(Reason::ConnectFailed)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        Poll::Ready(Ok(()))
+    })
+    .await
 }
 
 async fn open(address: &Address) -> io::Result<Stream> {

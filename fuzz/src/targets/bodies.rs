@@ -62,6 +62,20 @@ pub struct Read {
     pub trailers: Vec<u8>,
 }
 
+impl Read {
+    /// Appends the body in chunks, as it is forwarded.
+    pub fn push_chunked(&self, out: &mut Vec<u8>) {
+        if !self.data.is_empty() {
+            encode_size_line(self.data.len(), out);
+            out.extend_from_slice(&self.data);
+            out.extend_from_slice(b"\r\n");
+        }
+        out.extend_from_slice(b"0\r\n");
+        out.extend_from_slice(&self.trailers);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
 /// Decodes input that arrives in pieces of so many bytes.
 pub fn decoded(input: &[u8], piece: usize, length: Length) -> Result<Read, &'static str> {
     let mut decoder = Decoder::new(length);
@@ -105,14 +119,7 @@ fn check_chunked(input: &[u8]) -> Result<(), String> {
     rule(rest == read.rest, "the reference sees the end elsewhere")?;
     // Encoded again as it is forwarded, it is the same to both.
     let mut again = Vec::new();
-    if !read.data.is_empty() {
-        encode_size_line(read.data.len(), &mut again);
-        again.extend_from_slice(&read.data);
-        again.extend_from_slice(b"\r\n");
-    }
-    again.extend_from_slice(b"0\r\n");
-    again.extend_from_slice(&read.trailers);
-    again.extend_from_slice(b"\r\n");
+    read.push_chunked(&mut again);
     let Some((data, rest)) = reference::chunked(&again) else {
         return Err("what is forwarded is refused by the reference".into());
     };

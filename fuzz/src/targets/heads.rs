@@ -95,7 +95,7 @@ pub fn whole(input: &[u8]) -> Option<&[u8]> {
 }
 
 /// What the balancer says of itself in these checks.
-pub fn origin() -> Origin<'static> {
+fn origin() -> Origin<'static> {
     Origin {
         peer: Some([192, 0, 2, 1].into()),
         client: Some([192, 0, 2, 1].into()),
@@ -108,6 +108,16 @@ pub fn origin() -> Origin<'static> {
         request_id: b"0123456789abcdef",
         server_name: "evenflow",
     }
+}
+
+/// Appends a request's head as it is forwarded.
+pub fn forwarded(out: &mut Vec<u8>, head: &RequestHead, bytes: &[u8]) {
+    let aim = Aim {
+        authority: "b.example",
+        target: None,
+        host: None,
+    };
+    request_head(out, head, bytes, &origin(), &aim, &Edit::default());
 }
 
 fn has_bare_line_end(bytes: &[u8]) -> bool {
@@ -126,18 +136,7 @@ fn check_request(input: &[u8]) -> Result<(), String> {
     }
     rule(!has_bare_line_end(bytes), "a bare CR or LF was accepted")?;
     let mut out = Vec::new();
-    request_head(
-        &mut out,
-        &head,
-        bytes,
-        &origin(),
-        &Aim {
-            authority: "b.example",
-            target: None,
-            host: None,
-        },
-        &Edit::default(),
-    );
+    forwarded(&mut out, &head, bytes);
     let lines = reference::lines(&out).ok_or("what is forwarded is no head")?;
     let count = |name: &str| lines.iter().filter(|(field, _)| field == name).count();
 

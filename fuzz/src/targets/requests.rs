@@ -4,13 +4,10 @@
 //! written as it goes to an endpoint, and a strict reference must read from all of that as many
 //! requests, with the same bodies.
 
-use evenflow_engine::filters::headers::Edit;
-use evenflow_engine::http1::body::encode_size_line;
-use evenflow_engine::http1::encode::{Aim, request_head};
 use evenflow_engine::http1::head::{Length, RequestHead};
 
 use super::bodies::decoded;
-use super::heads::{REQUEST_WORDS, origin, whole};
+use super::heads::{REQUEST_WORDS, forwarded, whole};
 use super::{Target, reference, rule};
 
 /// A stream of requests with their bodies.
@@ -41,27 +38,9 @@ fn check(input: &[u8]) -> Result<(), String> {
         if !read.done {
             break;
         }
-        request_head(
-            &mut written,
-            &head,
-            bytes,
-            &origin(),
-            &Aim {
-                authority: "b.example",
-                target: None,
-                host: None,
-            },
-            &Edit::default(),
-        );
+        forwarded(&mut written, &head, bytes);
         if head.length == Length::Chunked {
-            if !read.data.is_empty() {
-                encode_size_line(read.data.len(), &mut written);
-                written.extend_from_slice(&read.data);
-                written.extend_from_slice(b"\r\n");
-            }
-            written.extend_from_slice(b"0\r\n");
-            written.extend_from_slice(&read.trailers);
-            written.extend_from_slice(b"\r\n");
+            read.push_chunked(&mut written);
         } else {
             written.extend_from_slice(&read.data);
         }

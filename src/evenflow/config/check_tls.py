@@ -84,9 +84,6 @@ def _rules(path: str, tls: TlsRules) -> Iterator[Problem]:
 def _pools(config: Config) -> Iterator[Problem]:
     for index, pool in enumerate(config.pools):
         path = f"pools[{index}].tls"
-        if pool.send_proxy is not None and _any_encrypted(pool.backends):
-            text = "a PROXY header cannot go before TLS to https:// backends; leave one of them out"
-            yield Problem(f"pools[{index}].send_proxy", text)
         if pool.tls is None:
             continue
         if pool.backends and not _any_encrypted(pool.backends):

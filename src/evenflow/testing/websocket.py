@@ -16,6 +16,8 @@ from evenflow.testing.client import Client, TranscriptError
 from evenflow.testing.wire import WireError, encode_head, parse_status_line
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from evenflow.testing.exchange import Behaviour, Exchange
 
 TEXT: Final = 1
@@ -114,17 +116,19 @@ def echo_websocket() -> Behaviour:
 class WebSocket:
     """A client's end of a WebSocket."""
 
-    def __init__(self, client: Client, target: str = "/") -> None:
-        """Make the handshake on a fresh connection."""
+    def __init__(
+        self, client: Client, target: str = "/", *, headers: Sequence[tuple[str, str]] = ()
+    ) -> None:
+        """Make the handshake on a fresh connection, with these further fields."""
         self._client = client
         self._buffer = bytearray()
         try:
-            self._shake_hands(target)
+            self._shake_hands(target, headers)
         except BaseException:
             client.close()
             raise
 
-    def _shake_hands(self, target: str) -> None:
+    def _shake_hands(self, target: str, headers: Sequence[tuple[str, str]]) -> None:
         client = self._client
         key = base64.b64encode(secrets.token_bytes(16)).decode()
         fields = [
@@ -133,6 +137,7 @@ class WebSocket:
             ("Upgrade", "websocket"),
             ("Sec-WebSocket-Version", "13"),
             ("Sec-WebSocket-Key", key),
+            *headers,
         ]
         head = client.send(encode_head(f"GET {target} HTTP/1.1", fields)).read_head()
         if parse_status_line(head).status != 101 or "websocket" not in head.tokens("upgrade"):

@@ -8,7 +8,6 @@ import getpass
 import grp
 import json
 import os
-import shutil
 import string
 import subprocess
 import sys
@@ -28,6 +27,7 @@ from evenflow.testing import (
     request,
     wait_for,
 )
+from tests.conftest import program
 
 HERE = Path(__file__).parent
 APACHE_MODULES = Path("/usr/lib/apache2/modules")
@@ -173,14 +173,6 @@ START = {
     "uvicorn": start_uvicorn,
     "node": start_node,
 }
-
-
-def program(name: str, package: str) -> str:
-    """Return the program's path; the test fails without it."""
-    found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
-    if found is None:
-        pytest.fail(f"this test needs {name}: apt-get install {package}")
-    return found
 
 
 @pytest.fixture(scope="module", params=list(START))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import needed
+from tests.conftest import program
 
 from .conftest import Admin
 
@@ -46,7 +46,7 @@ async def test_go_tool_pprof_reads_them(admin: Admin, tmp_path: Path) -> None:
     for name in ("heap", "goroutine", "profile?seconds=0.2"):
         files.append(tmp_path / f"{len(files)}.pb.gz")
         files[-1].write_bytes((await admin.http.get(f"{PPROF}/{name}")).content)
-    go = needed("go", "golang")
+    go = program("go", "golang")
     for file in files:
         # The first use of a fresh installation compiles the tool.
         done = subprocess.run(

@@ -9,7 +9,7 @@ import time
 from evenflow.observe.exposition import escaped, labels
 from evenflow.observe.metrics import FULL_BUCKETS_UP_TO, BusyRatios, View, render
 from evenflow.observe.process import process_usage
-from tests.conftest import needed
+from tests.conftest import program
 
 from .conftest import snapshot_of
 
@@ -98,7 +98,7 @@ def test_label_values_are_escaped() -> None:
 
 
 def test_promtool_finds_nothing_wrong() -> None:
-    promtool = needed("promtool", "prometheus")
+    promtool = program("promtool", "prometheus")
     done = subprocess.run(
         [promtool, "check", "metrics"],
         input=page("a", "b"),

@@ -18,8 +18,7 @@ use crate::lease::{self, Lease};
 use crate::picker::Tried;
 use crate::stats::ErrorKind;
 use crate::stream::Stream;
-use crate::tls::client;
-use crate::upstream::{ConnectError, connect};
+use crate::upstream::reach;
 use crate::worker::{Scratch, Worker};
 
 /// A longer answer costs the connection to the service: it is not read.
@@ -161,7 +160,7 @@ async fn exchange(
 ) -> Result<(ResponseHead, Buffer), ErrorKind> {
     let worker = &connection.worker;
     let endpoint = &lease.member().endpoint;
-    let mut question = Vec::with_capacity(64 + path.len() + lines.len());
+    let mut question = Vec::with_capacity(128 + path.len() + lines.len());
     question.extend_from_slice(b"GET ");
     question.extend_from_slice(path.as_bytes());
     question.extend_from_slice(b" HTTP/1.1\r\nhost: ");
@@ -169,25 +168,17 @@ async fn exchange(
     question.extend_from_slice(b"\r\n");
     question.extend_from_slice(lines);
     connection.slot.arm(deadline);
-    let made = lease.member().made();
-    if let Some(stream) = worker.idle.take(endpoint.uid, made)
+    if let Some(stream) = lease.kept(worker, lease.member().made())
         && let Ok(answer) = once(connection, lease, stream, &question).await
     {
         return Ok(answer);
     }
-    let addresses = endpoint.addresses.load_full();
-    let stream = connect(&addresses, &connection.slot)
+    let stream = reach(lease, connection.ends(), &connection.slot, &worker.buffers)
         .await
-        .map_err(|error| match error {
-            ConnectError::Timeout => ErrorKind::Timeout,
-            ConnectError::Failed(_) => ErrorKind::Connect,
+        .map_err(|reason| match reason {
+            Reason::ConnectTimeout => ErrorKind::Timeout,
+            _ => ErrorKind::Connect,
         })?;
-    let stream = match &lease.member().tls {
-        None => stream,
-        Some(tls) => client::handshake(tls, stream, &connection.slot, &worker.buffers)
-            .await
-            .map_err(|_| ErrorKind::Connect)?,
-    };
     once(connection, lease, stream, &question).await
 }
 
@@ -259,10 +250,7 @@ async fn once(
         let clean = rest == 0 && buffer.bytes().len() <= head.len + length;
         worker.buffers.give(more);
         if clean {
-            let rules = &lease.pool().connections;
-            let until = worker.coarse_ms.get() + rules.idle_ms;
-            let uid = lease.member().endpoint.uid;
-            worker.idle.give(uid, made, stream, rules.max_idle, until);
+            lease.keep(worker, made, stream);
         }
     }
     Ok((head, buffer))

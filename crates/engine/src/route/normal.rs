@@ -53,7 +53,13 @@ fn normal_encoding(path: &[u8]) -> Vec<u8> {
             rest = after;
             continue;
         }
-        out.push(*first);
+        if *first == b'%' {
+            // A `%` that begins no escape must not form one with what is decoded behind it, or the
+            // normal form would have another normal form.
+            out.extend_from_slice(b"%25");
+        } else {
+            out.push(*first);
+        }
         rest = tail;
     }
     out
