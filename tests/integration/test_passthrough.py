@@ -105,9 +105,10 @@ def test_names_and_protocols_lead_to_pools(evenflow: StartEvenflow, sites: dict[
         assert silent.read_to_end() == b""
     log = balancer.directory / "access.log"
     wait_for(lambda: len(log.read_text().splitlines()) == 7, "seven records")
+    # Each is written at its connection's end, in whatever order these are noticed.
     records = [json.loads(line) for line in log.read_text().splitlines()]
-    assert (records[0]["host"], records[0]["pool"]) == ("one.test", "one")
-    assert records[5]["reason"] == "bad_client_hello"
+    assert ("one.test", "one") in {(record["host"], record["pool"]) for record in records}
+    assert "bad_client_hello" in {record["reason"] for record in records}
 
 
 def test_connections_over_a_rate_limit_are_closed(evenflow: StartEvenflow) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import socket
 import time
+from collections import deque
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -48,6 +49,10 @@ def wait_for(
         time.sleep(interval_s)
 
 
+_given: deque[int] = deque(maxlen=1000)
+"""Ports given out lately, which nobody may listen on yet: two servers must not get the same."""
+
+
 def free_port(host: str = "127.0.0.1") -> int:
     """Return a TCP port that nobody listens on, with its successor free too.
 
@@ -57,7 +62,10 @@ def free_port(host: str = "127.0.0.1") -> int:
     """
     for _ in range(500):
         port = random.randrange(20_000, 32_000)  # noqa: S311 - no secret
+        if port in _given:
+            continue
         if _can_bind(host, port) and _can_bind(host, port + 1):
+            _given.extend((port, port + 1))
             return port
     raise OSError("found no free port between 20000 and 32000")
 
