@@ -546,6 +546,9 @@ fn prepare(
     compiled.table.access_log = open_log(plan, previous)?;
     let mut changes = sockets::plan_sockets(&compiled.table, state)?;
     sockets::prepare(state, &mut changes).map_err(internal)?;
+    for (old, new) in changes.successors() {
+        compiled.table.succeed(old, new);
+    }
     Ok((compiled, changes))
 }
 

@@ -86,6 +86,16 @@ impl Table {
         self.listeners.get(*index)
     }
 
+    /// Has a listener stand in for one that the plan no longer has, whose connections are told of
+    /// their new listener only once this table is in force.
+    pub fn succeed(&mut self, old: u32, new: u32) {
+        if !self.listener_indices.contains_key(&old)
+            && let Some(&index) = self.listener_indices.get(&new)
+        {
+            Arc::make_mut(&mut self.listener_indices).insert(old, index);
+        }
+    }
+
     /// The route of this number; `None` when the plan no longer has it.
     pub fn route(&self, uid: u32) -> Option<&Route> {
         let index = self.route_indices.get(&uid)?;

@@ -37,6 +37,16 @@ impl Changes {
     pub fn take_away(&self) -> bool {
         !(self.moved.is_empty() && self.gone.is_empty())
     }
+
+    /// Listeners all of whose sockets one other listener takes over: the old number and the new.
+    pub fn successors(&self) -> impl Iterator<Item = (u32, u32)> {
+        self.moved.iter().filter_map(|((old, _), (new, _))| {
+            let elsewhere = |moved: &&(Key, Key)| moved.0.0 == *old && moved.1.0 != *new;
+            let whole = !self.gone.iter().any(|key| key.0 == *old)
+                && !self.moved.iter().any(|moved| elsewhere(&moved));
+            whole.then_some((*old, *new))
+        })
+    }
 }
 
 fn keys(listener: &Listener) -> impl Iterator<Item = Key> {
