@@ -138,6 +138,40 @@ def test_the_certificate_is_chosen_by_name(start: Any, tmp_path: Path) -> None:
     assert request.head.all("x-forwarded-proto") == ["https"]
 
 
+def test_cookies_set_over_tls_never_travel_without_it(
+    start: Any, origins: StartOrigins, tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path)
+    (origin,) = origins("b")
+    backends = [{"id": "b", "url": origin.url}]
+    running = start(
+        {"site": authority.issue("site.test")},
+        pools=[{"name": "p", "sticky": {"cookie": "lb"}, "backends": backends}],
+        routes=[
+            {
+                "name": "r",
+                "match": {"host": "site.test"},
+                "split": [{"pool": "p", "weight": 1}],
+                "sticky": "cookie",
+            }
+        ],
+    )
+
+    def cookies(stream: socket.socket) -> list[str]:
+        stream.sendall(b"GET / HTTP/1.1\r\nHost: site.test\r\n\r\n")
+        answer = HTTPResponse(stream)
+        answer.begin()
+        return answer.headers.get_all("set-cookie", [])
+
+    with connect(running.port, "site.test", authority.client_context()) as stream:
+        over_tls = cookies(stream)
+    with socket.create_connection(("127.0.0.1", running.balancer.port), timeout=10) as stream:
+        in_clear = cookies(stream)
+    assert len(over_tls) == len(in_clear) == 2
+    assert ["; Secure" in line for line in over_tls] == [True, True], over_tls
+    assert ["; Secure" in line for line in in_clear] == [False, False], in_clear
+
+
 def test_rsa_and_ecdsa_of_one_name_serve_together(start: Any, tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     rsa = authority.issue("site.test", file="rsa", kind="rsa")

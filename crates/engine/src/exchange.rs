@@ -179,6 +179,7 @@ async fn exchange(connection: &mut Connection, scratch: &mut Scratch) -> Next {
             .as_nanos() as u64
             + 1_000_000_000,
         route: 0,
+        secure: false,
     };
     let (client, now_ns) = (seen.client, seen.now_ns);
     let routed = route(&table, listener, seen, &mut scratch.passed);
@@ -227,6 +228,7 @@ async fn exchange(connection: &mut Connection, scratch: &mut Scratch) -> Next {
                     base,
                     now_ns,
                     route: route.uid,
+                    secure: connection.stream.is_tls(),
                 };
                 match route.action.decide(&seen) {
                     Decision::Answer(own) => {
@@ -421,7 +423,7 @@ async fn forward(
         if let Some(sticky) = &pool.sticky
             && choice.1 != Some(lease.index)
         {
-            sticky.push_line(&mut lines, lease.index);
+            sticky.push_line(&mut lines, lease.index, connection.stream.is_tls());
         }
         let mut attempt = Attempt {
             connection,

@@ -141,6 +141,7 @@ pub fn explain(
         base: &bytes,
         now_ns: 0,
         route: route.uid,
+        secure: false,
     };
     let pool = match &route.action {
         Action::Pool(pool) => *pool,

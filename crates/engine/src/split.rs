@@ -81,7 +81,7 @@ impl Split {
             // The cookie's value is the very text that is hashed when it comes back.
             let mut value = [0; 16];
             value.fill_with(|| fastrand::alphanumeric() as u8);
-            push_cookie(lines, name, &value, *seconds);
+            push_cookie(lines, name, &value, *seconds, seen.secure);
             return self.at(crate::picker::hash(&value));
         }
         let head = Some((seen.head, seen.base));
@@ -125,13 +125,16 @@ impl Split {
     }
 }
 
-/// A `Set-Cookie` line for all paths.
-pub fn push_cookie(out: &mut Vec<u8>, name: &str, value: &[u8], seconds: u32) {
+/// A `Set-Cookie` line for all paths. A `secure` one is only sent back over TLS (RFC 6265 §4.1.2.5).
+pub fn push_cookie(out: &mut Vec<u8>, name: &str, value: &[u8], seconds: u32, secure: bool) {
     out.extend_from_slice(b"set-cookie: ");
     out.extend_from_slice(name.as_bytes());
     out.push(b'=');
     out.extend_from_slice(value);
     out.extend_from_slice(b"; Path=/; HttpOnly; SameSite=Lax");
+    if secure {
+        out.extend_from_slice(b"; Secure");
+    }
     if seconds > 0 {
         out.extend_from_slice(b"; Max-Age=");
         push_number(out, u64::from(seconds));

@@ -54,10 +54,10 @@ impl Sticky {
         self.by_token.get(token).copied()
     }
 
-    /// The cookie line for a client that is with this member from now on.
-    pub fn push_line(&self, lines: &mut Vec<u8>, member: u32) {
+    /// The cookie line for a client that is with this member from now on; `secure` if it speaks TLS.
+    pub fn push_line(&self, lines: &mut Vec<u8>, member: u32, secure: bool) {
         if let Some(token) = self.tokens.get(member as usize) {
-            push_cookie(lines, &self.name, token, self.max_age_s);
+            push_cookie(lines, &self.name, token, self.max_age_s, secure);
         }
     }
 }

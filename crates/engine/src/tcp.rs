@@ -75,6 +75,7 @@ async fn session(connection: &mut Connection) {
         base: b"",
         now_ns: worker.shared.now_ns(),
         route: 0,
+        secure: false,
     };
     // Holds the connection's places until it ends.
     let mut passed = Passed::default();

@@ -193,6 +193,8 @@ pub struct Seen<'a> {
     pub now_ns: u64,
     /// The route's number that outlives tables; 0 without one.
     pub route: u32,
+    /// Whether the client is known to speak TLS: cookies for it are never to travel without.
+    pub secure: bool,
 }
 
 impl<'a> Seen<'a> {
