@@ -165,8 +165,8 @@ def test_cookies_set_over_tls_never_travel_without_it(
 
     with connect(running.port, "site.test", authority.client_context()) as stream:
         over_tls = cookies(stream)
-    with socket.create_connection(("127.0.0.1", running.balancer.port), timeout=10) as stream:
-        in_clear = cookies(stream)
+    with socket.create_connection(("127.0.0.1", running.balancer.port), timeout=10) as plain:
+        in_clear = cookies(plain)
     assert len(over_tls) == len(in_clear) == 2
     assert ["; Secure" in line for line in over_tls] == [True, True], over_tls
     assert ["; Secure" in line for line in in_clear] == [False, False], in_clear
