@@ -179,7 +179,7 @@ async fn exchange(connection: &mut Connection, scratch: &mut Scratch) -> Next {
             .as_nanos() as u64
             + 1_000_000_000,
         route: 0,
-        secure: false,
+        secure: connection.stream.is_tls(),
     };
     let (client, now_ns) = (seen.client, seen.now_ns);
     let routed = route(&table, listener, seen, &mut scratch.passed);
