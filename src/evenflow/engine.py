@@ -18,6 +18,8 @@ from evenflow.plan import MembersChange, Plan, PoolUpdate
 
 __all__ = [
     "ApplyReport",
+    "BreakerChanged",
+    "BreakerUpdate",
     "Candidate",
     "DrainReport",
     "Ejected",
@@ -31,6 +33,7 @@ __all__ = [
     "Histogram",
     "HttpProbe",
     "MembersChange",
+    "Outcomes",
     "Plan",
     "PoolSnapshot",
     "PoolUpdate",
@@ -67,6 +70,29 @@ class EndpointUpdate(TypedDict):
     weight: NotRequired[int]
     max_connections: NotRequired[int]
     addresses: NotRequired[list[str]]
+
+
+class BreakerUpdate(TypedDict):
+    """A breaker's state; without `id` that of the pool as a whole."""
+
+    pool: str
+    id: str | None
+    state: Literal["closed", "open", "half_open", "held"]
+    """`held` is closed whatever happens."""
+    probes: int
+    """How many requests pass while it is half open."""
+    for_ms: int | None
+    """How long it stays open, where that is known: clients are told so."""
+
+
+class Outcomes(TypedDict):
+    """What came of the requests that a breaker saw, since the start."""
+
+    pool: str
+    backend: str | None
+    requests: int
+    failed: int
+    slow: int
 
 
 class Histogram(TypedDict):
@@ -190,6 +216,7 @@ class PoolSnapshot(TypedDict):
     ejections: int
     retries: RetryCounts
     retries_over_budget: int
+    breaker_refused: int
 
 
 class FilterSnapshot(TypedDict):
@@ -263,7 +290,7 @@ class Candidate(TypedDict):
 
     id: str
     usable: bool
-    reason: Literal["", "down", "draining", "ejected", "full", "unresolved"]
+    reason: Literal["", "breaker_open", "down", "draining", "ejected", "full", "unresolved"]
 
 
 class PassedOver(TypedDict):
@@ -351,7 +378,17 @@ class Returned(TypedDict):
     backend: str
 
 
-Event = ProbeResult | Ejected | Returned
+class BreakerChanged(TypedDict):
+    """What requests met opened or closed a breaker."""
+
+    kind: Literal["breaker"]
+    pool: str
+    backend: str | None
+    state: Literal["closed", "open"]
+    reason: str
+
+
+Event = ProbeResult | Ejected | Returned | BreakerChanged
 
 
 class DrainReport(TypedDict):
@@ -382,6 +419,12 @@ class Engine(Protocol):
 
     def clear_ejection(self, pool: str, id: str) -> None:
         """End an ejection now."""
+
+    def set_breaker(self, update: BreakerUpdate) -> None:
+        """Put a breaker into a state."""
+
+    def outcomes(self) -> list[Outcomes]:
+        """Read what breakers saw; asks no worker."""
 
     def snapshot(self) -> Snapshot:
         """Read all counters; costs the workers nothing."""
@@ -447,6 +490,13 @@ class _RustEngine:
 
     def clear_ejection(self, pool: str, id: str) -> None:
         self._inner.clear_ejection(pool, id)
+
+    def set_breaker(self, update: BreakerUpdate) -> None:
+        self._inner.set_breaker(_encode(update))
+
+    def outcomes(self) -> list[Outcomes]:
+        found: list[Outcomes] = json.loads(self._inner.outcomes())
+        return found
 
     def snapshot(self) -> Snapshot:
         snapshot: Snapshot = json.loads(self._inner.snapshot())

@@ -98,6 +98,14 @@ impl PyEngine {
         self.call(py, |engine| engine.clear_ejection(pool, id))
     }
 
+    fn set_breaker(&self, py: Python<'_>, update: &[u8]) -> PyResult<()> {
+        self.call(py, |engine| engine.set_breaker(update))
+    }
+
+    fn outcomes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        self.bytes(py, Engine::outcomes)
+    }
+
     fn snapshot<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         self.bytes(py, Engine::snapshot)
     }

@@ -206,6 +206,7 @@ impl Attempt<'_> {
                 continue;
             }
             let latency = started.elapsed();
+            self.lease.answered_after(latency);
             let mut stats = worker.stats.borrow_mut();
             let stats = stats.endpoint(member.endpoint.uid);
             stats.first_byte.record(latency.as_nanos() as u64);

@@ -47,7 +47,7 @@ impl Attempt<'_> {
         if response.status >= 500 {
             lease.failed(&worker, ErrorKind::Status, Reason::UpstreamReset);
         } else {
-            lease.succeeded();
+            lease.succeeded(&worker);
         }
         let head_request = request.method.get(connection.buffer.bytes()) == b"HEAD";
         let chunked = !request.version_10

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 
+use crate::breaker::Breaker;
 use crate::plan::Address;
 
 /// Healthy as the control plane sees it.
@@ -49,6 +50,8 @@ pub struct Endpoint {
     /// The decaying latency (f32 bits of milliseconds, high half) and when it was last updated
     /// (milliseconds, low half).
     latency: AtomicU64,
+    /// Lets requests pass or not.
+    pub breaker: Breaker,
 }
 
 /// Why an endpoint takes no request.
@@ -62,6 +65,8 @@ pub enum Unusable {
     Draining,
     /// It failed too many requests in a row.
     Ejected,
+    /// Its breaker is open, or half open with as many probes out as may be.
+    Broken,
     /// It has as many requests in flight as it may.
     Full,
 }
@@ -74,6 +79,7 @@ impl Unusable {
             Self::Down => "down",
             Self::Draining => "draining",
             Self::Ejected => "ejected",
+            Self::Broken => "breaker_open",
             Self::Full => "full",
         }
     }
@@ -97,6 +103,7 @@ impl Endpoint {
             ejected_until_ms: AtomicU64::new(0),
             ejections: AtomicU32::new(0),
             latency: AtomicU64::new(0),
+            breaker: Breaker::default(),
         }
     }
 
@@ -169,7 +176,7 @@ impl Endpoint {
     }
 
     /// Whether it may take a request now. `desperate` looks past health: only draining, missing
-    /// addresses and a full house count.
+    /// addresses, an open breaker and a full house count.
     pub fn usable(&self, desperate: bool) -> Result<(), Unusable> {
         let state = self.state.load(Ordering::Acquire);
         if state & RESOLVED == 0 {
@@ -185,6 +192,9 @@ impl Endpoint {
             if state & EJECTED != 0 {
                 return Err(Unusable::Ejected);
             }
+        }
+        if !self.breaker.allows() {
+            return Err(Unusable::Broken);
         }
         let max = self.max_connections.load(Ordering::Relaxed);
         if max != 0 && self.in_flight.load(Ordering::Relaxed) >= max {

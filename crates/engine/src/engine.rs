@@ -23,6 +23,7 @@ pub use self::failure::EngineError;
 use self::sockets::Changes;
 use self::workers::{Handle, ask_all, start_worker, wait};
 use crate::access_log::AccessLog;
+use crate::breaker;
 use crate::endpoint::GONE;
 use crate::events::Events;
 use crate::explain;
@@ -83,6 +84,16 @@ struct EndpointUpdate {
     weight: Option<u32>,
     max_connections: Option<u32>,
     addresses: Option<Vec<Address>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BreakerUpdate {
+    pool: String,
+    id: Option<String>,
+    state: breaker::State,
+    probes: u16,
+    for_ms: Option<u64>,
 }
 
 struct State {
@@ -364,6 +375,32 @@ impl Engine {
         Ok(())
     }
 
+    /// Puts a breaker into a state.
+    ///
+    /// # Errors
+    /// Where the update is wrong, or there is no such pool or endpoint.
+    pub fn set_breaker(&self, document: &[u8]) -> Result<(), EngineError> {
+        let update: BreakerUpdate = decode(document)?;
+        let table = self.shared.table.load_full();
+        let pool = find_pool(&table, &update.pool)?;
+        let breaker = match &update.id {
+            None => &pool.state.breaker,
+            Some(id) => &find(&table, &update.pool, id)?.1.breaker,
+        };
+        let until_ms = update.for_ms.map_or(0, |ms| self.shared.now_ms() + ms);
+        breaker.set(update.state, update.probes, until_ms);
+        pool.state.room.notify_waiters();
+        Ok(())
+    }
+
+    /// What came of the requests that breakers saw.
+    ///
+    /// # Errors
+    /// None in practice: numbers can always be written down.
+    pub fn outcomes(&self) -> Result<Vec<u8>, EngineError> {
+        encode(&snapshot::outcomes(&self.shared.table.load_full()))
+    }
+
     /// All numbers.
     ///
     /// # Errors
@@ -577,14 +614,7 @@ fn find<'t>(
     pool: &str,
     id: &str,
 ) -> Result<(&'t Pool, &'t Arc<crate::endpoint::Endpoint>), EngineError> {
-    let rules = table.pools.iter().find(|rules| *rules.name == *pool);
-    let Some(rules) = rules else {
-        return Err(EngineError::new(
-            "plan",
-            "pool",
-            format!("no pool {pool:?}"),
-        ));
-    };
+    let rules = find_pool(table, pool)?;
     let member = rules.members.iter().find(|member| member.endpoint.id == id);
     match member {
         Some(member) => Ok((rules, &member.endpoint)),
@@ -594,6 +624,13 @@ fn find<'t>(
             format!("no endpoint {id:?}"),
         )),
     }
+}
+
+fn find_pool<'t>(table: &'t Table, name: &str) -> Result<&'t Pool, EngineError> {
+    let found = table.pools.iter().find(|pool| *pool.name == *name);
+    found
+        .map(|pool| &**pool)
+        .ok_or_else(|| EngineError::new("plan", "pool", format!("no pool {name:?}")))
 }
 
 fn open_log(plan: &Plan, previous: &Table) -> Result<Option<Arc<AccessLog>>, EngineError> {

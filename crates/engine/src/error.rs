@@ -44,6 +44,8 @@ pub enum Reason {
     NoBackend,
     /// So few endpoints of the pool are usable that it refuses all requests.
     TooFewBackends,
+    /// The breaker of the pool, or of every endpoint that could serve, is open.
+    BreakerOpen,
     /// Every endpoint is full and so is the queue.
     QueueFull,
     /// Every endpoint stayed full for as long as the queue allows.
@@ -98,6 +100,7 @@ impl Reason {
             Self::FaultInjected
             | Self::NoBackend
             | Self::TooFewBackends
+            | Self::BreakerOpen
             | Self::QueueFull
             | Self::QueueTimeout
             | Self::AuthUnavailable => 503,
@@ -129,6 +132,7 @@ impl Reason {
             Self::NoRoute => "no_route",
             Self::NoBackend => "no_backend",
             Self::TooFewBackends => "too_few_backends",
+            Self::BreakerOpen => "breaker_open",
             Self::QueueFull => "queue_full",
             Self::QueueTimeout => "queue_timeout",
             Self::ConnectFailed => "connect_failed",
@@ -169,6 +173,7 @@ impl Reason {
             Self::NoRoute => "No route takes this request.",
             Self::NoBackend => "No backend is available.",
             Self::TooFewBackends => "Too few backends are available.",
+            Self::BreakerOpen => "The backends fail and get a rest.",
             Self::QueueFull | Self::QueueTimeout => "All backends are busy.",
             Self::ConnectFailed => "The backend could not be reached.",
             Self::UpstreamTls(_) => "No encrypted connection to the backend could be made.",

@@ -9,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 
+use crate::breaker::State;
 use crate::probe::ProbeResult;
 
 /// Events kept until Python takes them; beyond it the oldest are dropped.
@@ -30,6 +31,17 @@ pub enum Event {
         reason: String,
         /// For how long, in seconds.
         for_s: f64,
+    },
+    /// A breaker changed its state by what requests met.
+    Breaker {
+        /// The pool's name.
+        pool: String,
+        /// The endpoint's id; `None` is the pool's own breaker.
+        backend: Option<String>,
+        /// What it is now.
+        state: State,
+        /// Why.
+        reason: String,
     },
     /// An ejection ended.
     Returned {

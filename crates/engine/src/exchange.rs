@@ -367,7 +367,9 @@ async fn forward(
         table, listener, ..
     } = *way;
     let mut pool = &*table.pools[pool_index];
-    worker.fund_retries(pool);
+    if pool.breaker.is_none() || pool.state.breaker.allows() {
+        worker.fund_retries(pool);
+    }
     let route_deadline = match route.timeout_ms {
         0 => u64::MAX,
         timeout => worker.coarse_ms.get() + timeout,
@@ -400,7 +402,7 @@ async fn forward(
         );
         let lease = match picked.await {
             Ok(lease) => lease,
-            Err(Reason::NoBackend | Reason::TooFewBackends)
+            Err(Reason::NoBackend | Reason::TooFewBackends | Reason::BreakerOpen)
                 if route.fallback.is_some_and(|other| other != pool_index) =>
             {
                 pool_index = route.fallback.unwrap_or(pool_index);
@@ -414,7 +416,12 @@ async fn forward(
             Err(reason) => {
                 body.abandon(connection);
                 let head = &scratch.request;
-                let next = refuse(connection, way, head, noted, reason.into()).await;
+                let rest = pool.broken(worker.coarse_ms.get());
+                let refusal = Refusal {
+                    reason,
+                    retry_after_ns: rest.unwrap_or_default() * 1_000_000,
+                };
+                let next = refuse(connection, way, head, noted, refusal).await;
                 return (next, None);
             }
         };

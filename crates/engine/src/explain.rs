@@ -248,6 +248,10 @@ impl Explanation {
             self.reason = format!("filter {} refuses it", refused.filter);
             return;
         }
+        if pool.breaker.is_some() && !pool.state.breaker.allows() {
+            self.reason = "the pool's breaker is open: it would be refused".into();
+            return;
+        }
         let hash = pool
             .picker
             .key()
@@ -284,6 +288,9 @@ impl Explanation {
             Picked::Full => self.reason = "all usable endpoints are full: it would queue".into(),
             Picked::None if pool.panic == Some(crate::plan::Panic::Fail) => {
                 self.reason = "too few endpoints are usable: it would be refused".into();
+            }
+            Picked::None if pool.broken(now_ms).is_some() => {
+                self.reason = "open breakers leave no endpoint: it would be refused".into();
             }
             Picked::None => self.reason = "no endpoint is usable".into(),
         }

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::Poll;
+use std::time::Duration;
 
+use crate::breaker::Outcome;
 use crate::connection::Connection;
 use crate::endpoint::{EJECTED, GONE};
 use crate::error::Reason;
@@ -31,9 +33,20 @@ pub struct Lease {
     hold: Hold,
     /// The member's number in the pool.
     pub index: u32,
-    /// The place is given back already.
-    released: Cell<bool>,
+    /// What became of it so far.
+    marks: Cell<u8>,
 }
+
+/// The place is given back already.
+const RELEASED: u8 = 1;
+/// The endpoint's half-open breaker let it pass.
+const PROBE: u8 = 2;
+/// The pool's half-open breaker let it pass.
+const POOL_PROBE: u8 = 4;
+/// The answer took longer than the pool's breaker likes.
+const SLOW: u8 = 8;
+/// Breakers know the outcome.
+const TOLD: u8 = 16;
 
 /// How a lease knows its pool.
 #[derive(Debug)]
@@ -78,7 +91,7 @@ pub async fn acquire(
         Err(Picked::Full) => {
             Box::pin(queue(connection, table, pool, hash, tried, deadline_ms)).await
         }
-        Err(_) => Err(none_of(&table.pools[pool])),
+        Err(_) => Err(none_of(&connection.worker, &table.pools[pool])),
     }
 }
 
@@ -89,15 +102,34 @@ fn try_member(table: &Current, pool: usize, index: u32, tried: &Tried) -> Option
     if tried.contains(index) || endpoint.usable(false).is_err() || !endpoint.enter() {
         return None;
     }
-    Some(Lease::new(table, pool, index))
+    admit(table, pool, index)
 }
 
 /// Why no endpoint of a pool takes a request.
-fn none_of(pool: &Pool) -> Reason {
-    match pool.panic {
-        Some(Panic::Fail) => Reason::TooFewBackends,
-        _ => Reason::NoBackend,
+fn none_of(worker: &Worker, pool: &Pool) -> Reason {
+    let own = &pool.state.breaker;
+    if pool.panic == Some(Panic::Fail) && own.allows() {
+        return Reason::TooFewBackends;
     }
+    if pool.broken(worker.coarse_ms.get()).is_none() {
+        return Reason::NoBackend;
+    }
+    own.refused.fetch_add(1, Ordering::Relaxed);
+    Reason::BreakerOpen
+}
+
+/// Has a request that is counted in at an endpoint pass the breakers, or counts it out again.
+fn admit(table: &Current, pool: usize, index: u32) -> Option<Lease> {
+    let lease = Lease::new(table, pool, index);
+    if lease.pool().breaker.is_some() {
+        if lease.pool().state.breaker.enter()? {
+            lease.mark(POOL_PROBE);
+        }
+        if lease.member().endpoint.breaker.enter()? {
+            lease.mark(PROBE);
+        }
+    }
+    Some(lease)
 }
 
 /// Takes a place at an endpoint if there is one now.
@@ -117,10 +149,18 @@ pub fn try_acquire(
         now_ms: worker.coarse_ms.get(),
         dry: false,
     };
-    match pick(&table.pools[pool], &choice) {
-        Picked::Member(index) => Ok(Lease::new(table, pool, index)),
-        none => Err(none),
+    let rules = &table.pools[pool];
+    while rules.breaker.is_none() || rules.state.breaker.allows() {
+        match pick(rules, &choice) {
+            // Where it is not admitted, another request took the last probe's place.
+            Picked::Member(index) => match admit(table, pool, index) {
+                None => {}
+                Some(lease) => return Ok(lease),
+            },
+            none => return Err(none),
+        }
     }
+    Err(Picked::None)
 }
 
 /// Gives a place in the queue back, however the wait ends.
@@ -158,7 +198,7 @@ async fn queue(
         match try_acquire(&worker, table, pool, hash, tried) {
             Ok(lease) => return Ok(lease),
             Err(Picked::Full) => {}
-            Err(_) => return Err(none_of(rules)),
+            Err(_) => return Err(none_of(&worker, rules)),
         }
         let woken = poll_fn(|cx| {
             if notified.as_mut().poll(cx).is_ready() {
@@ -194,7 +234,7 @@ impl Lease {
         Self {
             hold: Hold::Table(Rc::clone(table), pool),
             index,
-            released: Cell::new(false),
+            marks: Cell::new(0),
         }
     }
 
@@ -239,15 +279,64 @@ impl Lease {
         &self.pool().members[self.index as usize]
     }
 
+    fn mark(&self, mark: u8) {
+        self.marks.set(self.marks.get() | mark);
+    }
+
+    /// Notes how long the endpoint took to begin its answer.
+    pub fn answered_after(&self, latency: Duration) {
+        if let Some(breaker) = &self.pool().breaker
+            && breaker.slow_ms != 0
+            && latency.as_millis() as u64 > breaker.slow_ms
+        {
+            self.mark(SLOW);
+        }
+    }
+
     /// The endpoint answered well.
-    pub fn succeeded(&self) {
+    pub fn succeeded(&self, worker: &Worker) {
         self.member().endpoint.succeeded();
+        self.tell_breakers(worker, true);
+    }
+
+    /// Tells the breakers how it went.
+    fn tell_breakers(&self, worker: &Worker, well: bool) {
+        let pool = self.pool();
+        let Some(rules) = &pool.breaker else { return };
+        let marks = self.marks.get();
+        self.marks.set(marks & !(PROBE | POOL_PROBE) | TOLD);
+        let endpoint = &self.member().endpoint;
+        let own = (
+            rules.endpoints,
+            &endpoint.breaker,
+            PROBE,
+            Some(&endpoint.id),
+        );
+        let whole = (rules.whole, &pool.state.breaker, POOL_PROBE, None);
+        for (there, breaker, probe, backend) in [own, whole] {
+            let outcome = Outcome {
+                well,
+                slow: marks & SLOW != 0,
+                probe: marks & probe != 0,
+                again: marks & TOLD != 0,
+            };
+            if there && let Some((state, reason)) = breaker.told(outcome, rules) {
+                pool.state.room.notify_waiters();
+                worker.shared.events.push(Event::Breaker {
+                    pool: endpoint.pool.clone(),
+                    backend: backend.cloned(),
+                    state,
+                    reason,
+                });
+            }
+        }
     }
 
     /// The endpoint failed; after too many in a row it is ejected.
     pub fn failed(&self, worker: &Worker, kind: ErrorKind, reason: Reason) {
         let endpoint = &self.member().endpoint;
         worker.stats.borrow_mut().endpoint(endpoint.uid).errors[kind as usize] += 1;
+        self.tell_breakers(worker, false);
         let Some(outlier) = &self.pool().outlier else {
             return;
         };
@@ -320,10 +409,18 @@ impl Lease {
 impl Lease {
     /// Gives the place back before the lease itself ends.
     pub fn release(&self) {
-        if self.released.replace(true) {
+        let marks = self.marks.get();
+        if marks & RELEASED != 0 {
             return;
         }
+        self.marks.set(RELEASED | marks & TOLD);
         let pool = self.pool();
+        if marks & POOL_PROBE != 0 {
+            pool.state.breaker.leave();
+        }
+        if marks & PROBE != 0 {
+            self.member().endpoint.breaker.leave();
+        }
         self.member().endpoint.leave();
         if pool.counts_in_flight {
             pool.state.in_flight.fetch_sub(1, Ordering::Relaxed);

@@ -7,6 +7,7 @@ pub mod access_log;
 mod action;
 mod answer;
 mod attempt;
+pub mod breaker;
 mod buffer;
 pub mod client_hello;
 mod connection;

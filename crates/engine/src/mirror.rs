@@ -89,7 +89,7 @@ pub fn send(
         let copied = tokio::time::timeout(patience, copy(&worker, &lease, ends, &request)).await;
         let what = match copied {
             Ok(Ok(status)) if status < 500 => {
-                lease.succeeded();
+                lease.succeeded(&worker);
                 "mirror_answered"
             }
             outcome => {

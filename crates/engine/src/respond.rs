@@ -33,7 +33,10 @@ pub async fn refuse(
     let base = connection.buffer.bytes();
     let mut lines = answer::lines(way, head, base);
     lines.extend_from_slice(&noted.lines);
-    if matches!(reason, Reason::Limited | Reason::InFlight) {
+    if matches!(
+        reason,
+        Reason::Limited | Reason::InFlight | Reason::BreakerOpen
+    ) {
         answer::push_retry_after(&mut lines, retry_after_ns);
     }
     let id = if head.len == 0 {

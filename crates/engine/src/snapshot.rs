@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use crate::breaker::Breaker;
 use crate::endpoint::Endpoint;
 use crate::histogram::{BOUNDS_S, Histogram};
 use crate::stats::{ERROR_KINDS, EndpointStats, Stats, TunnelStats};
@@ -121,6 +122,7 @@ struct PoolEntry<'a> {
     ejections: u64,
     retries: HashMap<&'static str, u64>,
     retries_over_budget: u64,
+    breaker_refused: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -325,7 +327,42 @@ fn pool_entry(pool: &Pool) -> PoolEntry<'_> {
             .zip(state.retries.iter().map(read))
             .collect(),
         retries_over_budget: read(&state.retries_over_budget),
+        breaker_refused: read(&state.breaker.refused),
     }
+}
+
+/// What came of the requests that a breaker saw.
+#[derive(Debug, Serialize)]
+pub struct OutcomesEntry<'a> {
+    pool: &'a str,
+    backend: Option<&'a str>,
+    requests: u64,
+    failed: u64,
+    slow: u64,
+}
+
+/// The outcomes at all breakers. They are shared by the workers, so that nobody needs to be asked.
+pub fn outcomes(table: &Table) -> Vec<OutcomesEntry<'_>> {
+    let mut entries = Vec::new();
+    for pool in &table.pools {
+        let Some(rules) = pool.breaker else { continue };
+        let mut add = |backend, breaker: &Breaker| {
+            entries.push(OutcomesEntry {
+                pool: &pool.name,
+                backend,
+                requests: read(&breaker.requests),
+                failed: read(&breaker.failed),
+                slow: read(&breaker.slow),
+            });
+        };
+        if rules.whole {
+            add(None, &pool.state.breaker);
+        }
+        for member in pool.members.iter().filter(|_| rules.endpoints) {
+            add(Some(&member.endpoint.id), &member.endpoint.breaker);
+        }
+    }
+    entries
 }
 
 /// One endpoint's state and numbers.

@@ -13,7 +13,7 @@ pub use pool::{change_members, compile_picker, counts_in_flight};
 pub use registry::Registry;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
@@ -21,6 +21,7 @@ use tokio::sync::Notify;
 
 use crate::access_log::AccessLog;
 use crate::action::Action;
+use crate::breaker::Breaker;
 use crate::endpoint::Endpoint;
 use crate::filters::ip_set::IpSet;
 use crate::filters::{Chain, Edits, Kept, Tally};
@@ -227,6 +228,8 @@ pub struct Pool {
     pub queue: plan::Queue,
     /// Passive health.
     pub outlier: Option<plan::Outlier>,
+    /// Circuit breakers.
+    pub breaker: Option<plan::Breaker>,
     /// Upstream connections.
     pub connections: plan::Connections,
     /// Sessions that stay with an endpoint.
@@ -249,6 +252,21 @@ impl Pool {
     /// Whether endpoints get requests although their health speaks against it.
     pub fn looks_past_health(&self) -> bool {
         self.use_all || self.panic == Some(plan::Panic::UseAll)
+    }
+}
+
+impl Pool {
+    /// Why requests are refused although there may be endpoints: an open breaker, and the time in
+    /// milliseconds until one lets requests pass again.
+    pub fn broken(&self, now_ms: u64) -> Option<u64> {
+        self.breaker?;
+        let own = &self.state.breaker;
+        let all = self.members.iter().map(|member| &member.endpoint.breaker);
+        let open = |breaker: &Breaker| {
+            let until = breaker.until_ms.load(Ordering::Acquire);
+            (!breaker.allows()).then(|| until.saturating_sub(now_ms))
+        };
+        open(own).or_else(|| all.filter_map(open).min())
     }
 }
 
@@ -290,6 +308,8 @@ pub struct PoolState {
     pub room: Notify,
     /// Endpoints ejected now.
     pub ejected: AtomicU32,
+    /// The breaker of the pool as a whole.
+    pub breaker: Breaker,
     /// Ejections so far.
     pub ejections: AtomicU64,
     /// Requests that waited for too long.

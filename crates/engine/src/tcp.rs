@@ -198,7 +198,7 @@ async fn open(connection: &Connection, lease: &Lease) -> Result<Stream, Reason> 
         Ok(stream) => {
             stats.connects += 1;
             stats.connect.record(started.elapsed().as_nanos() as u64);
-            lease.succeeded();
+            lease.succeeded(worker);
             Ok(stream)
         }
         Err(reason) => Err(reason),

@@ -91,7 +91,7 @@ pub fn open(
     let Some(rules) = route.upgrade else { return };
     let (head, response) = (&scratch.request, &scratch.response);
     noted.status = response.status;
-    lease.succeeded();
+    lease.succeeded(&worker);
     let latency_ns = noted.started.elapsed().as_nanos() as u64;
     record::count(connection, way, scratch, noted, Some(&lease), latency_ns);
 

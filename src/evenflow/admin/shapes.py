@@ -35,13 +35,50 @@ class Ready(TypedDict):
     timestamp: str
 
 
+class BreakerView(TypedDict):
+    """How a circuit breaker stands."""
+
+    state: Literal["closed", "half_open", "open"]
+    reason: str
+    since: str | None
+    """When the state became this one."""
+    until: str | None
+    """When an open one lets probes through."""
+    held: bool
+    """Somebody holds it open or closed by hand."""
+
+
+class PoolBreaker(TypedDict):
+    """The circuit breakers of a pool."""
+
+    pool: str
+    breaker: BreakerView | None
+    """Of the pool as a whole."""
+    backends: dict[str, BreakerView]
+
+
+class BackendBreaker(TypedDict):
+    """The circuit breaker of a backend."""
+
+    pool: str
+    backend: str
+    breaker: BreakerView
+
+
+class SetBreaker(TypedDict):
+    """What a circuit breaker is to do."""
+
+    state: Literal["open", "closed", "automatic"]
+    """`open` and `closed` hold it so until `automatic` lets it go."""
+
+
 class BackendView(TypedDict):
     """A backend: its configuration and how it is. `POST …/restore` accepts it as it is."""
 
     id: str
     pool: str
     url: str
-    status: Literal["healthy", "unhealthy", "unknown", "ejected", "draining"]
+    status: Literal["healthy", "unhealthy", "unknown", "ejected", "tripped", "draining"]
     """`unknown` before the first check; counts as usable."""
     reason: str
     since: str | None
@@ -61,6 +98,8 @@ class BackendView(TypedDict):
     errors: int
     latency_ms: float
     """A decaying estimate."""
+    breaker: BreakerView | None
+    """Its own breaker; absent without one."""
 
 
 class BackendList(TypedDict):

@@ -7,6 +7,7 @@ from evenflow.admin.access import Role
 from evenflow.admin.handlers import (
     audit,
     backends,
+    breakers,
     certificates,
     config,
     debug,
@@ -174,6 +175,44 @@ _BACKENDS = (
             Parameter("wait", "Wait this long, at most 240s, until it is empty.", _DURATION),
         ),
         errors=(404,),
+    ),
+)
+
+_HOLD = "`open` and `closed` hold it so until `automatic`; nothing of it outlives a restart."
+_BREAKERS = (
+    Operation(
+        "PUT",
+        f"{_ADMIN}/backends/{{id}}/breaker",
+        breakers.put_backend_breaker,
+        "Hold a backend's circuit breaker open or closed",
+        "api",
+        Role.OPERATE,
+        {200: Answer("It is so.", shapes.BackendBreaker)},
+        description=_HOLD,
+        body=shapes.SetBreaker,
+        errors=(404, 409),
+    ),
+    Operation(
+        "GET",
+        f"{_ADMIN}/pools/{{name}}/breaker",
+        breakers.get_pool_breaker,
+        "Show a pool's circuit breakers",
+        "api",
+        Role.READ,
+        {200: Answer("The pool's own and those of its backends.", shapes.PoolBreaker)},
+        errors=(404,),
+    ),
+    Operation(
+        "PUT",
+        f"{_ADMIN}/pools/{{name}}/breaker",
+        breakers.put_pool_breaker,
+        "Hold a pool's own circuit breaker open or closed",
+        "api",
+        Role.OPERATE,
+        {200: Answer("It is so.", shapes.PoolBreaker)},
+        description=_HOLD,
+        body=shapes.SetBreaker,
+        errors=(404, 409),
     ),
 )
 
@@ -480,6 +519,7 @@ OPERATIONS = (
     *_HEALTH,
     METRICS,
     *_BACKENDS,
+    *_BREAKERS,
     *_CONFIG,
     *_PIECES,
     *_CERTIFICATES,

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from evenflow.config import Backend
-from evenflow.controller import BackendStatus, Key, Member
+from evenflow.controller import BackendStatus, BreakerStatus, Key, Member
 from evenflow.observe.logs import timestamp
 
 _STATUS_KEYS = frozenset(
@@ -20,6 +20,7 @@ _STATUS_KEYS = frozenset(
         "requests",
         "errors",
         "latency_ms",
+        "breaker",
         # What a changing request adds to a backend.
         "revision",
         "changes",
@@ -58,6 +59,20 @@ def _view(backend: Backend | None, status: BackendStatus) -> dict[str, Any]:
         "requests": status.requests,
         "errors": status.errors,
         "latency_ms": round(status.latency_s * 1000, 3),
+        "breaker": breaker_view(status.breaker),
+    }
+
+
+def breaker_view(status: BreakerStatus | None) -> dict[str, Any] | None:
+    """How a circuit breaker stands."""
+    if status is None:
+        return None
+    return {
+        "state": status.state,
+        "reason": status.reason,
+        "since": timestamp(status.since),
+        "until": None if status.until is None else timestamp(status.until),
+        "held": status.override is not None,
     }
 
 

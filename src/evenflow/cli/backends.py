@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 
 import click
 
+from evenflow.cli.breakers import backend_breaker
 from evenflow.cli.client import Client, segment
 from evenflow.cli.common import FAILED, fail, print_json, print_table, talking
 
@@ -101,6 +102,9 @@ def drain(client: Client, as_json: bool, id: str, wait: str | None) -> None:
 def remove(client: Client, as_json: bool, id: str) -> None:
     """Remove the backend ID; what it has in flight is finished."""
     _done(client.request("DELETE", f"{PATH}/{segment(id)}"), f"removed {id}", as_json=as_json)
+
+
+backends.add_command(backend_breaker)
 
 
 def _row(entry: dict[str, Any]) -> list[object]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from evenflow.cli.breakers import pool_breaker
 from evenflow.cli.client import Client, segment
 from evenflow.cli.common import WRONG, fail, print_json, print_table, talking
 
@@ -130,4 +131,5 @@ def _done(answer: Mapping[str, Any], text: str, *, as_json: bool) -> None:
 listeners = _group("listeners", ["ADDRESS", "PROTOCOL", "POOL", "FILTERS"], _listener)
 routes = _group("routes", ["TAKES", "POOL", "FILTERS"], _route)
 pools = _group("pools", ["STRATEGY", "BACKENDS"], _pool)
+pools.add_command(pool_breaker)
 filters = _group("filters", ["DOES"], _filter)

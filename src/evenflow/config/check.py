@@ -31,7 +31,7 @@ from .models import Backend, Config, LoadBalancerConfig, Pool, Route, SniRule, S
 from .names import STRATEGY_PARAMETERS, strategy_names
 from .paths import exposed_paths, own_paths
 from .problems import Problem, hint
-from .sections import Auth, FilterChain, HealthCheck, Outlier
+from .sections import Auth, BreakerConfig, FilterChain, HealthCheck, Outlier
 from .targets import HTTP_SCHEMES
 
 _ID = attrgetter("id")
@@ -389,7 +389,9 @@ def _numbers(view: _View) -> Iterator[Problem]:
         text = "is given here and in `health_check`; keep one of them"
         yield Problem("load_balancer.health_check", text)
     yield from _outlier("load_balancer.outlier", base.outlier)
+    yield from _breaker("load_balancer.breaker", base.breaker)
     for index, pool in enumerate(config.pools):
+        yield from _breaker(f"pools[{index}].breaker", pool.breaker)
         if pool.outlier is not None:
             yield from _outlier(f"pools[{index}].outlier", pool.outlier)
     lists = [("load_balancer.retry_on", base.retry_on)]
@@ -408,6 +410,16 @@ def _numbers(view: _View) -> Iterator[Problem]:
         metrics == "/*" or metrics in own_paths() or metrics[:-2] in own_paths()
     ):
         yield Problem("metrics.path", f"{config.metrics.path} is taken by the balancer itself")
+
+
+def _breaker(path: str, breaker: BreakerConfig | None) -> Iterator[Problem]:
+    if breaker is None or not breaker.enabled:
+        return
+    if breaker.open_for > breaker.max_open_for:
+        yield Problem(f"{path}.open_for", "is longer than max_open_for")
+    if not (breaker.error_rate or breaker.latency or breaker.consecutive_errors):
+        text = "nothing opens it: give error_rate, latency or consecutive_errors, or enabled: false"
+        yield Problem(path, text)
 
 
 def _outlier(path: str, outlier: Outlier) -> Iterator[Problem]:

@@ -270,6 +270,7 @@ def _full_pool(config: Config, pool: Pool) -> Pool:
             "retry_floor",
             "slow_start",
             "outlier",
+            "breaker",
             "queue",
             "panic",
             "connections",

@@ -20,6 +20,7 @@ from .base import Model
 from .matching import Match, PathRegex, ValueRule
 from .sections import (
     AdminConfig,
+    BreakerConfig,
     Connections,
     Count,
     FilterChain,
@@ -108,6 +109,9 @@ class LoadBalancerConfig(Model):
         default=0.0, description="Ramp of a backend that is new or came back."
     )
     outlier: Outlier = Outlier()
+    breaker: BreakerConfig | None = Field(
+        default=None, description="Circuit breakers; null has none."
+    )
     queue: QueueConfig = QueueConfig()
     panic: Panic = Panic()
     connections: Connections = Connections()
@@ -264,6 +268,7 @@ class Pool(Model):
     health_check: HealthCheckOverride | None = None
     slow_start: Duration | None = None
     outlier: Outlier | None = None
+    breaker: BreakerConfig | None = None
     queue: QueueConfig | None = None
     panic: Panic | None = None
     connections: Connections | None = None
@@ -310,6 +315,7 @@ class Config(Model):
 __all__ = [
     "AdminConfig",
     "Backend",
+    "BreakerConfig",
     "Config",
     "Connections",
     "FilterChain",

@@ -171,6 +171,45 @@ class Outlier(Model):
     )
 
 
+class BreakerConfig(Model):
+    """Circuit breakers: nothing is sent where too much goes wrong, until probes go well again."""
+
+    enabled: bool = True
+    scope: Literal["endpoint", "pool", "both"] = Field(
+        default="endpoint",
+        description="One for each backend, one for the pool as a whole, or both.",
+    )
+    error_rate: Share = Field(
+        default=0.5,
+        description="Opens at this share of failed requests (as for `outlier`); 0: at none.",
+    )
+    latency: Duration = Field(
+        default=0.0, description="An answer whose head takes longer is slow; 0: none is."
+    )
+    slow_rate: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = Field(
+        default=0.5, description="Opens at this share of slow answers."
+    )
+    window: Annotated[Duration, Field(ge=1, le=3600)] = Field(
+        default=10.0, description="The time that is looked at, once a second."
+    )
+    min_requests: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        default=20, description="With fewer in the window no share is looked at."
+    )
+    consecutive_errors: Annotated[int, Field(ge=0, le=10_000)] = Field(
+        default=0, description="Failures in a row that open it at once; 0: none."
+    )
+    open_for: Annotated[Duration, Field(ge=0.1)] = Field(
+        default=30.0, description="The first time; up to a fifth shorter at random."
+    )
+    max_open_for: Annotated[Duration, Field(ge=0.1)] = Field(
+        default=300.0, description="The longest; each time in a row is twice as long."
+    )
+    half_open_requests: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        default=5,
+        description="Requests let through afterwards. All went well: closed; one did not: open.",
+    )
+
+
 class QueueConfig(Model):
     """Requests that wait while every backend is full."""
 

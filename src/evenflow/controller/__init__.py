@@ -4,6 +4,8 @@
 translations of calls to it.
 """
 
+from evenflow.controller.breaker import Override
+from evenflow.controller.breakers import BreakerStatus, NoBreaker
 from evenflow.controller.certificates import CertificateStatus
 from evenflow.controller.controller import Applied, Controller, ReadSources
 from evenflow.controller.decisions import Decision, Decisions, Subscription
@@ -38,6 +40,7 @@ __all__ = [
     "Applied",
     "BackendNotFound",
     "BackendStatus",
+    "BreakerStatus",
     "CertificateStatus",
     "Controller",
     "Decision",
@@ -46,6 +49,8 @@ __all__ = [
     "Kind",
     "Member",
     "Merged",
+    "NoBreaker",
+    "Override",
     "PieceInUse",
     "PieceNotFound",
     "PieceTaken",

@@ -21,6 +21,7 @@ import structlog
 from evenflow.certs import changes as material_changes
 from evenflow.config import Backend, Config, ConfigError, Problem, read_document
 from evenflow.controller import edits
+from evenflow.controller.breakers import Breakers
 from evenflow.controller.certificates import Certificates, CertificateStatus
 from evenflow.controller.decisions import Decisions
 from evenflow.controller.document import differences
@@ -285,6 +286,7 @@ class Controller:
             self.snapshot(),
             self._live.joined,
             self._live.runtime.ejections,
+            self._live.breakers,
         )
 
     def backend(self, id: str) -> BackendStatus | None:
@@ -299,7 +301,12 @@ class Controller:
                         raise
                     endpoint = None
                 return backend_status(
-                    member, live.runtime, endpoint, live.joined, live.runtime.ejections
+                    member,
+                    live.runtime,
+                    endpoint,
+                    live.joined,
+                    live.runtime.ejections,
+                    live.breakers,
                 )
         return None
 
@@ -314,6 +321,15 @@ class Controller:
     def panics(self) -> Mapping[str, str]:
         """What is done (`fail`, `use_all`) in pools of which too few backends are usable."""
         return self._live.panics
+
+    @property
+    def breakers(self) -> Breakers:
+        """The circuit breakers of backends and pools."""
+        return self._live.breakers
+
+    def has_pool(self, name: str) -> bool:
+        """Whether the configuration in force has a pool of this name."""
+        return name in self._live.pools
 
     def snapshot(self) -> Snapshot:
         """All counters of the engine."""
@@ -506,6 +522,7 @@ class Controller:
         while True:
             await asyncio.sleep(1)
             self._live.advance_ramps()
+            self._live.breakers.judge()
             try:
                 totals = self.engine.totals()
             except EngineError as error:

@@ -19,7 +19,7 @@ from typing import Any, Final, Literal
 import structlog
 
 DecisionKind = Literal[
-    "apply", "certificate", "drain", "ejection", "health", "panic", "reload", "resolve"
+    "apply", "breaker", "certificate", "drain", "ejection", "health", "panic", "reload", "resolve"
 ]
 Level = Literal["info", "warning", "error"]
 

@@ -19,6 +19,8 @@ import structlog
 from evenflow.certs import Material, needs_files, read_material
 from evenflow.config import Config, Pool, expand
 from evenflow.config.expand import by_scheme
+from evenflow.controller.breaker import State
+from evenflow.controller.breakers import Breakers, Place
 from evenflow.controller.decisions import Decisions, Level
 from evenflow.controller.members import Members, members_of, spliced_members
 from evenflow.controller.pickers import PickerUpdates
@@ -104,6 +106,7 @@ class Live:
         """Since when (Unix seconds) a member is there."""
         self.member_callbacks: list[Callable[[], None]] = []
         self.probe_callbacks: list[Callable[[list[ProbeResult]], None]] = []
+        self.breakers = Breakers(engine, decisions, self._breaker_changed)
         self._engine = engine
         self._decisions = decisions
         self._lookup = lookup
@@ -206,6 +209,8 @@ class Live:
 
     def published(self) -> None:
         """Tell who watches the members."""
+        if self._wanted is not None:
+            self.breakers.follow(self._wanted.pools)
         for callback in self.member_callbacks:
             callback()
 
@@ -285,6 +290,7 @@ class Live:
             for key, member in self.members.items()
             if member.backend.drain
             or key in self.runtime.ejections
+            or self.breakers.refuses(*key)
             or not self.runtime.up(key)
             or not self.runtime.addresses(member)
         )
@@ -344,6 +350,7 @@ class Live:
     def close(self) -> None:
         """Stop watching and sending; must come before the engine is closed."""
         self._pickers.close()
+        self.breakers.close()
         if self._watching is not None:
             self._watching.remove_reader(self._engine.fileno())
             self._watching = None
@@ -357,6 +364,8 @@ class Live:
                     results.append(event)
                 case "ejected":
                     self._ejected(event["pool"], event["backend"], event["reason"], event["for_s"])
+                case "breaker":
+                    self.breakers.heard(event)
                 case "returned":
                     self._returned(event["pool"], event["backend"])
         if results:
@@ -380,13 +389,29 @@ class Live:
         self.runtime.ejections.pop((pool, id), None)
         self._mark_panicking(pool)
         if (member := self.members.get((pool, id))) is not None:
-            self.runtime.begin_ramp(member, time.monotonic())
-            if member.key in self.runtime.ramps:
-                self._send(member)
-                self._pickers.mark(pool)
+            self._ramp_up(member)
         self._decisions.record(
             "ejection", "backend returned", "its ejection ended", pool=pool, backend=id
         )
+
+    def _breaker_changed(self, place: Place, state: State) -> None:
+        pool, id = place
+        if id is None:
+            return
+        if state != "closed":
+            self.runtime.broken.add((pool, id))
+        elif (pool, id) in self.runtime.broken:
+            self.runtime.broken.discard((pool, id))
+            if (member := self.members.get((pool, id))) is not None:
+                self._ramp_up(member)
+        self._mark_panicking(pool)
+
+    def _ramp_up(self, member: Member) -> None:
+        """Begin the slow start of a member that is back, where it has one."""
+        self.runtime.begin_ramp(member, time.monotonic())
+        if member.key in self.runtime.ramps:
+            self._send(member)
+            self._pickers.mark(member.pool)
 
     # To the engine.
 

@@ -65,11 +65,17 @@ class Runtime:
     """When each running slow start began."""
     ejections: dict[Key, tuple[float, str]] = field(default_factory=dict)
     """Since when (Unix seconds) and why a member is ejected by passive health."""
+    broken: set[Key] = field(default_factory=set)
+    """Members whose breaker is not closed."""
 
     def copy(self) -> Runtime:
         """A copy that later changes do not touch, for a compilation in another thread."""
         return Runtime(
-            dict(self.resolutions), dict(self.verdicts), dict(self.ramps), dict(self.ejections)
+            dict(self.resolutions),
+            dict(self.verdicts),
+            dict(self.ramps),
+            dict(self.ejections),
+            set(self.broken),
         )
 
     def up(self, key: Key) -> bool:
@@ -104,10 +110,12 @@ class Runtime:
         Members that are up and at their full weight need no entry.
         """
         noted = {key for key, verdict in self.verdicts.items() if verdict.status == "unhealthy"}
-        noted |= self.ramps.keys() | self.ejections.keys()
+        noted |= self.ramps.keys() | self.ejections.keys() | self.broken
         return {
             key: RuntimeState(
-                up=self.up(key), ramp=self.ramp(members[key], now), ejected=key in self.ejections
+                up=self.up(key),
+                ramp=self.ramp(members[key], now),
+                ejected=key in self.ejections or key in self.broken,
             )
             for key in noted
             if key in members and pool in (None, key[0])
@@ -135,6 +143,7 @@ class Runtime:
             self.verdicts.pop(key, None)
             self.ramps.pop(key, None)
             self.ejections.pop(key, None)
+            self.broken.discard(key)
 
     def set_verdict(self, key: Key, verdict: Verdict) -> bool:
         """Take a new verdict; whether that changes if the member gets requests."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
+from evenflow.controller.breakers import Breakers, BreakerStatus
 from evenflow.controller.runtime import Key, Member, Runtime, Verdict
 from evenflow.controller.stats import error_count
 from evenflow.engine import EndpointSnapshot, Snapshot
 
-Status = Literal["healthy", "unhealthy", "unknown", "ejected", "draining"]
+Status = Literal["healthy", "unhealthy", "unknown", "ejected", "tripped", "draining"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,8 @@ class BackendStatus:
     requests: int
     errors: int
     latency_s: float
+    breaker: BreakerStatus | None = None
+    """Its own breaker, where it has one."""
 
     @property
     def healthy(self) -> bool:
@@ -50,7 +53,12 @@ class BackendStatus:
     def document(self) -> dict[str, Any]:
         """As plain JSON values."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {**values, "addresses": list(self.addresses), "labels": dict(self.labels)}
+        return {
+            **values,
+            "addresses": list(self.addresses),
+            "labels": dict(self.labels),
+            "breaker": None if self.breaker is None else asdict(self.breaker),
+        }
 
 
 def backend_statuses(
@@ -59,6 +67,7 @@ def backend_statuses(
     snapshot: Snapshot,
     joined: Mapping[Key, float],
     ejections: Mapping[Key, tuple[float, str]],
+    breakers: Breakers,
 ) -> list[BackendStatus]:
     """All members, in the configuration's order.
 
@@ -66,7 +75,7 @@ def backend_statuses(
     """
     endpoints = {(entry["pool"], entry["id"]): entry for entry in snapshot["endpoints"]}
     return [
-        backend_status(member, runtime, endpoints.get(member.key), joined, ejections)
+        backend_status(member, runtime, endpoints.get(member.key), joined, ejections, breakers)
         for member in members
     ]
 
@@ -77,6 +86,7 @@ def backend_status(
     endpoint: EndpointSnapshot | None,
     joined: Mapping[Key, float],
     ejections: Mapping[Key, tuple[float, str]],
+    breakers: Breakers,
 ) -> BackendStatus:
     """One member; `endpoint` is what the engine knows of it."""
     now = time.monotonic()
@@ -85,6 +95,7 @@ def backend_status(
     addresses = runtime.addresses(member)
     ejected_for_s = endpoint["ejected_for_s"] if endpoint is not None else 0.0
     status, reason, since = _judged(member, verdict, joined.get(key, 0.0))
+    breaker = breakers.status(key)
     if not addresses:
         resolution = runtime.resolutions.get(backend.target.address)
         status, reason = "unhealthy", resolution.error if resolution else "not resolved yet"
@@ -93,6 +104,8 @@ def backend_status(
     elif ejected_for_s > 0 and status != "unhealthy":
         status = "ejected"
         since, reason = ejections.get(key, (since, "too many errors in a row"))
+    elif breaker is not None and breaker.state == "open" and status != "unhealthy":
+        status, since, reason = "tripped", breaker.since, breaker.reason
     return BackendStatus(
         id=backend.id,
         pool=member.pool,
@@ -113,6 +126,7 @@ def backend_status(
         requests=endpoint["requests"] if endpoint is not None else 0,
         errors=error_count(endpoint) if endpoint is not None else 0,
         latency_s=endpoint["latency_s"] if endpoint is not None else 0.0,
+        breaker=breaker,
     )
 
 

@@ -45,6 +45,10 @@ class View:
     """The share of its time each worker was busy of late."""
     panicking: Collection[str] = ()
     """Pools of which too few backends are usable."""
+    breakers: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    """The state of each circuit breaker by pool and backend; an empty one is the pool itself."""
+    breaker_transitions: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
+    """How often a breaker (by pool and backend) became what."""
     lost_log_lines: int = 0
     admin_refused: Mapping[str, int] = field(default_factory=dict)
     """Requests to the admin API that were refused, by what was wrong."""
@@ -313,6 +317,14 @@ def _pools(view: View) -> Iterator[Family]:
         "Backends taken out of use because their requests kept failing.",
         [(s, p["ejections"]) for s, p in zip(sets, pools, strict=True)],
     )
+    yield from _breakers(view)
+    if view.breakers:
+        yield Family(
+            "evenflow_breaker_refused_total",
+            "counter",
+            "Requests that met only open circuit breakers; a fallback pool may have served them.",
+            [(s, p["breaker_refused"]) for s, p in zip(sets, pools, strict=True)],
+        )
     yield Family(
         "evenflow_pool_panic",
         "gauge",
@@ -333,6 +345,36 @@ def _pools(view: View) -> Iterator[Family]:
             (f'{s},reason="{reason}"', count)
             for s, p in zip(sets, pools, strict=True)
             for reason, count in (("timeout", p["queue_timeouts"]), ("full", p["queue_rejected"]))
+        ],
+    )
+
+
+_BREAKER_STATES = {"closed": 0, "half_open": 1, "open": 2}
+
+
+def _breakers(view: View) -> Iterator[Family]:
+    if not view.breakers:
+        return
+    yield Family(
+        "evenflow_breaker_state",
+        "gauge",
+        "A circuit breaker: 0 closed, 1 half open, 2 open. Without a backend, that of the pool.",
+        [
+            (labels(pool=pool, backend=backend), _BREAKER_STATES[state])
+            for (pool, backend), state in view.breakers.items()
+        ],
+    )
+    yield Family(
+        "evenflow_breaker_transitions_total",
+        "counter",
+        "How often a circuit breaker became what.",
+        [
+            (
+                labels(pool=pool, backend=backend, to=to),
+                view.breaker_transitions.get((pool, backend, to), 0),
+            )
+            for pool, backend in view.breakers
+            for to in _BREAKER_STATES
         ],
     )
 

@@ -41,6 +41,7 @@ def control_pool(admin_socket: str) -> document.Pool:
         "panic": None,
         "queue": {"max": 0, "timeout_ms": 0},
         "outlier": None,
+        "breaker": None,
         "sticky": None,
         "connections": {"max_idle": 16, "idle_ms": 4000},
         "retry_budget": 0.0,

@@ -302,6 +302,13 @@ class Outlier(TypedDict):
     max_ejected: float
 
 
+class Breaker(TypedDict):
+    endpoints: bool
+    whole: bool
+    consecutive_errors: int
+    slow_ms: int
+
+
 class Connections(TypedDict):
     max_idle: int
     idle_ms: int
@@ -318,6 +325,7 @@ class Pool(TypedDict):
     panic: Panic | None
     queue: Queue
     outlier: Outlier | None
+    breaker: Breaker | None
     sticky: Sticky | None
     connections: Connections
     retry_budget: float

@@ -11,7 +11,7 @@ from operator import attrgetter
 from typing import Any, TypeVar, cast
 
 from evenflow.certs import Material
-from evenflow.config import Backend, ConfigError, Pool, Problem, StrategyConfig
+from evenflow.config import Backend, BreakerConfig, ConfigError, Pool, Problem, StrategyConfig
 from evenflow.filters import request_key
 from evenflow.strategies import Cycle, Hash, Least, Picker, Strategy, resolve
 from evenflow.strategies import Endpoint as Candidate
@@ -33,7 +33,7 @@ class RuntimeState:
     """What is known of a backend while it runs.
 
     `up` is its health, and `ramp` the share (0 to 1) of its weight that slow start has reached;
-    `ejected` is passive health, which the engine looks after by itself. A backend without a state
+    `ejected` is passive health and the backend's breaker, which the engine looks after by itself. A backend without a state
     counts as up and at its full weight.
     """
 
@@ -78,6 +78,7 @@ def compile_pool(
         }
         if outlier.enabled
         else None,
+        "breaker": _breaker(pool.breaker),
         "sticky": {"cookie": pool.sticky.cookie, "max_age_s": round(pool.sticky.ttl)}
         if pool.sticky is not None
         else None,
@@ -334,6 +335,17 @@ def _endpoint(
         "first_byte_timeout_ms": _own(backend.timeout, first_byte),
         "idle_timeout_ms": _own(backend.idle_timeout, idle),
         "tls_name": backend.target.host if backend.target.is_tls else None,
+    }
+
+
+def _breaker(rules: BreakerConfig | None) -> document.Breaker | None:
+    if rules is None or not rules.enabled:
+        return None
+    return {
+        "endpoints": rules.scope != "pool",
+        "whole": rules.scope != "endpoint",
+        "consecutive_errors": rules.consecutive_errors,
+        "slow_ms": milliseconds(rules.latency),
     }
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from evenflow.engine import (
     ApplyReport,
+    BreakerUpdate,
     Candidate,
     DrainReport,
     EndpointSnapshot,
@@ -29,6 +30,7 @@ from evenflow.engine import (
     Histogram,
     MembersChange,
     Outcome,
+    Outcomes,
     Plan,
     PoolUpdate,
     Probe,
@@ -107,6 +109,9 @@ class FakeEngine:
     member_changes: list[MembersChange] = field(default_factory=list)
     pool_updates: list[PoolUpdate] = field(default_factory=list)
     endpoint_updates: list[EndpointUpdate] = field(default_factory=list)
+    breaker_updates: list[BreakerUpdate] = field(default_factory=list)
+    seen: list[Outcomes] = field(default_factory=list)
+    """What `outcomes` tells."""
     probes: list[Probe] = field(default_factory=list)
     """Every probe submitted, oldest first."""
     explanation: Explanation | None = None
@@ -208,6 +213,21 @@ class FakeEngine:
         self._check_open()
         self.endpoint(pool, id).ejected_until = 0.0
 
+    def set_breaker(self, update: BreakerUpdate) -> None:
+        """Note a breaker's state."""
+        with self._lock:
+            self._check_open()
+            if update["id"] is None:
+                self._pool(update["pool"])
+            else:
+                self.endpoint(update["pool"], update["id"])
+            self.breaker_updates.append(update)
+
+    def outcomes(self) -> list[Outcomes]:
+        """Tell what the test set."""
+        self._check_open()
+        return list(self.seen)
+
     def snapshot(self) -> Snapshot:
         """Read all counters."""
         with self._lock:
@@ -255,6 +275,7 @@ class FakeEngine:
                         "ejections": 0,
                         "retries": {"connect": 0, "reset": 0, "timeout": 0, "status": 0},
                         "retries_over_budget": 0,
+                        "breaker_refused": 0,
                     }
                     for pool in (plan["pools"] if plan else [])
                 ],

@@ -87,6 +87,7 @@ def snapshot_of(*names: str) -> Snapshot:
                 "ejections": 6,
                 "retries": {"connect": 1, "reset": 0, "timeout": 0, "status": 0},
                 "retries_over_budget": 0,
+                "breaker_refused": 0,
             }
             for name in ("default", "evenflow-admin")
         ],

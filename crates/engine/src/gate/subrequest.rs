@@ -88,7 +88,7 @@ pub async fn ask(
         Ok(lease) => {
             let asked = exchange(connection, &lease, &rules.path, &out, deadline).await;
             match &asked {
-                Ok(_) => lease.succeeded(),
+                Ok(_) => lease.succeeded(&worker),
                 Err(kind) => lease.failed(&worker, *kind, Reason::AuthUnavailable),
             }
             asked.ok()

@@ -25,6 +25,8 @@ pub struct Pool {
     pub queue: Queue,
     /// Passive health; `null` ejects nothing.
     pub outlier: Option<Outlier>,
+    /// Circuit breakers; `null` has none.
+    pub breaker: Option<Breaker>,
     /// Upstream connections.
     pub connections: Connections,
     /// Sessions stay with an endpoint by a cookie.
@@ -219,6 +221,20 @@ pub struct Outlier {
     /// The share of the pool that may be ejected at once, 0 to 1; at least one endpoint always may
     /// be when the share is above 0 and the pool has more than one.
     pub max_ejected: f64,
+}
+
+/// Circuit breakers: what of them happens per request.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Breaker {
+    /// Each endpoint has one.
+    pub endpoints: bool,
+    /// The pool as a whole has one.
+    pub whole: bool,
+    /// Failures in a row that open one at once; 0 is no bound.
+    pub consecutive_errors: u32,
+    /// Until the response head; a slower answer is counted as slow. 0 is no bound.
+    pub slow_ms: u64,
 }
 
 /// Upstream connections of one worker to one endpoint.

@@ -71,6 +71,7 @@ pub fn compile_pool(
         panic: pool.panic,
         queue: pool.queue,
         outlier: pool.outlier,
+        breaker: pool.breaker,
         connections: pool.connections,
         sticky,
         retry_budget: pool.retry_budget.clamp(0.0, 1.0),

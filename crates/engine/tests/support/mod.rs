@@ -85,6 +85,7 @@ pub fn pool(name: &str, endpoints: &[Value]) -> Value {
         "use_all": false,
         "queue": {"max": 0, "timeout_ms": 1000},
         "outlier": null,
+        "breaker": null,
         "sticky": null,
         "connections": {"max_idle": 8, "idle_ms": 60000},
         "retry_budget": 0.0,

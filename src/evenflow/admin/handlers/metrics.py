@@ -42,6 +42,14 @@ def view(context: Context) -> View:
         reloads=controller.reloads_total,
         last_reload_failed=controller.last_reload_error is not None,
         busy_ratios=context.busy.update(snapshot),
+        breakers={
+            (pool, backend or ""): status.state
+            for (pool, backend), status in controller.breakers.statuses().items()
+        },
+        breaker_transitions={
+            (pool, backend or "", to): count
+            for ((pool, backend), to), count in controller.breakers.transitions.items()
+        },
         panicking=controller.panics.keys(),
         lost_log_lines=program_log().sink.lost,
         admin_refused=context.refused,

@@ -1,0 +1,216 @@
+//! Circuit breakers, of an endpoint and of a pool as a whole.
+//!
+//! Python judges shares of failures once a second and says when an open breaker lets probes through.
+//! Here is what cannot wait for that: refusing while open, counting the probes while half open, and
+//! what a row of failures or a probe's outcome does at once.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use serde::{Deserialize, Serialize};
+
+use crate::plan;
+
+/// What a breaker does with requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Lets all pass.
+    Closed,
+    /// Lets none pass.
+    Open,
+    /// Lets so many pass, whose outcomes decide.
+    HalfOpen,
+    /// Lets all pass, whatever comes of it.
+    Held,
+}
+
+/// One breaker.
+#[derive(Debug, Default)]
+pub struct Breaker {
+    /// The state (from bit 48), how many may pass while half open (32), how many of these have no
+    /// outcome yet (16) and how many went well (0).
+    gate: AtomicU64,
+    consecutive: AtomicU32,
+    /// When an open one lets probes through, on the engine's clock; 0 where that is not known.
+    pub until_ms: AtomicU64,
+    /// Requests with an outcome.
+    pub requests: AtomicU64,
+    /// Those that failed.
+    pub failed: AtomicU64,
+    /// Those that were answered too slowly.
+    pub slow: AtomicU64,
+    /// Requests refused.
+    pub refused: AtomicU64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Gate {
+    state: State,
+    limit: u16,
+    probes: u16,
+    passed: u16,
+}
+
+impl From<u64> for Gate {
+    fn from(bits: u64) -> Self {
+        Self {
+            state: match bits >> 48 {
+                0 => State::Closed,
+                1 => State::Open,
+                2 => State::HalfOpen,
+                _ => State::Held,
+            },
+            limit: (bits >> 32) as u16,
+            probes: (bits >> 16) as u16,
+            passed: bits as u16,
+        }
+    }
+}
+
+impl From<Gate> for u64 {
+    fn from(gate: Gate) -> Self {
+        (gate.state as Self) << 48
+            | Self::from(gate.limit) << 32
+            | Self::from(gate.probes) << 16
+            | Self::from(gate.passed)
+    }
+}
+
+impl Gate {
+    fn allows(self) -> bool {
+        match self.state {
+            State::Closed | State::Held => true,
+            State::Open => false,
+            State::HalfOpen => self.probes.saturating_add(self.passed) < self.limit,
+        }
+    }
+}
+
+/// How a request went.
+#[derive(Debug, Clone, Copy)]
+#[allow(clippy::struct_excessive_bools)] // Four answers to four questions.
+pub struct Outcome {
+    /// It was answered, and not with a 5xx.
+    pub well: bool,
+    /// It took too long.
+    pub slow: bool,
+    /// It was let through by a half-open breaker.
+    pub probe: bool,
+    /// Its outcome was told before: an answer that broke off.
+    pub again: bool,
+}
+
+impl Breaker {
+    fn gate(&self) -> Gate {
+        self.gate.load(Ordering::Acquire).into()
+    }
+
+    fn change(&self, change: impl Fn(Gate) -> Option<Gate>) -> Option<Gate> {
+        let changed = self
+            .gate
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |bits| {
+                change(bits.into()).map(u64::from)
+            });
+        changed.ok().map(Gate::from)
+    }
+
+    /// Puts it into a state; so many may pass while it is half open.
+    pub fn set(&self, state: State, limit: u16, until_ms: u64) {
+        self.until_ms.store(until_ms, Ordering::Release);
+        self.consecutive.store(0, Ordering::Relaxed);
+        self.change(|gate| {
+            Some(Gate {
+                state,
+                limit,
+                passed: 0,
+                ..gate
+            })
+        });
+    }
+
+    /// Whether a request may pass now.
+    pub fn allows(&self) -> bool {
+        self.gate().allows()
+    }
+
+    /// Lets a request pass, or not; whether it is a probe.
+    pub fn enter(&self) -> Option<bool> {
+        let gate = self.gate();
+        if gate.state != State::HalfOpen {
+            return gate.allows().then_some(false);
+        }
+        let before = self.change(|gate| {
+            let probes = gate.probes + u16::from(gate.state == State::HalfOpen);
+            gate.allows().then_some(Gate { probes, ..gate })
+        });
+        before.map(|gate| gate.state == State::HalfOpen)
+    }
+
+    /// A probe ended without an outcome: another one may pass in its place.
+    pub fn leave(&self) {
+        self.change(|gate| {
+            let probes = gate.probes.saturating_sub(1);
+            Some(Gate { probes, ..gate })
+        });
+    }
+
+    /// Takes a request's outcome; the state that follows from it at once, and why.
+    pub fn told(&self, outcome: Outcome, rules: &plan::Breaker) -> Option<(State, String)> {
+        self.requests
+            .fetch_add(u64::from(!outcome.again), Ordering::Relaxed);
+        if outcome.slow && !outcome.again {
+            self.slow.fetch_add(1, Ordering::Relaxed);
+        }
+        if outcome.well {
+            if self.consecutive.load(Ordering::Relaxed) != 0 {
+                self.consecutive.store(0, Ordering::Relaxed);
+            }
+        } else {
+            self.failed.fetch_add(1, Ordering::Relaxed);
+        }
+        if outcome.probe {
+            return self.probed(outcome.well && !outcome.slow);
+        }
+        if outcome.well || rules.consecutive_errors == 0 {
+            return None;
+        }
+        let row = self.consecutive.fetch_add(1, Ordering::Relaxed) + 1;
+        if row < rules.consecutive_errors {
+            return None;
+        }
+        self.until_ms.store(0, Ordering::Release);
+        self.change(|gate| {
+            let state = State::Open;
+            (gate.state == State::Closed).then_some(Gate { state, ..gate })
+        })?;
+        Some((State::Open, format!("{row} consecutive errors")))
+    }
+
+    fn probed(&self, well: bool) -> Option<(State, String)> {
+        let after = |gate: Gate| {
+            let probes = gate.probes.saturating_sub(1);
+            let passed = gate.passed.saturating_add(u16::from(well));
+            let state = match gate.state {
+                State::HalfOpen if !well => State::Open,
+                State::HalfOpen if passed >= gate.limit => State::Closed,
+                state => state,
+            };
+            Gate {
+                state,
+                probes,
+                passed,
+                ..gate
+            }
+        };
+        let before = self.change(|gate| Some(after(gate)))?;
+        let now = after(before);
+        if before.state == now.state {
+            return None;
+        }
+        let reason = match now.state {
+            State::Closed => format!("{} probes went well", now.passed),
+            _ => "a probe failed or was too slow".into(),
+        };
+        Some((now.state, reason))
+    }
+}
