@@ -189,6 +189,7 @@ def test_a_fallback_pool_serves_while_the_breaker_is_open(
 ) -> None:
     a, spare = origins("a", "spare")
     a.default = hang_up()
+    whole: dict[str, object] = {**AT_ONCE, "scope": "pool"}
     balancer = evenflow(
         document(
             load_balancer={"max_retries": 0, "outlier": {"enabled": False}},
@@ -196,7 +197,7 @@ def test_a_fallback_pool_serves_while_the_breaker_is_open(
                 {
                     "name": "app",
                     "backends": [{"id": "a", "url": a.url}],
-                    "breaker": {**AT_ONCE, "scope": "pool"},
+                    "breaker": whole,
                 },
                 {"name": "spare", "backends": [{"id": "spare", "url": spare.url}]},
             ],
