@@ -56,6 +56,8 @@ pub struct Record<'a> {
     pub backend_id: &'a str,
     /// Endpoints tried.
     pub attempts: u32,
+    /// What became of hedges; empty where none was due.
+    pub hedge: &'a str,
     /// Who asked, as authentication found it; may be empty.
     pub user: &'a [u8],
     /// From the request's first byte to the response's last.

@@ -40,6 +40,16 @@ pub struct Upstream {
 }
 
 impl Upstream {
+    /// A connection on which nothing was sent yet.
+    pub fn new(stream: Stream, made: Made) -> Self {
+        Self {
+            stream,
+            buffer: Buffer::default(),
+            sent: 0,
+            made,
+        }
+    }
+
     /// Keeps the connection for later requests, unless the endpoint has become another meanwhile.
     pub fn keep(self, worker: &Worker, lease: &Lease) {
         lease.keep(worker, self.made, self.stream);
@@ -115,7 +125,8 @@ pub struct Attempt<'a> {
 }
 
 /// Something to look at in an endpoint's stream.
-enum Step {
+#[derive(Debug)]
+pub enum Step {
     /// A whole head of so many bytes.
     Head(usize),
     /// The attempt failed.
@@ -140,10 +151,7 @@ impl Attempt<'_> {
             None => Box::pin(self.connect(&worker)).await?,
         };
         let now = worker.coarse_ms.get();
-        let try_deadline = match self.route.retries.per_try_timeout_ms {
-            0 => self.route_deadline,
-            limit => self.route_deadline.min(now + limit),
-        };
+        let try_deadline = self.deadline(&worker);
         let mut out = worker.buffers.take_out();
         self.push_head(&mut out, scratch);
         let data = body.first(&self.connection.buffer, &mut out);
@@ -151,12 +159,8 @@ impl Attempt<'_> {
         slot.arm((now + member.first_byte_timeout_ms).min(try_deadline));
         let (sent, written) = write_head(&mut stream, &out, data, slot).await;
         worker.buffers.give_out(out);
-        let mut upstream = Upstream {
-            stream,
-            buffer: Buffer::default(),
-            sent: sent as u64,
-            made,
-        };
+        let mut upstream = Upstream::new(stream, made);
+        upstream.sent = sent as u64;
         match written {
             Err(None) => return Err(Failure::new(ErrorKind::Timeout, Reason::UpstreamTimeout)),
             Err(Some(_)) if sent == 0 => {
@@ -220,8 +224,16 @@ impl Attempt<'_> {
         Err(Failure::new(ErrorKind::Protocol, reason))
     }
 
+    /// When an attempt that begins now is over.
+    pub fn deadline(&self, worker: &Worker) -> u64 {
+        match self.route.retries.per_try_timeout_ms {
+            0 => self.route_deadline,
+            limit => self.route_deadline.min(worker.coarse_ms.get() + limit),
+        }
+    }
+
     /// Appends the request's head as this endpoint gets it.
-    fn push_head(&self, out: &mut Vec<u8>, scratch: &Scratch) {
+    pub fn push_head(&self, out: &mut Vec<u8>, scratch: &Scratch) {
         encode::request_head(
             out,
             &scratch.request,
@@ -248,7 +260,7 @@ impl Attempt<'_> {
     }
 
     /// The client's connection as a PROXY header tells it: the client is whom trusted proxies name.
-    fn client_ends(&self) -> Option<Ends> {
+    pub fn client_ends(&self) -> Option<Ends> {
         let ends = self.connection.ends()?;
         Some(match self.origin.client {
             Some(client) if client != ends.source.ip().to_canonical() => Ends {
@@ -397,7 +409,7 @@ fn too_slow(timeouts: &crate::plan::Timeouts, received: u64, elapsed_ms: u64) ->
 }
 
 /// Reads until a whole head is buffered.
-fn poll_head(
+pub fn poll_head(
     cx: &mut Context<'_>,
     worker: &Worker,
     upstream: &mut Upstream,
@@ -449,7 +461,7 @@ fn poll_head(
 
 /// Writes two slices whole, until the slot's deadline. Answers how much was written, and what
 /// stopped it: `None` for the deadline.
-async fn write_head(
+pub async fn write_head(
     stream: &mut Stream,
     head: &[u8],
     data: &[u8],

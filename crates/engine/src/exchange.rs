@@ -22,6 +22,7 @@ use crate::fault;
 use crate::filters::passed::Passed;
 use crate::filters::{Refusal, Seen};
 use crate::gate;
+use crate::hedge::{self, Elsewhere};
 use crate::http1::head::{Length, RequestHead};
 use crate::lease::{self, Lease};
 use crate::mirror;
@@ -141,6 +142,7 @@ async fn exchange(connection: &mut Connection, scratch: &mut Scratch) -> Next {
         status: 0,
         reason: None,
         attempts: 0,
+        hedge: "",
         sent: 0,
         received: 0,
         lines: Vec::new(),
@@ -432,6 +434,7 @@ async fn forward(
         {
             sticky.push_line(&mut lines, lease.index, connection.stream.is_tls());
         }
+        let mut hedged = None;
         let mut attempt = Attempt {
             connection,
             listener,
@@ -443,7 +446,25 @@ async fn forward(
             lines: &lines,
             route_deadline,
         };
-        let failure = match attempt.run(scratch, &mut body).await {
+        let ran = match route.hedge {
+            None => attempt.run(scratch, &mut body).await,
+            Some(rules) => {
+                let elsewhere = Elsewhere {
+                    table,
+                    pool: pool_index,
+                    hash: choice.0,
+                    tried,
+                };
+                let race = hedge::race(&mut attempt, rules, scratch, &mut body, elsewhere, noted);
+                let (ran, won) = Box::pin(race).await;
+                hedged = won;
+                ran
+            }
+        };
+        if let Some(won) = &hedged {
+            attempt.lease = won;
+        }
+        let failure = match ran {
             Ok(upstream) if scratch.response.status == 101 => {
                 tunnel::open(connection, way, scratch, noted, lease, upstream);
                 return (Next::Tunnel, None);
@@ -463,7 +484,7 @@ async fn forward(
                             let way_on = (index, route);
                             mirror::send(connection, scratch, way, way_on, &origin, &mut body);
                             body.finish(connection, scratch.request.len);
-                            return (next, Some(lease));
+                            return (next, Some(hedged.unwrap_or(lease)));
                         }
                         Err(failure) => failure,
                     }
@@ -471,6 +492,7 @@ async fn forward(
             }
             Err(failure) => failure,
         };
+        let lease = hedged.unwrap_or(lease);
         noted.sent = 0;
         lines.truncate(kept_lines);
         if failure.stale {

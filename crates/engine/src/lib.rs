@@ -23,6 +23,7 @@ pub mod explain;
 mod fault;
 pub mod filters;
 mod gate;
+mod hedge;
 pub mod histogram;
 pub mod http1;
 mod lease;

@@ -22,6 +22,8 @@ pub struct Noted {
     pub reason: Option<Reason>,
     /// Endpoints it was sent to.
     pub attempts: u32,
+    /// What became of hedges; empty where none was due.
+    pub hedge: &'static str,
     /// Bytes of body sent to the client.
     pub sent: u64,
     /// Bytes of body received from the client.
@@ -97,6 +99,7 @@ pub fn record(
         pool: lease.map_or("", |lease| &lease.pool().name),
         backend_id: lease.map_or("", |lease| &lease.member().endpoint.id),
         attempts: noted.attempts,
+        hedge: noted.hedge,
         user: &scratch.passed.user,
         latency_ns,
         reason: noted.reason.map_or("", Reason::label),

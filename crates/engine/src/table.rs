@@ -195,6 +195,8 @@ pub struct Route {
     pub timeout_ms: u64,
     /// Further attempts.
     pub retries: plan::Retries,
+    /// Second tries of slow requests.
+    pub hedge: Option<plan::Hedge>,
     /// Bounds on connections that switch protocols; `None` lets none.
     pub upgrade: Option<plan::Upgrade>,
 }

@@ -299,6 +299,7 @@ fn record(
         backend_id: lease.map_or("", |lease| &lease.member().endpoint.id),
         user: b"",
         attempts,
+        hedge: "",
         latency_ns,
         reason: outcome.reason.map_or("", Reason::label),
         user_agent: b"",

@@ -305,6 +305,7 @@ impl Tunnel {
             backend_id: &self.lease.member().endpoint.id,
             user: &request.user,
             attempts: request.attempts,
+            hedge: "",
             latency_ns,
             reason: reason.map_or("", Reason::label),
             user_agent: &request.user_agent,

@@ -115,9 +115,11 @@ pub struct Scratch {
     pub passed: Passed,
 }
 
-#[derive(Debug)]
-struct Budget {
-    tokens: f64,
+/// Tries that may be made besides a request's first.
+#[derive(Debug, Default)]
+pub struct Budget {
+    /// So many.
+    pub tokens: f64,
     filled_ms: u64,
 }
 
@@ -143,7 +145,8 @@ pub struct Worker {
     /// Boxed, so that a task holds a pointer and not the heads themselves.
     #[allow(clippy::vec_box)]
     scratch: RefCell<Vec<Box<Scratch>>>,
-    budgets: RefCell<FxHashMap<u32, Budget>>,
+    /// Of retries by pool, and of hedges by route.
+    pub budgets: RefCell<FxHashMap<u32, Budget>>,
     log: RefCell<Option<(Arc<AccessLog>, LogBuffer)>>,
     date: RefCell<(u64, String)>,
     /// No connection is kept after its request.

@@ -64,6 +64,7 @@ fn record() -> Record<'static> {
         pool: "web",
         backend_id: "backend-1",
         attempts: 1,
+        hedge: "",
         user: b"",
         latency_ns: 12_034_999,
         reason: "",

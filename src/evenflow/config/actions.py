@@ -111,6 +111,20 @@ class Mirror(Model):
     timeout: Annotated[Duration, Field(ge=0.001)] = Field(default=30.0, description="Of one copy.")
 
 
+class Hedge(Model):
+    """A slow request is sent to another backend as well; the first good answer wins."""
+
+    after: Annotated[Duration, Field(ge=0.001, le=3600)] = Field(
+        description="How long the response head is waited for before each further try."
+    )
+    max: Annotated[int, Field(ge=0, le=5)] = Field(
+        default=1, description="Further tries of one request."
+    )
+    budget: Share = Field(
+        default=0.1, description="Further tries as a share of the requests that may have one."
+    )
+
+
 class Delay(Model):
     """A wait put in on purpose."""
 

@@ -427,6 +427,14 @@ def _outlier(path: str, outlier: Outlier) -> Iterator[Problem]:
         yield Problem(f"{path}.base_ejection", "is longer than max_ejection")
 
 
+def _hedges(view: _View) -> Iterator[Problem]:
+    sticky = {pool.name for pool in view.config.pools if pool.sticky is not None}
+    for index, route in enumerate(view.config.routes):
+        if route.hedge is not None and (names := sticky.intersection(route.pools)):
+            text = f"the sessions of pool {min(names)} stay with one backend each (`sticky`)"
+            yield Problem(f"routes[{index}].hedge", text)
+
+
 def _health_checks(view: _View) -> Iterator[Problem]:
     yield from health_problems(view.config, view.flat)
 
@@ -442,5 +450,6 @@ _RULES: tuple[Callable[[_View], Iterable[Problem]], ...] = (
     _tls,
     _strategies,
     _numbers,
+    _hedges,
     _health_checks,
 )

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from .models import Route
 from .places import after_prefix, parse_place, strip_parts
 
-_FOR_POOLS = ("fallback", "rewrite", "mirror")
+_FOR_POOLS = ("fallback", "rewrite", "mirror", "hedge")
 
 
 def named_pools(route: Route) -> Iterator[tuple[str, str]]:

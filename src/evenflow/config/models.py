@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
 
-from .actions import Arms, Fault, Mirror, Redirect, Respond, Rewrite, Sticky, StickyKey
+from .actions import Arms, Fault, Hedge, Mirror, Redirect, Respond, Rewrite, Sticky, StickyKey
 from .base import Model
 from .matching import Match, PathRegex, ValueRule
 from .sections import (
@@ -245,6 +245,7 @@ class Route(Model):
         default=0.0, description="The whole exchange; over it 504. 0 is no bound."
     )
     retries: Retries = Retries()
+    hedge: Hedge | None = None
     upgrade: Upgrade | None = Field(default=None, description="As in `load_balancer` when absent.")
 
     @property

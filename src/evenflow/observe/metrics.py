@@ -152,11 +152,18 @@ _ROUTE_EVENTS = {
     "mirror_skipped": ("evenflow_mirrored_total", "result", "skipped"),
     "fault_delayed": ("evenflow_faults_injected_total", "kind", "delay"),
     "fault_aborted": ("evenflow_faults_injected_total", "kind", "abort"),
+    "hedge_won": ("evenflow_hedges_total", "result", "won"),
+    "hedge_lost": ("evenflow_hedges_total", "result", "lost"),
+    "hedge_failed": ("evenflow_hedges_total", "result", "failed"),
+    "hedge_over_budget": ("evenflow_hedges_total", "result", "over_budget"),
+    "hedge_unavailable": ("evenflow_hedges_total", "result", "unavailable"),
     "fallback": ("evenflow_fallbacks_total", "", ""),
 }
 _ROUTE_EVENT_HELP = {
     "evenflow_mirrored_total": "Copies of requests for a mirror, by what became of them.",
     "evenflow_faults_injected_total": "Faults put into requests on purpose.",
+    "evenflow_hedges_total": "Second tries of slow requests: won, lost (and were cancelled), failed; "
+    "not made because the budget was spent or no other backend had room.",
     "evenflow_fallbacks_total": "Requests that went to a route's fallback pool.",
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from evenflow.config import Match, Route
-from evenflow.config.actions import Arm, Fault, Mirror, Redirect, Rewrite
+from evenflow.config.actions import Arm, Fault, Hedge, Mirror, Redirect, Rewrite
 from evenflow.config.places import after_prefix, parse_place, pattern_of, strip_parts
 from evenflow.filters import request_key
 from evenflow.filters.steps import RequestKey
@@ -74,6 +74,13 @@ def compile_fault(fault: Fault | None) -> document.Fault | None:
         "abort_status": fault.abort.status if fault.abort else 0,
         "abort_share": fault.abort.share if fault.abort else 0.0,
     }
+
+
+def compile_hedge(hedge: Hedge | None) -> document.Hedge | None:
+    """Second tries of slow requests."""
+    if hedge is None or not hedge.max:
+        return None
+    return {"after_ms": round(hedge.after * 1000), "max": hedge.max, "budget": hedge.budget}
 
 
 def _redirect(redirect: Redirect, match: Match) -> document.Redirect:

@@ -13,7 +13,7 @@ from evenflow.config import Config, Limits, Listener, Route, expand
 from evenflow.filters import compile_chain
 
 from . import document
-from .actions import compile_action, compile_fault, compile_mirror, compile_rewrite
+from .actions import compile_action, compile_fault, compile_hedge, compile_mirror, compile_rewrite
 from .control_plane import CONTROL_LISTENER, control_pool, control_routes
 from .matching import compile_match
 from .pools import Addresses, KeptEndpoint, States, compile_pool, given, milliseconds
@@ -207,6 +207,7 @@ def _route(config: Config, route: Route, http_listeners: list[str]) -> document.
             "statuses": [status for status in on if isinstance(status, int)],
             "on_timeout": "timeout" in on,
         },
+        "hedge": compile_hedge(route.hedge),
         "upgrade": {
             "idle_ms": milliseconds(upgrade.idle_timeout),
             "max_ms": milliseconds(upgrade.max_lifetime),

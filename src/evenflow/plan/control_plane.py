@@ -82,5 +82,6 @@ def _route(name: str, listeners: list[str], path: str | None) -> document.Route:
             "statuses": [],
             "on_timeout": False,
         },
+        "hedge": None,
         "upgrade": None,
     }

@@ -136,6 +136,12 @@ class Retries(TypedDict):
     on_timeout: bool
 
 
+class Hedge(TypedDict):
+    after_ms: int
+    max: int
+    budget: float
+
+
 class Upgrade(TypedDict):
     idle_ms: int
     max_ms: int
@@ -228,6 +234,7 @@ class Route(TypedDict):
     internal: bool
     timeout_ms: int
     retries: Retries
+    hedge: Hedge | None
     upgrade: Upgrade | None
 
 

@@ -96,6 +96,11 @@ fn json_line(record: &Record<'_>, second: &[u8], out: &mut Vec<u8>) {
     json_text(out, record.backend_id.as_bytes());
     out.extend_from_slice(b"\",\"attempts\":");
     number(out, record.attempts.into());
+    if !record.hedge.is_empty() {
+        out.extend_from_slice(b",\"hedge\":\"");
+        out.extend_from_slice(record.hedge.as_bytes());
+        out.push(b'"');
+    }
     out.extend_from_slice(b",\"latency_ms\":");
     number(out, record.latency_ns / 1_000_000);
     out.push(b'.');

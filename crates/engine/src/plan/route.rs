@@ -34,8 +34,22 @@ pub struct Route {
     pub timeout_ms: u64,
     /// Further attempts.
     pub retries: Retries,
+    /// Second tries of slow requests; `null` makes none.
+    pub hedge: Option<Hedge>,
     /// Switching to another protocol, such as WebSocket; `null` forwards no such wish.
     pub upgrade: Option<Upgrade>,
+}
+
+/// Tries at further endpoints while the first has not answered; the first good answer wins.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hedge {
+    /// Waited for a response head before each.
+    pub after_ms: u64,
+    /// How many for one request.
+    pub max: u32,
+    /// How many in all, as a share of the route's requests that may be hedged (0 to 1).
+    pub budget: f64,
 }
 
 /// Bounds on a connection that has switched to another protocol.

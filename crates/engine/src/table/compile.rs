@@ -281,6 +281,7 @@ fn compile_route(
         internal: route.internal,
         timeout_ms: route.timeout_ms,
         retries: route.retries.clone(),
+        hedge: route.hedge,
         upgrade: route.upgrade,
     })
 }

@@ -71,6 +71,7 @@ pub fn route(name: &str, pool: &str) -> Value {
         "retries": {
             "max": 0, "delay_ms": 0, "per_try_timeout_ms": 0, "statuses": [], "on_timeout": false,
         },
+        "hedge": null,
         "upgrade": null,
     })
 }
