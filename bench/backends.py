@@ -14,8 +14,7 @@ import resource
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -24,9 +23,8 @@ from bench import install, measure
 from bench.measure import Placement
 from bench.profiles import PROFILES
 from bench.proxies import PROXIES, Setting
+from bench.steady import RESULTS, WORK, cpu_us, evenflow, origin, show
 
-WORK = Path("bench/.work")
-RESULTS = Path("bench/results")
 API = "/api/v1/admin"
 _AT_REST = 0.25
 """Of one core: more than that is still the round of first checks."""
@@ -45,73 +43,36 @@ def main() -> None:
     RESULTS.mkdir(parents=True, exist_ok=True)
     install.ensure_tools()
     result: dict[str, Any] = {"backends": options.backends, "open_files": [soft, hard]}
-    with _origin() as origin:
-        result["start"] = _show("start", _start(origin))
-        result["idle_connections"] = _show(
-            "idle connections", _idle_connections(origin, options.connections)
+    with origin() as port:
+        result["start"] = _shown("start", _start(port))
+        result["idle_connections"] = _shown(
+            "idle connections", _idle_connections(port, options.connections)
         )
-        result["scale"] = _show("scale", _scale(origin, options.backends, options.seconds))
+        result["scale"] = _shown("scale", _scale(port, options.backends, options.seconds))
     (RESULTS / "backends.json").write_text(json.dumps(result, indent=1) + "\n")
 
 
-def _show(name: str, values: dict[str, Any]) -> dict[str, Any]:
-    print(name)
-    for key, value in values.items():
-        print(f"  {key:34}{value:12.3f}" if isinstance(value, float) else f"  {key:34}{value:>12}")
+def _shown(name: str, values: dict[str, Any]) -> dict[str, Any]:
+    show(name, values)
     return values
 
 
-@contextmanager
-def _origin() -> Iterator[int]:
-    port = measure.free_ports(1)[0]
-    log = WORK / "origin.log"
-    command = [str(measure.compiled("origin", WORK)), "1", str(port)]
-    with measure.running(command, log=log, cores=Placement.choose(1).others) as process:
-        measure.wait_until_serving(port, process, log)
-        yield port
+def _requests() -> Path:
+    return PROFILES["100b"].write(WORK)
 
 
-@contextmanager
-def _evenflow(config: str) -> Iterator[tuple[int, subprocess.Popen[bytes], float]]:
-    """A balancer with one worker: its port, its process, and seconds until it served a request."""
-    directory = WORK / "backends"
-    directory.mkdir(exist_ok=True)
-    port = measure.free_ports(1)[0]
-    file = directory / "evenflow.json"
-    document = json.loads(config)
-    document.setdefault("load_balancer", {})["port"] = port
-    document |= {
-        "logging": {"level": "warn", "access": {"enabled": False}},
-        "server": {"workers": 1},
-        "state": {"store": "memory"},
-    }
-    file.write_text(json.dumps(document))
-    program = PROXIES["evenflow"].find()
-    if program is None:
-        raise SystemExit("bench: evenflow is not installed beside this Python")
-    log = directory / "output.log"
-    begin = time.monotonic()
-    command = [program, "serve", "--config", str(file)]
-    with measure.running(command, log=log, cores=Placement.choose(1).proxy) as process:
-        measure.wait_until_serving(port, process, log, limit_s=60)
-        took = time.monotonic() - begin
-        # Requests are served before the balancer's own interface is loaded.
-        measure.wait_until_serving(port, process, log, path="/health/live")
-        yield port, process, took
-
-
-def _backends(origin: int, count: int, *, checked: bool = True) -> str:
+def _backends(origin: int, count: int, *, checked: bool = True) -> dict[str, object]:
     backends = [
         {"id": f"b{index}", "url": f"http://127.0.0.1:{origin}", "health_check_path": "/100b"}
         for index in range(count)
     ]
-    return json.dumps({"backends": backends, "health_check": {"enabled": checked}})
+    return {"backends": backends, "health_check": {"enabled": checked}}
 
 
 def _start(origin: int) -> dict[str, Any]:
     took, resident = list[float](), list[int]()
     for _ in range(5):
-        with _evenflow(_backends(origin, 2)) as (_, process, seconds):
+        with evenflow(_backends(origin, 2)) as (_, process, seconds):
             took.append(seconds)
             time.sleep(1)
             resident.append(measure.resident_bytes(process.pid))
@@ -120,7 +81,7 @@ def _start(origin: int) -> dict[str, Any]:
 
 def _idle_connections(origin: int, count: int) -> dict[str, Any]:
     result: dict[str, Any] = {"connections": count}
-    with _evenflow(_backends(origin, 2)) as (port, process, _):
+    with evenflow(_backends(origin, 2)) as (port, process, _):
         result["evenflow_bytes_each"] = _memory_of_idle(port, process.pid, count)
     program = PROXIES["nginx"].find()
     if program:
@@ -161,14 +122,18 @@ def _use(connection: socket.socket) -> None:
 def _scale(origin: int, count: int, seconds: float) -> dict[str, Any]:
     result = {"cpu_us_10_backends": _loaded(origin, 10, seconds)}
     result |= _nginx_growth(origin, count, seconds)
-    with _evenflow(_backends(origin, count, checked=False)) as (port, process, _):
-        result["cpu_us_many_unchecked"] = _cpu_us(port, process.pid, seconds, warm_up_s=5)
-    with _evenflow(_backends(origin, count)) as (port, process, took):
+    with evenflow(_backends(origin, count, checked=False)) as (port, process, _):
+        result["cpu_us_many_unchecked"] = cpu_us(
+            port, process.pid, _requests(), seconds, warm_up_s=5
+        )
+    with evenflow(_backends(origin, count)) as (port, process, took):
         result["first_answer_s"] = took
         result["resident_mib"] = measure.resident_bytes(process.pid) / 2**20
         _wait_until_checked(port, process.pid)
         result["idle_cpu_share"] = _cpu_share(process.pid, 5)
-        result["cpu_us_many_backends"] = _cpu_us(port, process.pid, seconds, warm_up_s=5)
+        result["cpu_us_many_backends"] = cpu_us(
+            port, process.pid, _requests(), seconds, warm_up_s=5
+        )
         result["growth"] = result["cpu_us_many_backends"] / result["cpu_us_10_backends"] - 1
         result |= _changes(port, origin, seconds)
     return result
@@ -214,36 +179,20 @@ def _nginx_growth(origin: int, count: int, seconds: float) -> dict[str, float]:
         cores = Placement.choose(1).proxy
         with measure.running(launch.command, log=log, cores=cores) as process:
             measure.wait_until_serving(port, process, log)
-            found.append(_cpu_us(port, process.pid, seconds, warm_up_s=5))
+            found.append(cpu_us(port, process.pid, _requests(), seconds, warm_up_s=5))
     return {"nginx_cpu_us_10_servers": found[0], "nginx_cpu_us_many_servers": found[1]}
 
 
 def _loaded(origin: int, count: int, seconds: float) -> float:
-    with _evenflow(_backends(origin, count)) as (port, process, _):
-        return _cpu_us(port, process.pid, seconds, warm_up_s=1)
-
-
-def _cpu_us(port: int, pid: int, seconds: float, *, warm_up_s: float) -> float:
-    requests = PROFILES["100b"].write(WORK)
-    others = Placement.choose(1).others
-    # Long enough that every backend has a connection kept alive.
-    measure.peak(port, requests, warm_up_s, others)
-    values = list[float]()
-    for _ in range(3):
-        before = measure.cpu_s(pid)
-        run = measure.peak(port, requests, seconds, others)
-        if run["errors"]:
-            raise RuntimeError(f"{run['errors']} requests failed")
-        values.append((measure.cpu_s(pid) - before) * 1e6 / run["requests"])
-    return median(values)
+    with evenflow(_backends(origin, count)) as (port, process, _):
+        return cpu_us(port, process.pid, _requests(), seconds, warm_up_s=1)
 
 
 def _changes(port: int, origin: int, seconds: float) -> dict[str, Any]:
     """Changes over the API while requests run: how long each took, and how many requests failed."""
-    requests = PROFILES["100b"].write(WORK)
     pace = measure.compiled("pace", WORK)
     load = subprocess.Popen(
-        [str(pace), str(port), "2000", f"{max(seconds, 15):g}", "16", str(requests)],
+        [str(pace), str(port), "2000", f"{max(seconds, 15):g}", "16", str(_requests())],
         stdout=subprocess.PIPE,
     )
     add, patch, remove = list[float](), list[float](), list[float]()

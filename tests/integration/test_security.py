@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
 from typing import TYPE_CHECKING
 
 from evenflow.testing import document, wait_for
+from tests.conftest import program
 
 if TYPE_CHECKING:
     from evenflow.testing import EvenflowProcess
     from tests.conftest import StartEvenflow, StartOrigins
+
+
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
 def statuses(balancer: EvenflowProcess, count: int, **options: object) -> list[int]:
@@ -48,6 +53,97 @@ def test_a_limit_keeps_its_count_over_a_reload(
         describe=balancer.output,
     )
     assert statuses(balancer, 1, source="127.0.0.5") == [429]
+
+
+def test_a_client_has_only_so_many_connections_and_others_their_own(
+    evenflow: StartEvenflow, origins: StartOrigins
+) -> None:
+    (a,) = origins("a")
+    balancer = evenflow(
+        document(
+            a.url,
+            server={
+                "workers": 2,
+                "limits": {"max_connections_per_client": 3},
+                "trusted_proxies": ["127.0.0.9"],
+            },
+        )
+    )
+    held = [balancer.client(source="127.0.0.5").send(GET) for _ in range(3)]
+    for client in held:
+        client.expect(200)
+    for _ in range(4):
+        with balancer.client(source="127.0.0.5") as over:
+            over.expect_closed()
+    assert statuses(balancer, 1, source="127.0.0.6") == [200]
+    proxied = [balancer.client(source="127.0.0.9").send(GET) for _ in range(6)]
+    for client in proxied:
+        client.expect(200)
+    metrics = balancer.metrics()
+    assert metrics['evenflow_connections_rejected_total{listener="main"}'] == 4
+    assert metrics['evenflow_errors_total{reason="client_connections"}'] == 4
+    held.pop().close()
+
+    def served() -> bool:
+        with balancer.client(source="127.0.0.5") as again:
+            return again.send_quietly(GET) and bool(again.read_some())
+
+    wait_for(served, "the place that was given back", describe=balancer.output)
+
+
+def test_a_limit_is_exact_whatever_the_number_of_workers_and_connections(
+    evenflow: StartEvenflow, origins: StartOrigins
+) -> None:
+    """h2load opens 64 connections over four workers: as many pass as the burst has, no more."""
+    (a,) = origins("a")
+    limit = {"requests_per_second": 0.001, "burst_size": 500}
+    balancer = evenflow(document(a.url, security={"rate_limit": limit}, server={"workers": 4}))
+    command = [
+        program("h2load", "nghttp2-client"),
+        *("--h1", "-n", "4000", "-c", "64", "-t", "2"),
+        f"http://127.0.0.1:{balancer.port}/",
+    ]
+    output = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+    assert "status codes: 500 2xx, 0 3xx, 3500 4xx, 0 5xx" in output, output
+    metrics = balancer.metrics().items()
+    assert sum(v for k, v in metrics if k.startswith("evenflow_limited_total")) == 3500
+
+
+def test_a_flood_of_addresses_neither_grows_memory_nor_hurts_a_client(
+    evenflow: StartEvenflow, origins: StartOrigins
+) -> None:
+    """A trusted proxy names a new client with each request: the table stays as large as it is."""
+    (a,) = origins("a")
+    limit = {"requests_per_second": 1000, "burst_size": 1000, "max_keys": 50_000}
+    balancer = evenflow(
+        document(
+            a.url,
+            security={"rate_limit": limit},
+            server={"workers": 2, "trusted_proxies": ["127.0.0.0/8"]},
+        )
+    )
+
+    def flood(first: int, count: int) -> None:
+        with balancer.client() as client:
+            for start in range(first, first + count, 100):
+                addresses = [
+                    f"2001:db8:{n >> 16:x}:{n & 65535:x}::1" for n in range(start, start + 100)
+                ]
+                client.send(
+                    *(
+                        f"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: {address}\r\n\r\n".encode()
+                        for address in addresses
+                    )
+                )
+                for _ in addresses:
+                    client.expect(200)
+
+    flood(0, 2_000)
+    before = balancer.metrics()["process_resident_memory_bytes"]
+    flood(2_000, 20_000)
+    grown = balancer.metrics()["process_resident_memory_bytes"] - before
+    assert grown < 4 * 1024 * 1024
+    assert statuses(balancer, 3, source="127.0.0.77") == [200] * 3
 
 
 def test_a_limit_by_header_counts_each_value_apart(

@@ -24,6 +24,8 @@ pub enum Reason {
     Version,
     /// A method that a reverse proxy does not serve (CONNECT).
     Method,
+    /// The client has as many connections open as it may.
+    ClientConnections,
     /// A filter refused the client's address.
     Forbidden,
     /// A rate limit refused the request.
@@ -87,7 +89,7 @@ impl Reason {
             Self::HeadTimeout | Self::BodyTimeout => 408,
             Self::BodyTooLarge => 413,
             Self::TargetTooLong => 414,
-            Self::Limited | Self::InFlight => 429,
+            Self::Limited | Self::InFlight | Self::ClientConnections => 429,
             Self::HeadTooLarge => 431,
             Self::ClientGone | Self::ClientSlow => 499,
             // No answer: that was given before.
@@ -122,6 +124,7 @@ impl Reason {
             Self::BodyTimeout => "body_timeout",
             Self::Version => "version_not_supported",
             Self::Method => "method_not_supported",
+            Self::ClientConnections => "client_connections",
             Self::Forbidden => "forbidden",
             Self::Limited => "limited",
             Self::FaultInjected => "fault_injected",
@@ -163,6 +166,7 @@ impl Reason {
             Self::BodyTimeout => "The request body took too long to arrive.",
             Self::Version => "This version of HTTP is not supported.",
             Self::Method => "This method is not supported.",
+            Self::ClientConnections => "Too many connections are open.",
             Self::Forbidden => "Access is not allowed from this address.",
             Self::Limited => "Too many requests.",
             Self::FaultInjected => "A fault was put in on purpose.",

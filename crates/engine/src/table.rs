@@ -23,6 +23,7 @@ use crate::access_log::AccessLog;
 use crate::action::Action;
 use crate::breaker::Breaker;
 use crate::endpoint::Endpoint;
+use crate::filters::concurrency::Concurrency;
 use crate::filters::ip_set::IpSet;
 use crate::filters::{Chain, Edits, Kept, Tally};
 use crate::http1::head::RequestHead;
@@ -162,6 +163,8 @@ pub struct ListenerState {
     pub accepted: AtomicU64,
     /// Connections closed at once by a filter.
     pub rejected: AtomicU64,
+    /// Connections open by client, where one may have only so many.
+    pub clients: Arc<Concurrency>,
     /// TLS handshakes by how they ended.
     pub handshakes: Handshakes,
     /// Woken when a connection closes while the listener is full.

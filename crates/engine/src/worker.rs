@@ -5,6 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::future::poll_fn;
 use std::io;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -20,7 +21,10 @@ use tokio::task::JoinHandle;
 use crate::access_log::{AccessLog, CHUNK, LogBuffer, Record};
 use crate::buffer::Buffers;
 use crate::endpoint::Endpoint;
+use crate::error::Reason;
 use crate::events::Events;
+use crate::filters::concurrency::Permit;
+use crate::filters::limit::client_key;
 use crate::filters::passed::Passed;
 use crate::http1::head::{RequestHead, ResponseHead};
 use crate::plan::Protocol;
@@ -352,6 +356,9 @@ impl Worker {
 /// How often large buffers that nobody needed are freed.
 const TRIM_EVERY_S: u64 = 10;
 
+/// The part of an IPv6 address that one host usually has to itself.
+const CLIENT_PREFIX: u8 = 64;
+
 /// The most retries a pool's live traffic can save up on one worker.
 const MAX_RETRY_TOKENS: f64 = 1000.0;
 
@@ -581,9 +588,34 @@ async fn wait_for_room(worker: &Worker, state: &Arc<ListenerState>, uid: u32) {
     }
 }
 
-/// Counts a connection for as long as it is open.
+/// Counts a connection, and its client's share of them, for as long as it is open.
 #[derive(Debug)]
-pub struct Counted(Arc<ListenerState>);
+pub struct Counted(Arc<ListenerState>, Option<Permit>);
+
+impl Counted {
+    /// Turns the connection away; its end tells that nothing was served.
+    fn reject(&self, worker: &Worker, reason: Reason) {
+        self.0.rejected.fetch_add(1, Ordering::Relaxed);
+        let mut stats = worker.stats.borrow_mut();
+        *stats.errors.entry(reason.label()).or_default() += 1;
+    }
+
+    /// Counts it among its client's, who may have room for no more. A trusted proxy has many
+    /// clients behind it.
+    fn of_client(&mut self, listener: &Listener, client: Option<IpAddr>) -> bool {
+        let trusted = listener.trusted.as_ref();
+        let counted = |client: &IpAddr| trusted.is_none_or(|trusted| !trusted.permits(*client));
+        let Some(client) = client.filter(counted) else {
+            return true;
+        };
+        let (key, max) = (
+            client_key(client, CLIENT_PREFIX),
+            listener.limits.client_connections,
+        );
+        self.1 = self.0.clients.enter(key, max);
+        self.1.is_some()
+    }
+}
 
 impl Drop for Counted {
     fn drop(&mut self) {
@@ -602,7 +634,7 @@ fn serve(worker: &Rc<Worker>, stream: Stream, door: &Door) {
     };
     listener.state.accepted.fetch_add(1, Ordering::Relaxed);
     listener.state.connections.fetch_add(1, Ordering::AcqRel);
-    let counted = Counted(Arc::clone(&listener.state));
+    let counted = Counted(Arc::clone(&listener.state), None);
     let proxied = listener.proxies.as_ref().is_some_and(|trusted| {
         let peer = stream.peer_ip();
         peer.is_none_or(|peer| trusted.permits(peer))
@@ -622,11 +654,7 @@ fn serve(worker: &Rc<Worker>, stream: Stream, door: &Door) {
                     speak(&worker, listener, stream, ends, &door, counted);
                 }
             }
-            Err(reason) => {
-                counted.0.rejected.fetch_add(1, Ordering::Relaxed);
-                let mut stats = worker.stats.borrow_mut();
-                *stats.errors.entry(reason.label()).or_default() += 1;
-            }
+            Err(reason) => counted.reject(&worker, reason),
         }
     });
 }
@@ -637,8 +665,17 @@ fn speak(
     stream: Stream,
     proxied: Option<Box<Ends>>,
     door: &Door,
-    counted: Counted,
+    mut counted: Counted,
 ) {
+    if listener.limits.client_connections != 0 {
+        let client = match &proxied {
+            Some(ends) => Some(ends.source.ip()),
+            None => stream.peer_ip(),
+        };
+        if !counted.of_client(listener, client) {
+            return counted.reject(worker, Reason::ClientConnections);
+        }
+    }
     let worker = Rc::clone(worker);
     match listener.protocol {
         Protocol::Http => {

@@ -499,6 +499,11 @@ class Limits(Model):
     )
     max_body_size: Size = Field(default=0, description="Over it 413; 0 is no bound.")
     max_connections: Count = Field(default=0, description="Open at once; 0 is no bound.")
+    max_connections_per_client: Count = Field(
+        default=0,
+        description="Open at once by one address (IPv6: one /64), trusted proxies excepted; those "
+        "over it are closed; 0 is no bound.",
+    )
 
 
 class ServerConfig(Model):

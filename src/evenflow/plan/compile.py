@@ -166,6 +166,7 @@ def _limits(limits: Limits) -> document.Limits:
         "target_bytes": limits.max_target,
         "body_bytes": limits.max_body_size,
         "connections": limits.max_connections,
+        "client_connections": limits.max_connections_per_client,
     }
 
 
@@ -174,7 +175,10 @@ def _control_listener(config: Config, address: str) -> document.Listener:
     own = Listener(
         name="control",
         address=address,
-        limits=server.limits.model_copy(update={"max_body_size": _CONTROL_BODY_BYTES}),
+        limits=server.limits.model_copy(
+            # Whoever runs the balancer is not kept out by what holds clients back.
+            update={"max_body_size": _CONTROL_BODY_BYTES, "max_connections_per_client": 0}
+        ),
         read_timeout=server.read_timeout,
         write_timeout=server.write_timeout,
         idle_timeout=server.idle_timeout,

@@ -27,6 +27,7 @@ class Limits(TypedDict):
     target_bytes: int
     body_bytes: int
     connections: int
+    client_connections: int
 
 
 class Timeouts(TypedDict):

@@ -1,6 +1,6 @@
-//! Bounds on how many requests of one key are in flight at once, over all workers.
+//! Counts of what one key has in flight at once, requests or connections, over all workers.
 //!
-//! A key is remembered only while it has requests in flight, so the memory is bounded by the
+//! A key is remembered only while it has something in flight, so the memory is bounded by the
 //! connections there are, whatever keys a client makes up. What passed is counted down when its
 //! [`Permit`] goes, however the request ends.
 
@@ -12,10 +12,9 @@ use rustc_hash::FxHashMap;
 /// Keys are spread over so many locks, each held for a look into a small map.
 const SHARDS: usize = 64;
 
-/// A bound and what is in flight.
+/// What is in flight.
 #[derive(Debug)]
 pub struct Concurrency {
-    max: u32,
     shards: Box<[Shard]>,
 }
 
@@ -24,27 +23,27 @@ pub struct Concurrency {
 #[repr(align(128))]
 struct Shard(Mutex<FxHashMap<u64, u32>>);
 
-/// One request in flight.
+/// One request or connection in flight.
 #[derive(Debug)]
 pub struct Permit {
     of: Arc<Concurrency>,
     key: u64,
 }
 
-impl Concurrency {
-    /// Lets at most `max` requests of a key be in flight.
-    pub fn new(max: u32) -> Self {
+impl Default for Concurrency {
+    fn default() -> Self {
         Self {
-            max,
             shards: (0..SHARDS).map(|_| Shard::default()).collect(),
         }
     }
+}
 
-    /// Takes a place for a request of `key` (a well-mixed hash); `None` where there is none.
-    pub fn enter(self: &Arc<Self>, key: u64) -> Option<Permit> {
+impl Concurrency {
+    /// Takes one of `max` places of `key` (a well-mixed hash); `None` where all are taken.
+    pub fn enter(self: &Arc<Self>, key: u64, max: u32) -> Option<Permit> {
         let mut shard = self.shard(key);
         let count = shard.entry(key).or_insert(0);
-        if *count >= self.max {
+        if *count >= max {
             return None;
         }
         *count += 1;
@@ -54,7 +53,7 @@ impl Concurrency {
         })
     }
 
-    /// How many requests of a key are in flight.
+    /// How much of a key is in flight.
     pub fn in_flight(&self, key: u64) -> u32 {
         self.shard(key).get(&key).copied().unwrap_or(0)
     }

@@ -328,7 +328,7 @@ impl Chain {
                 Check::InFlight(named) => {
                     let rules = &named.source;
                     let key = key_of(&rules.key, rules.ipv6_prefix, seen);
-                    if let Some(permit) = named.bound.enter(key) {
+                    if let Some(permit) = named.bound.enter(key, rules.max) {
                         passed.permits.push(permit);
                     } else {
                         tally.limited.fetch_add(1, Ordering::Relaxed);
@@ -424,7 +424,7 @@ fn bound_for(
     }
     let named = NamedBound {
         source: filter.clone(),
-        bound: Arc::new(Concurrency::new(filter.max)),
+        bound: Arc::default(),
     };
     bounds.push(named.clone());
     Ok(named)

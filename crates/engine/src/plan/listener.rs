@@ -85,6 +85,9 @@ pub struct Limits {
     /// Connections open at once on this listener, over all workers; over it they wait in the
     /// kernel's queue. 0 is no bound.
     pub connections: u32,
+    /// Connections of one client (IPv6: of one /64) open at once, over all workers; those over it
+    /// are closed without a word. Trusted proxies are not counted. 0 is no bound.
+    pub client_connections: u32,
 }
 
 /// How long a client may take.

@@ -37,6 +37,7 @@ pub fn listener(name: &str, address: &str) -> Value {
         "limits": {
             "head_bytes": 32768, "headers": 100, "target_bytes": 8192, "body_bytes": 0,
             "connections": 0,
+            "client_connections": 0,
         },
         "timeouts": {
             "head_ms": 10000, "body_ms": 10000, "write_ms": 10000, "idle_ms": 60000,
