@@ -30,6 +30,7 @@ __all__ = [
     "Event",
     "ExplainRequest",
     "Explanation",
+    "HedgeUpdate",
     "Histogram",
     "HttpProbe",
     "MembersChange",
@@ -83,6 +84,13 @@ class BreakerUpdate(TypedDict):
     """How many requests pass while it is half open."""
     for_ms: int | None
     """How long it stays open, where that is known: clients are told so."""
+
+
+class HedgeUpdate(TypedDict):
+    """How long a hedged route waits for a first byte before a further try."""
+
+    route: str
+    after_ms: int
 
 
 class Outcomes(TypedDict):
@@ -423,6 +431,9 @@ class Engine(Protocol):
     def set_breaker(self, update: BreakerUpdate) -> None:
         """Put a breaker into a state."""
 
+    def set_hedge(self, update: HedgeUpdate) -> None:
+        """Change how long a hedged route waits."""
+
     def outcomes(self) -> list[Outcomes]:
         """Read what breakers saw; asks no worker."""
 
@@ -493,6 +504,9 @@ class _RustEngine:
 
     def set_breaker(self, update: BreakerUpdate) -> None:
         self._inner.set_breaker(_encode(update))
+
+    def set_hedge(self, update: HedgeUpdate) -> None:
+        self._inner.set_hedge(_encode(update))
 
     def outcomes(self) -> list[Outcomes]:
         found: list[Outcomes] = json.loads(self._inner.outcomes())

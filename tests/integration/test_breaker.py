@@ -114,6 +114,10 @@ def test_a_share_of_failures_opens_a_backend(
     assert (shown["status"], shown["usable"]) == ("tripped", False)
     explained = balancer.api("POST", "/admin/explain", {"target": "/"})
     assert {"id": "b", "usable": False, "reason": "breaker_open"} in explained["candidates"]
+    # The pool as a whole has none.
+    problem = balancer.api("PUT", "/admin/pools/default/breaker", {"state": "open"}, expect=409)
+    assert "has no breaker of its own" in problem["detail"]
+    assert pool_breaker(balancer) is None
 
 
 def test_slow_answers_open_a_backend(evenflow: StartEvenflow, origins: StartOrigins) -> None:
@@ -244,9 +248,7 @@ def test_half_open_lets_no_more_through_than_agreed(
     assert balancer.tally(3) == {"a": 3}
 
 
-def test_a_probe_whose_client_goes_away_makes_room_for_another(
-    evenflow: StartEvenflow, origins: StartOrigins
-) -> None:
+def test_probes_that_end_in_unusual_ways(evenflow: StartEvenflow, origins: StartOrigins) -> None:
     (a,) = origins("a")
     a.default = hang_up()
     rules = {**AT_ONCE, "open_for": "200ms", "half_open_requests": 1}
@@ -265,6 +267,14 @@ def test_a_probe_whose_client_goes_away_makes_room_for_another(
     gate.open()
     wait_for(lambda: balancer.request().status == 200, "another probe")
     wait_for_state(balancer, "a", "closed")
+    # A connection that becomes a tunnel is a probe that went well, however long it lasts.
+    a.default = hang_up()
+    for _ in range(3):
+        balancer.request()
+    a.default = echo_websocket()
+    wait_for_state(balancer, "a", "half_open")
+    with WebSocket(balancer.client()):
+        wait_for_state(balancer, "a", "closed")
 
 
 def test_each_failed_probe_makes_it_wait_longer_up_to_a_bound(
@@ -444,27 +454,6 @@ def test_somebody_holds_a_breaker_by_hand(evenflow: StartEvenflow, origins: Star
         ("pools/nobody", {"state": "open"}, 404),
     ):
         balancer.api("PUT", f"/admin/{path}/breaker", body, expect=status)
-
-
-def test_what_has_no_breaker_cannot_be_held(evenflow: StartEvenflow, origins: StartOrigins) -> None:
-    (a,) = origins("a")
-    balancer = start(evenflow, a, breaker=AT_ONCE)
-    problem = balancer.api("PUT", "/admin/pools/default/breaker", {"state": "open"}, expect=409)
-    assert "has no breaker of its own" in problem["detail"]
-    assert pool_breaker(balancer) is None
-
-
-def test_a_tunnel_is_a_probe_that_went_well(evenflow: StartEvenflow, origins: StartOrigins) -> None:
-    (a,) = origins("a")
-    a.default = hang_up()
-    rules = {**AT_ONCE, "open_for": "200ms", "half_open_requests": 1}
-    balancer = start(evenflow, a, breaker=rules)
-    for _ in range(3):
-        balancer.request()
-    a.default = echo_websocket()
-    wait_for_state(balancer, "a", "half_open")
-    with WebSocket(balancer.client()):
-        wait_for_state(balancer, "a", "closed")
 
 
 def test_no_request_is_lost_while_a_breaker_opens_and_closes(

@@ -9,8 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 from evenflow.testing import Gate, Load, document, wait_for
 from evenflow.testing.behaviours import hang_up, raw, respond
 
@@ -18,7 +16,8 @@ if TYPE_CHECKING:
     from evenflow.testing import Behaviour, EvenflowProcess, Exchange, Origin
     from tests.conftest import StartEvenflow, StartOrigins
 
-SOON = {"after": "30ms", "budget": 1.0}
+FAILED = 'evenflow_hedges_total{route="app",result="failed"}'
+SOON: dict[str, object] = {"after": "30ms", "budget": 1.0}
 
 
 def start(
@@ -141,35 +140,34 @@ def test_a_slow_hedge_is_cancelled_when_the_first_answers(
     assert errors(balancer) == 0
 
 
-@pytest.mark.parametrize("fails", ["reset", "500", "garbage", "listed", "switch"])
 def test_what_a_failing_hedge_does_changes_nothing(
-    evenflow: StartEvenflow, origins: StartOrigins, fails: str
+    evenflow: StartEvenflow, origins: StartOrigins
 ) -> None:
     first, second = origins("first", "second")
-    gate = Gate()
-    first.default = respond(200, b"first", before=gate)
-    second.default = {
-        "reset": hang_up(),
-        "500": respond(500),
-        "garbage": raw(b"what?\r\n\r\n"),
-        "listed": respond(503, b"busy"),
-        "switch": raw(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n"),
-    }[fails]
-    balancer = start(
-        evenflow,
-        first,
-        second,
-        hedge=SOON,
-        load_balancer={"retry_on": ["connect", "reset", 503]},
-    )
-    with ThreadPoolExecutor() as pool:
-        asked = pool.submit(balancer.request)
-        wait_for(lambda: hedges(balancer) == {"failed": 1}, "the hedge fails")
-        gate.open()
-        answer = asked.result()
-    assert (answer.status, answer.body) == (200, b"first")
-    # The endpoint that failed is charged with it as ever.
-    assert errors(balancer) == 1
+    retry_on = ["connect", "reset", 503]
+    balancer = start(evenflow, first, second, hedge=SOON, load_balancer={"retry_on": retry_on})
+    ways = [
+        hang_up(),
+        respond(500),
+        raw(b"what?\r\n\r\n"),
+        respond(503, b"busy"),
+        raw(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n"),
+    ]
+    for count, way in enumerate(ways, 1):
+        # They take turns: whichever is asked first is the slow one.
+        slow, hedged = (first, second) if count % 2 else (second, first)
+        gate = Gate()
+        slow.default = respond(200, b"slow", before=gate)
+        hedged.default = way
+        with ThreadPoolExecutor() as pool:
+            asked = pool.submit(balancer.request)
+            balancer.wait_for_metric(FAILED, count)
+            gate.open()
+            answer = asked.result()
+        assert (answer.status, answer.body) == (200, b"slow")
+        assert hedges(balancer) == {"failed": count}
+        # The endpoint that failed is charged with it as ever.
+        assert errors(balancer) == count
 
 
 def test_a_hedge_answers_for_a_first_try_that_fails_late(
@@ -297,8 +295,8 @@ def test_large_answers_and_kept_connections_survive_hedging(
 def test_hedging_cuts_the_slow_tail_within_its_budget(
     evenflow: StartEvenflow, origins: StartOrigins
 ) -> None:
-    # Both backends answer three of a hundred requests 400 ms late.
-    requests, late_s, budget = 800, 0.4, 0.08
+    # Both backends answer three of a hundred requests 300 ms late.
+    requests, late_s, budget = 640, 0.3, 0.08
     a, b = origins("a", "b")
     taken: dict[bool, list[float]] = {}
     for hedged in (False, True):
@@ -314,7 +312,7 @@ def test_hedging_cuts_the_slow_tail_within_its_budget(
             sent = found.get("won", 0) + found.get("lost", 0) + found.get("failed", 0)
             assert seen == requests + sent
             assert sent <= budget * requests
-            assert found["won"] >= 10
+            assert found["won"] >= 8
         else:
             assert seen == requests
     before, after = (statistics.quantiles(taken[hedged], n=100)[98] for hedged in (False, True))
@@ -339,6 +337,27 @@ def measure(balancer: EvenflowProcess, requests: int) -> list[float]:
     return [each for part in parts for each in part]
 
 
+def test_a_percentile_is_learnt_from_what_backends_take(
+    evenflow: StartEvenflow, origins: StartOrigins
+) -> None:
+    a, b = origins("a", "b")
+    for seed, origin in enumerate((a, b)):
+        origin.default = sometimes_slow(0.05, 0.3, seed)
+    balancer = start(evenflow, a, b, hedge={"after": "p90", "budget": 0.2})
+    name = 'evenflow_hedge_delay_seconds{route="app"}'
+    assert name not in balancer.metrics()
+    measure(balancer, 400)
+    balancer.wait_for_metric(name, 0.0001)
+    # Nine of ten take a few milliseconds on any machine, and far less than the slow ones.
+    assert balancer.metrics()[name] < 0.25
+    balancer.api("PATCH", "/admin/config", {"load_balancer": {"retry_delay": "1ms"}})
+    times = measure(balancer, 400)
+    found = hedges(balancer)
+    assert found["won"] >= 5
+    assert found["won"] + found.get("lost", 0) + found.get("failed", 0) <= 0.2 * 800
+    assert statistics.quantiles(times, n=100)[97] < 0.3
+
+
 def test_an_exhausted_budget_makes_no_hedges(
     evenflow: StartEvenflow, origins: StartOrigins
 ) -> None:
@@ -346,12 +365,12 @@ def test_an_exhausted_budget_makes_no_hedges(
     for origin in (a, b):
         origin.default = sometimes_slow(1.0, 0.03, 1)
     balancer = start(evenflow, a, b, hedge={"after": "1ms", "budget": 0.25})
-    for _ in range(40):
+    for _ in range(20):
         assert balancer.request().status == 200
     found = hedges(balancer)
     sent = sum(count for result, count in found.items() if result != "over_budget")
-    assert (sent, found["over_budget"]) == (10, 30)
-    assert len(a.requests) + len(b.requests) == 50
+    assert (sent, found["over_budget"]) == (5, 15)
+    assert len(a.requests) + len(b.requests) == 25
 
 
 def test_no_request_is_lost_under_load_with_hedges(
@@ -362,9 +381,9 @@ def test_no_request_is_lost_under_load_with_hedges(
         origin.default = sometimes_slow(0.3, 0.01, seed)
     balancer = start(evenflow, a, b, hedge={"after": "2ms", "budget": 0.5}, server={"workers": 2})
     with Load(balancer.port, connections=16) as load:
-        load.wait_for_more(3000)
+        load.wait_for_more(1200)
         balancer.api("PATCH", "/admin/config", {"load_balancer": {"retry_delay": "1ms"}})
-        load.wait_for_more(1000)
+        load.wait_for_more(600)
     load.expect_no_failure()
     assert hedges(balancer)["won"] > 50
     listed = balancer.api("GET", "/admin/backends")["backends"]

@@ -102,6 +102,10 @@ impl PyEngine {
         self.call(py, |engine| engine.set_breaker(update))
     }
 
+    fn set_hedge(&self, py: Python<'_>, update: &[u8]) -> PyResult<()> {
+        self.call(py, |engine| engine.set_hedge(update))
+    }
+
     fn outcomes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         self.bytes(py, Engine::outcomes)
     }

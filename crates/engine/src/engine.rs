@@ -96,6 +96,13 @@ struct BreakerUpdate {
     for_ms: Option<u64>,
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HedgeUpdate {
+    route: String,
+    after_ms: u64,
+}
+
 struct State {
     registry: Registry,
     /// Sockets bound, by the listener's number and the address asked for.
@@ -390,6 +397,22 @@ impl Engine {
         let until_ms = update.for_ms.map_or(0, |ms| self.shared.now_ms() + ms);
         breaker.set(update.state, update.probes, until_ms);
         pool.state.room.notify_waiters();
+        Ok(())
+    }
+
+    /// Changes how long a hedged route waits.
+    ///
+    /// # Errors
+    /// When there is no such route, or it makes no hedges.
+    pub fn set_hedge(&self, document: &[u8]) -> Result<(), EngineError> {
+        let update: HedgeUpdate = decode(document)?;
+        let table = self.shared.table.load();
+        let found = table.routes.iter().find(|r| *r.name == *update.route);
+        let Some(hedge) = found.and_then(|route| route.hedge.as_ref()) else {
+            let message = format!("no hedged route {:?}", update.route);
+            return Err(EngineError::new("plan", "route", message));
+        };
+        hedge.after_ms.store(update.after_ms, Ordering::Relaxed);
         Ok(())
     }
 

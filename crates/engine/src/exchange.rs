@@ -393,6 +393,7 @@ async fn forward(
     let mut choice = choice_of(pool, &scratch.request, connection, origin.client);
     let target = route.rewritten(&scratch.request, connection.buffer.bytes());
     let mut tried = Tried::default();
+    let mut first = true;
     loop {
         let picked = lease::acquire(
             connection,
@@ -446,7 +447,7 @@ async fn forward(
             lines: &lines,
             route_deadline,
         };
-        let ran = match route.hedge {
+        let ran = match &route.hedge {
             None => attempt.run(scratch, &mut body).await,
             Some(rules) => {
                 let elsewhere = Elsewhere {
@@ -454,6 +455,7 @@ async fn forward(
                     pool: pool_index,
                     hash: choice.0,
                     tried,
+                    first: std::mem::take(&mut first),
                 };
                 let race = hedge::race(&mut attempt, rules, scratch, &mut body, elsewhere, noted);
                 let (ran, won) = Box::pin(race).await;

@@ -8,6 +8,7 @@
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -30,6 +31,25 @@ const MAX_SAVED: f64 = 10.0;
 /// The most 1xx answers that are passed over before an answer must come.
 const MAX_INTERIM: usize = 32;
 
+/// A route's hedges.
+#[derive(Debug)]
+pub struct Hedge {
+    /// Waited before each; 0 makes none.
+    pub after_ms: AtomicU64,
+    max: u32,
+    budget: f64,
+}
+
+impl From<plan::Hedge> for Hedge {
+    fn from(rules: plan::Hedge) -> Self {
+        Self {
+            after_ms: AtomicU64::new(rules.after_ms),
+            max: rules.max,
+            budget: rules.budget,
+        }
+    }
+}
+
 /// Where a hedge may go.
 #[derive(Debug)]
 pub struct Elsewhere<'a> {
@@ -41,6 +61,8 @@ pub struct Elsewhere<'a> {
     pub hash: u64,
     /// Endpoints at which the request failed before.
     pub tried: Tried,
+    /// The request is here for the first time.
+    pub first: bool,
 }
 
 /// What all hedges of one request share.
@@ -68,20 +90,22 @@ fn may_hedge(attempt: &Attempt<'_>, head: &RequestHead) -> bool {
 }
 
 /// Runs an attempt, with hedges beside it; the lease of the hedge that won, if one did.
+#[allow(clippy::too_many_lines)] // One race from its start to its end.
 pub async fn race(
     attempt: &mut Attempt<'_>,
-    rules: plan::Hedge,
+    rules: &Hedge,
     scratch: &mut Scratch,
     body: &mut RequestBody,
     mut elsewhere: Elsewhere<'_>,
     noted: &mut Noted,
 ) -> (Result<Upstream, Failure>, Option<Lease>) {
-    if !may_hedge(attempt, &scratch.request) {
+    let after_ms = rules.after_ms.load(Ordering::Relaxed);
+    if after_ms == 0 || !may_hedge(attempt, &scratch.request) {
         return (attempt.run(scratch, body).await, None);
     }
     let worker = Rc::clone(&attempt.connection.worker);
     let uid = attempt.route.uid;
-    if noted.attempts == 1 {
+    if elsewhere.first {
         let mut budgets = worker.budgets.borrow_mut();
         let tokens = &mut budgets.entry(uid).or_default().tokens;
         *tokens = (*tokens + rules.budget).min(MAX_SAVED);
@@ -101,7 +125,7 @@ pub async fn race(
     elsewhere.tried.add(first_lease.index);
     let count = |what| worker.stats.borrow_mut().happened(uid, what);
     let began = Instant::now();
-    let after = Duration::from_millis(rules.after_ms);
+    let after = Duration::from_millis(after_ms);
     let mut timer = Box::pin(tokio::time::sleep(after));
     let mut left = rules.max;
     let mut failed: Option<Failure> = None;
@@ -166,11 +190,15 @@ pub async fn race(
         Some(failure) if !failure.stale => {
             first_lease.failed(&worker, failure.kind, failure.reason);
         }
-        // It would have taken at least that long.
-        _ => first_lease.member().endpoint.observe_latency(
-            began.elapsed().as_secs_f32() * 1000.0,
-            worker.coarse_ms.get(),
-        ),
+        _ => {
+            // It would have taken at least that long; without it, what is slow would look quick.
+            let waited = began.elapsed();
+            let endpoint = &first_lease.member().endpoint;
+            let mut stats = worker.stats.borrow_mut();
+            let stats = stats.endpoint(endpoint.uid);
+            stats.first_byte.record(waited.as_nanos() as u64);
+            endpoint.observe_latency(waited.as_secs_f32() * 1000.0, worker.coarse_ms.get());
+        }
     }
     first_lease.release();
     scratch.response = response;
@@ -194,6 +222,7 @@ fn start(
         pool,
         hash,
         tried,
+        ..
     } = elsewhere;
     let lease =
         lease::try_acquire(worker, table, *pool, *hash, tried).map_err(|_| "hedge_unavailable")?;

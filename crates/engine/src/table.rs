@@ -26,6 +26,7 @@ use crate::endpoint::Endpoint;
 use crate::filters::concurrency::Concurrency;
 use crate::filters::ip_set::IpSet;
 use crate::filters::{Chain, Edits, Kept, Tally};
+use crate::hedge::Hedge;
 use crate::http1::head::RequestHead;
 use crate::mirror::Mirror;
 use crate::passthrough::Passthrough;
@@ -199,7 +200,7 @@ pub struct Route {
     /// Further attempts.
     pub retries: plan::Retries,
     /// Second tries of slow requests.
-    pub hedge: Option<plan::Hedge>,
+    pub hedge: Option<Box<Hedge>>,
     /// Bounds on connections that switch protocols; `None` lets none.
     pub upgrade: Option<plan::Upgrade>,
 }

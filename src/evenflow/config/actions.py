@@ -111,11 +111,15 @@ class Mirror(Model):
     timeout: Annotated[Duration, Field(ge=0.001)] = Field(default=30.0, description="Of one copy.")
 
 
+Percentile = Annotated[str, Field(pattern=r"^p[0-9]{1,2}(\.[0-9]{1,2})?$")]
+
+
 class Hedge(Model):
     """A slow request is sent to another backend as well; the first good answer wins."""
 
-    after: Annotated[Duration, Field(ge=0.001, le=3600)] = Field(
-        description="How long the response head is waited for before each further try."
+    after: Annotated[Duration, Field(ge=0.001, le=3600)] | Percentile = Field(
+        description="How long the response head is waited for before each further try: a time, or "
+        "a percentile of what it took of late, such as p95."
     )
     max: Annotated[int, Field(ge=0, le=5)] = Field(
         default=1, description="Further tries of one request."

@@ -327,6 +327,11 @@ class Controller:
         """The circuit breakers of backends and pools."""
         return self._live.breakers
 
+    @property
+    def hedge_delays(self) -> Mapping[str, float]:
+        """How long hedged routes wait, in seconds; absent while it is still to be learnt."""
+        return self._live.hedging.delays
+
     def has_pool(self, name: str) -> bool:
         """Whether the configuration in force has a pool of this name."""
         return name in self._live.pools
@@ -523,6 +528,7 @@ class Controller:
             await asyncio.sleep(1)
             self._live.advance_ramps()
             self._live.breakers.judge()
+            self._live.hedging.learn()
             try:
                 totals = self.engine.totals()
             except EngineError as error:

@@ -22,6 +22,7 @@ from evenflow.config.expand import by_scheme
 from evenflow.controller.breaker import State
 from evenflow.controller.breakers import Breakers, Place
 from evenflow.controller.decisions import Decisions, Level
+from evenflow.controller.hedging import HedgeDelays
 from evenflow.controller.members import Members, members_of, spliced_members
 from evenflow.controller.pickers import PickerUpdates
 from evenflow.controller.runtime import Key, Member, Runtime, Verdict
@@ -107,6 +108,7 @@ class Live:
         self.member_callbacks: list[Callable[[], None]] = []
         self.probe_callbacks: list[Callable[[list[ProbeResult]], None]] = []
         self.breakers = Breakers(engine, decisions, self._breaker_changed)
+        self.hedging = HedgeDelays(engine)
         self._engine = engine
         self._decisions = decisions
         self._lookup = lookup
@@ -211,6 +213,7 @@ class Live:
         """Tell who watches the members."""
         if self._wanted is not None:
             self.breakers.follow(self._wanted.pools)
+            self.hedging.follow(self._wanted.config)
         for callback in self.member_callbacks:
             callback()
 

@@ -49,6 +49,8 @@ class View:
     """The state of each circuit breaker by pool and backend; an empty one is the pool itself."""
     breaker_transitions: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
     """How often a breaker (by pool and backend) became what."""
+    hedge_delays: Mapping[str, float] = field(default_factory=dict)
+    """How long hedged routes wait before a further try, in seconds."""
     lost_log_lines: int = 0
     admin_refused: Mapping[str, int] = field(default_factory=dict)
     """Requests to the admin API that were refused, by what was wrong."""
@@ -144,6 +146,13 @@ def _traffic(view: View, endpoints: Sequence[EndpointSnapshot]) -> Iterator[Fami
         [(labels(route=route), entry["bytes_sent"]) for route, entry in tunnels.items()],
     )
     yield from _route_events(snapshot)
+    if view.hedge_delays:
+        yield Family(
+            "evenflow_hedge_delay_seconds",
+            "gauge",
+            "How long a response head is waited for before a second try.",
+            [(labels(route=route), delay) for route, delay in view.hedge_delays.items()],
+        )
 
 
 _ROUTE_EVENTS = {

@@ -80,7 +80,9 @@ def compile_hedge(hedge: Hedge | None) -> document.Hedge | None:
     """Second tries of slow requests."""
     if hedge is None or not hedge.max:
         return None
-    return {"after_ms": round(hedge.after * 1000), "max": hedge.max, "budget": hedge.budget}
+    # A percentile is told once it is known.
+    after_ms = 0 if isinstance(hedge.after, str) else round(hedge.after * 1000)
+    return {"after_ms": after_ms, "max": hedge.max, "budget": hedge.budget}
 
 
 def _redirect(redirect: Redirect, match: Match) -> document.Redirect:

@@ -27,6 +27,7 @@ from evenflow.engine import (
     Event,
     ExplainRequest,
     Explanation,
+    HedgeUpdate,
     Histogram,
     MembersChange,
     Outcome,
@@ -68,6 +69,7 @@ class FakeEndpoint:
     document: dict[str, Any]
     requests: int = 0
     in_flight: int = 0
+    first_byte: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS_S) + 1))
     status_5xx: int = 0
     ejected_until: float = 0.0
 
@@ -109,6 +111,7 @@ class FakeEngine:
     member_changes: list[MembersChange] = field(default_factory=list)
     pool_updates: list[PoolUpdate] = field(default_factory=list)
     endpoint_updates: list[EndpointUpdate] = field(default_factory=list)
+    hedge_updates: list[HedgeUpdate] = field(default_factory=list)
     breaker_updates: list[BreakerUpdate] = field(default_factory=list)
     seen: list[Outcomes] = field(default_factory=list)
     """What `outcomes` tells."""
@@ -222,6 +225,11 @@ class FakeEngine:
             else:
                 self.endpoint(update["pool"], update["id"])
             self.breaker_updates.append(update)
+
+    def set_hedge(self, update: HedgeUpdate) -> None:
+        """Note a route's delay."""
+        self._check_open()
+        self.hedge_updates.append(update)
 
     def outcomes(self) -> list[Outcomes]:
         """Tell what the test set."""
@@ -543,7 +551,7 @@ def _endpoint_snapshot(endpoint: FakeEndpoint) -> EndpointSnapshot:
         "bytes_sent": 0,
         "bytes_received": 0,
         "connect": _no_times(),
-        "first_byte": _no_times(),
+        "first_byte": {"counts": list(endpoint.first_byte), "sum_s": 0.0},
         "total": total,
     }
 

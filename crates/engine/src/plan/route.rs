@@ -44,7 +44,7 @@ pub struct Route {
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Hedge {
-    /// Waited for a response head before each.
+    /// Waited for a response head before each; 0 makes none, until another delay is told.
     pub after_ms: u64,
     /// How many for one request.
     pub max: u32,

@@ -281,7 +281,7 @@ fn compile_route(
         internal: route.internal,
         timeout_ms: route.timeout_ms,
         retries: route.retries.clone(),
-        hedge: route.hedge,
+        hedge: route.hedge.map(|rules| Box::new(rules.into())),
         upgrade: route.upgrade,
     })
 }

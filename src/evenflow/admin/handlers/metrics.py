@@ -50,6 +50,7 @@ def view(context: Context) -> View:
             (pool, backend or "", to): count
             for ((pool, backend), to), count in controller.breakers.transitions.items()
         },
+        hedge_delays=controller.hedge_delays,
         panicking=controller.panics.keys(),
         lost_log_lines=program_log().sink.lost,
         admin_refused=context.refused,
