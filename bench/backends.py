@@ -14,7 +14,8 @@ import resource
 import socket
 import subprocess
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -120,23 +121,52 @@ def _use(connection: socket.socket) -> None:
 
 
 def _scale(origin: int, count: int, seconds: float) -> dict[str, Any]:
-    result = {"cpu_us_10_backends": _loaded(origin, 10, seconds)}
-    result |= _nginx_growth(origin, count, seconds)
-    with evenflow(_backends(origin, count, checked=False)) as (port, process, _):
-        result["cpu_us_many_unchecked"] = cpu_us(
-            port, process.pid, _requests(), seconds, warm_up_s=5
-        )
+    result: dict[str, Any] = _growth(origin, count, seconds)
     with evenflow(_backends(origin, count)) as (port, process, took):
         result["first_answer_s"] = took
         result["resident_mib"] = measure.resident_bytes(process.pid) / 2**20
         _wait_until_checked(port, process.pid)
         result["idle_cpu_share"] = _cpu_share(process.pid, 5)
-        result["cpu_us_many_backends"] = cpu_us(
-            port, process.pid, _requests(), seconds, warm_up_s=5
-        )
-        result["growth"] = result["cpu_us_many_backends"] / result["cpu_us_10_backends"] - 1
         result |= _changes(port, origin, seconds)
     return result
+
+
+def _growth(origin: int, count: int, seconds: float) -> dict[str, float]:
+    """What a request costs with 10 and with many backends, in turn; the same for nginx."""
+
+    def balancer(stack: ExitStack, backends: int, *, checked: bool) -> tuple[int, int]:
+        document = _backends(origin, backends, checked=checked)
+        port, process, _ = stack.enter_context(evenflow(document, f"backends-{backends}"))
+        if checked:
+            _wait_until_checked(port, process.pid)
+        return port, process.pid
+
+    figures = dict[str, float]()
+    for name in ("unchecked", "checked", "nginx"):
+        # One pair at a time: each of the many keeps a connection of the origin's.
+        with ExitStack() as stack:
+            if name != "nginx":
+                pair = [balancer(stack, n, checked=name == "checked") for n in (10, count)]
+            elif PROXIES["nginx"].find():
+                pair = [stack.enter_context(_nginx(origin, servers)) for servers in (10, count)]
+            else:
+                continue
+            few, many = _in_turn(pair, seconds)
+        figures[f"{name}_cpu_us_10"] = median(few)
+        figures[f"{name}_cpu_us_many"] = median(many)
+        ratios = (more / less for more, less in zip(many, few, strict=True))
+        figures[f"{name}_growth"] = median(ratios) - 1
+    return figures
+
+
+def _in_turn(balancers: Sequence[tuple[int, int]], seconds: float) -> list[list[float]]:
+    """CPU microseconds per request of each, round after round."""
+    requests = _requests()
+    for port, _ in balancers:
+        # Long enough that every backend has a connection kept alive.
+        measure.peak(port, requests, 5, Placement.choose(1).others)
+    rounds = [[cpu_us(port, pid, requests, seconds) for port, pid in balancers] for _ in range(5)]
+    return [list(values) for values in zip(*rounds, strict=True)]
 
 
 def _wait_until_checked(port: int, pid: int, limit_s: float = 120) -> None:
@@ -161,31 +191,24 @@ def _cpu_share(pid: int, seconds: float) -> float:
     return (measure.cpu_s(pid) - before) / seconds
 
 
-def _nginx_growth(origin: int, count: int, seconds: float) -> dict[str, float]:
-    """What the same numbers of servers cost nginx, beside it."""
+@contextmanager
+def _nginx(origin: int, servers: int) -> Iterator[tuple[int, int]]:
+    """The same backends behind nginx: its port and process."""
     program = PROXIES["nginx"].find()
-    if not program:
-        return {}
-    directory = (WORK / "nginx").resolve()
+    assert program is not None
+    directory = (WORK / f"nginx-{servers}").resolve()
     directory.mkdir(exist_ok=True)
-    found = list[float]()
-    for servers in (10, count):
-        port = measure.free_ports(1)[0]
-        launch = PROXIES["nginx"].prepare(Setting(port, [origin] * servers, 1, directory), program)
-        file = directory / "nginx.conf"
-        text = file.read_text().replace("keepalive 256;", f"keepalive {max(256, servers)};")
-        file.write_text(text.replace("worker_connections 4096", "worker_connections 16384"))
-        log = directory / "output.log"
-        cores = Placement.choose(1).proxy
-        with measure.running(launch.command, log=log, cores=cores) as process:
-            measure.wait_until_serving(port, process, log)
-            found.append(cpu_us(port, process.pid, _requests(), seconds, warm_up_s=5))
-    return {"nginx_cpu_us_10_servers": found[0], "nginx_cpu_us_many_servers": found[1]}
-
-
-def _loaded(origin: int, count: int, seconds: float) -> float:
-    with evenflow(_backends(origin, count)) as (port, process, _):
-        return cpu_us(port, process.pid, _requests(), seconds, warm_up_s=1)
+    port = measure.free_ports(1)[0]
+    launch = PROXIES["nginx"].prepare(Setting(port, [origin] * servers, 1, directory), program)
+    file = directory / "nginx.conf"
+    text = file.read_text().replace("keepalive 256;", f"keepalive {max(256, servers)};")
+    text = text.replace("worker_connections 4096", "worker_connections 16384")
+    file.write_text(text)
+    log = directory / "output.log"
+    cores = Placement.choose(1).proxy
+    with measure.running(launch.command, log=log, cores=cores) as process:
+        measure.wait_until_serving(port, process, log)
+        yield port, process.pid
 
 
 def _changes(port: int, origin: int, seconds: float) -> dict[str, Any]:

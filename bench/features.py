@@ -22,7 +22,7 @@ from statistics import median
 from bench import install, measure
 from bench.measure import Placement
 from bench.proxies import PROXIES, Setting
-from bench.steady import RESULTS, WORK, cpu_us_once, evenflow, origin, show
+from bench.steady import RESULTS, WORK, cpu_us, evenflow, origin, show
 
 Figures = dict[str, float]
 _ROUNDS = 5
@@ -77,7 +77,7 @@ def _routes(origin_port: int, count: int, seconds: float) -> Figures:
             measure.peak(port, requests[routes], _WARM_UP_S, Placement.choose(1).others)
         for _ in range(_ROUNDS):
             for name, (port, pid, routes) in balancers.items():
-                found[name].append(cpu_us_once(port, pid, requests[routes], seconds))
+                found[name].append(cpu_us(port, pid, requests[routes], seconds))
     figures = {name: median(values) for name, values in found.items()}
     for proxy in ("evenflow", "nginx") if nginx else ("evenflow",):
         few, many = found[f"{proxy}_cpu_us_10"], found[f"{proxy}_cpu_us_{count}"]
@@ -159,8 +159,8 @@ def _filters(origin_port: int, seconds: float) -> Figures:
             measure.peak(each, requests, _WARM_UP_S, Placement.choose(1).others)
         without, with_all = list[float](), list[float]()
         for _ in range(_ROUNDS * 2):
-            without.append(cpu_us_once(bare, bare_process.pid, requests, seconds))
-            with_all.append(cpu_us_once(port, process.pid, requests, seconds))
+            without.append(cpu_us(bare, bare_process.pid, requests, seconds))
+            with_all.append(cpu_us(port, process.pid, requests, seconds))
     differences = [more - less for more, less in zip(with_all, without, strict=True)]
     return {
         "cpu_us_without": median(without),

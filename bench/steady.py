@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from statistics import median
 
 from bench import measure
 from bench.measure import Placement
@@ -67,15 +66,7 @@ def evenflow(
         yield port, process, took
 
 
-def cpu_us(port: int, pid: int, requests: Path, seconds: float, *, warm_up_s: float = 0) -> float:
-    """CPU microseconds per request: the median of three runs, after `warm_up_s` of load."""
-    others = Placement.choose(1).others
-    if warm_up_s:
-        measure.peak(port, requests, warm_up_s, others)
-    return median(cpu_us_once(port, pid, requests, seconds) for _ in range(3))
-
-
-def cpu_us_once(port: int, pid: int, requests: Path, seconds: float) -> float:
+def cpu_us(port: int, pid: int, requests: Path, seconds: float) -> float:
     """CPU microseconds per request of one run.
 
     Raises:
