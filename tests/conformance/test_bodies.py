@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from evenflow.testing import Gate
+from evenflow.testing import Gate, document
 from evenflow.testing.behaviours import echo, pattern, raw, respond, stream
 
 if TYPE_CHECKING:
     from evenflow.testing.behaviours import Framing
     from tests.conformance.conftest import Proxy
+    from tests.conftest import StartEvenflow, StartOrigins
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\n"
@@ -65,6 +66,20 @@ def test_trailers_of_a_request_are_forwarded(proxy: Proxy) -> None:
 def test_trailers_of_a_response_are_relayed(proxy: Proxy) -> None:
     proxy.origin.default = respond(body=b"abc", framing="chunked", trailers=[("X-Sum", "3")])
     with proxy.client() as client:
+        client.send(b"GET / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\n\r\n")
+        assert client.expect(200, body=b"abc").trailers == (("X-Sum", "3"),)
+
+
+def test_trailers_of_a_response_obey_its_header_rules(
+    evenflow: StartEvenflow, origins: StartOrigins
+) -> None:
+    (origin,) = origins("a")
+    trailers = [("X-Internal", "1"), ("X-Sum", "3")]
+    origin.default = respond(body=b"abc", framing="chunked", trailers=trailers)
+    balancer = evenflow(
+        document(origin.url, security={"headers": {"response": {"remove": ["X-Internal"]}}})
+    )
+    with balancer.client() as client:
         client.send(b"GET / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\n\r\n")
         assert client.expect(200, body=b"abc").trailers == (("X-Sum", "3"),)
 

@@ -155,10 +155,11 @@ def test_cookies_set_over_tls_never_travel_without_it(
                 "sticky": "cookie",
             }
         ],
+        server={"trusted_proxies": ["127.0.0.2"]},
     )
 
-    def cookies(stream: socket.socket) -> list[str]:
-        stream.sendall(b"GET / HTTP/1.1\r\nHost: site.test\r\n\r\n")
+    def cookies(stream: socket.socket, more: bytes = b"") -> list[str]:
+        stream.sendall(b"GET / HTTP/1.1\r\nHost: site.test\r\n" + more + b"\r\n")
         answer = HTTPResponse(stream)
         answer.begin()
         return answer.headers.get_all("set-cookie", [])
@@ -167,7 +168,13 @@ def test_cookies_set_over_tls_never_travel_without_it(
         over_tls = cookies(stream)
     with socket.create_connection(("127.0.0.1", running.balancer.port), timeout=10) as plain:
         in_clear = cookies(plain)
-    assert len(over_tls) == len(in_clear) == 2
+        claimed = cookies(plain, b"X-Forwarded-Proto: https\r\n")
+    port = running.balancer.port
+    with socket.create_connection(("127.0.0.1", port), 10, ("127.0.0.2", 0)) as proxy:
+        behind_proxy = cookies(proxy, b"X-Forwarded-Proto: https\r\n")
+    assert len(over_tls) == len(in_clear) == len(claimed) == len(behind_proxy) == 2
+    assert ["; Secure" in line for line in behind_proxy] == [True, True], behind_proxy
+    assert ["; Secure" in line for line in claimed] == [False, False], claimed
     assert ["; Secure" in line for line in over_tls] == [True, True], over_tls
     assert ["; Secure" in line for line in in_clear] == [False, False], in_clear
 

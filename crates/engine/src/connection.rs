@@ -233,15 +233,13 @@ pub fn origin_of<'a>(connection: &Connection, way: &Way<'a>, head: &RequestHead)
     } else {
         peer
     };
+    let encrypted = connection.stream.is_tls();
     Origin {
         peer,
         client,
         trusted,
-        scheme: if connection.stream.is_tls() {
-            "https"
-        } else {
-            "http"
-        },
+        scheme: if encrypted { "https" } else { "http" },
+        secure: encrypted || trusted && told_https(head, connection.buffer.bytes()),
         identity: way.identity,
         forwarded: listener.forwarded,
         internal: way.route.is_some_and(|(_, route)| route.internal),
@@ -249,6 +247,15 @@ pub fn origin_of<'a>(connection: &Connection, way: &Way<'a>, head: &RequestHead)
         request_id: way.id,
         server_name: &way.table.server_name,
     }
+}
+
+/// Whether the proxy before this one was spoken to over TLS, as it says.
+fn told_https(head: &RequestHead, base: &[u8]) -> bool {
+    let mut fields = head.fields.iter();
+    fields.any(|field| {
+        field.known == Known::XForwardedProto
+            && field.value.get(base).eq_ignore_ascii_case(b"https")
+    })
 }
 
 /// The nearest address in `X-Forwarded-For` that is not a trusted proxy's: everything beyond it is

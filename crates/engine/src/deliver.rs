@@ -8,6 +8,7 @@ use crate::answer;
 use crate::attempt::{Attempt, Failure, Upstream};
 use crate::error::Reason;
 use crate::exchange::Next;
+use crate::http1::body::Decoder;
 use crate::http1::encode::{self, Delivery};
 use crate::http1::head::Length;
 use crate::record::Noted;
@@ -75,13 +76,12 @@ impl Attempt<'_> {
         lead.extend_from_slice(&noted.lines);
         lead.extend_from_slice(b"\r\n");
         upstream.buffer.consume(response.len);
-        let mut relay = Relay::new(
-            response.length,
-            chunked,
-            lead,
-            std::mem::take(&mut upstream.buffer),
-            None,
-        );
+        let mut decoder = Decoder::new(response.length);
+        if response.length == Length::Chunked {
+            decoder = decoder.without(edits.response.removed());
+        }
+        let buffer = std::mem::take(&mut upstream.buffer);
+        let mut relay = Relay::resume(decoder, chunked, lead, buffer, None);
         let idle_ms = lease.member().idle_timeout_ms;
         let timeouts = &listener.timeouts;
         let write_ms = timeouts.write_ms;

@@ -171,8 +171,10 @@ async fn exchange(connection: &mut Connection, scratch: &mut Scratch) -> Next {
     noted.started = Instant::now();
     let head = &scratch.request;
     let base = connection.buffer.bytes();
+    let origin = origin_of(connection, &way, head);
+    let (client, secure) = (origin.client, origin.secure);
     let seen = Seen {
-        client: origin_of(connection, &way, head).client,
+        client,
         head,
         base,
         now_ns: noted
@@ -181,9 +183,9 @@ async fn exchange(connection: &mut Connection, scratch: &mut Scratch) -> Next {
             .as_nanos() as u64
             + 1_000_000_000,
         route: 0,
-        secure: connection.stream.is_tls(),
+        secure,
     };
-    let (client, now_ns) = (seen.client, seen.now_ns);
+    let now_ns = seen.now_ns;
     let routed = route(&table, listener, seen, &mut scratch.passed);
     noted.lines = std::mem::take(&mut scratch.passed.response_lines);
     let (next, lease) = match routed {
@@ -230,7 +232,7 @@ async fn exchange(connection: &mut Connection, scratch: &mut Scratch) -> Next {
                     base,
                     now_ns,
                     route: route.uid,
-                    secure: connection.stream.is_tls(),
+                    secure,
                 };
                 match route.action.decide(&seen) {
                     Decision::Answer(own) => {
@@ -433,7 +435,7 @@ async fn forward(
         if let Some(sticky) = &pool.sticky
             && choice.1 != Some(lease.index)
         {
-            sticky.push_line(&mut lines, lease.index, connection.stream.is_tls());
+            sticky.push_line(&mut lines, lease.index, origin.secure);
         }
         let mut hedged = None;
         let mut attempt = Attempt {

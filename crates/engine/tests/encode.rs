@@ -21,6 +21,7 @@ fn origin() -> Origin<'static> {
         client: Some(PEER),
         trusted: false,
         scheme: "http",
+        secure: false,
         identity: None,
         forwarded: false,
         internal: false,

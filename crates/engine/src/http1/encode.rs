@@ -21,6 +21,8 @@ pub struct Origin<'a> {
     pub trusted: bool,
     /// `http` or `https`, as spoken by the client.
     pub scheme: &'static str,
+    /// The client speaks TLS, here or as a trusted proxy says.
+    pub secure: bool,
     /// Who the client is by its certificate.
     pub identity: Option<&'a Identity>,
     /// Also send RFC 7239 `Forwarded`.
