@@ -80,7 +80,7 @@ def test_the_quicker_backend_answers_and_the_other_is_let_go(
 ) -> None:
     slow, quick = origins("slow", "quick")
     slow.default = mute
-    balancer = start(evenflow, slow, quick, hedge=SOON)
+    balancer = start(evenflow, slow, quick, hedge={"after": "150ms", "budget": 1.0})
     with balancer.client() as client:
         for _ in range(2):
             slow.requests.clear()
@@ -111,6 +111,22 @@ def test_the_quicker_backend_answers_and_the_other_is_let_go(
     wait_for(lambda: len(logged()) == 4, "access records")
     assert [each.get("hedge") for each in logged()].count("won") == 2
     assert {(each["backend_id"], each["attempts"]) for each in logged()} == {("quick", 1)}
+
+
+def test_interim_answers_of_the_slow_one_are_passed_on_all_the_same(
+    evenflow: StartEvenflow, origins: StartOrigins
+) -> None:
+    slow, quick = origins("slow", "quick")
+    gate = Gate()
+    hints = [(103, [("Link", "</style.css>; rel=preload")])] * 3
+    slow.default = respond(200, b"slow", before=gate, informational=hints)
+    quick.default = respond(200, b"quick", informational=hints)
+    balancer = start(evenflow, slow, quick, hedge=SOON)
+    with balancer.client() as client:
+        answer = client.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").read_response()
+    assert (answer.status, answer.body, len(answer.interim)) == (200, b"quick", 3)
+    assert hedges(balancer) == {"won": 1}
+    gate.open()
 
 
 def test_a_quick_first_answer_calls_for_no_hedge(
@@ -251,7 +267,7 @@ def test_several_hedges_go_to_different_backends(
 ) -> None:
     started = origins(*"abcd")
     never = Gate()
-    balancer = start(evenflow, *started, hedge={"after": "20ms", "max": 3, "budget": 1.0})
+    balancer = start(evenflow, *started, hedge={"after": "100ms", "max": 3, "budget": 1.0})
     # A share of one allows one for each request; quiet ones save up for more.
     for origin in started:
         origin.default = respond(200, b"quick")
@@ -295,15 +311,15 @@ def test_large_answers_and_kept_connections_survive_hedging(
 def test_hedging_cuts_the_slow_tail_within_its_budget(
     evenflow: StartEvenflow, origins: StartOrigins
 ) -> None:
-    # Both backends answer three of a hundred requests 300 ms late.
-    requests, late_s, budget = 640, 0.3, 0.08
+    # Both backends answer three of a hundred requests 500 ms late.
+    requests, late_s, budget = 640, 0.5, 0.12
     a, b = origins("a", "b")
     taken: dict[bool, list[float]] = {}
     for hedged in (False, True):
         for seed, origin in enumerate((a, b)):
             origin.forget()
             origin.default = sometimes_slow(0.03, late_s, seed)
-        hedge: dict[str, object] = {"after": "40ms", "budget": budget}
+        hedge: dict[str, object] = {"after": "80ms", "budget": budget}
         balancer = start(evenflow, a, b, hedge=hedge if hedged else None)
         taken[hedged] = measure(balancer, requests)
         seen = len(a.requests) + len(b.requests)

@@ -1,5 +1,6 @@
 //! One attempt to have a request answered by one endpoint: connect, send, await the head.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
@@ -122,6 +123,8 @@ pub struct Attempt<'a> {
     pub lines: &'a [u8],
     /// When the route's time is over, on the engine's clock.
     pub route_deadline: u64,
+    /// The client has a part of an interim answer: nobody else may write to it now.
+    pub midway: &'a Cell<bool>,
 }
 
 /// Something to look at in an endpoint's stream.
@@ -387,6 +390,7 @@ impl Attempt<'_> {
         upstream.buffer.consume(response.len);
         let deadline = worker.coarse_ms.get() + self.listener.timeouts.write_ms;
         self.connection.slot.arm(deadline);
+        self.midway.set(true);
         let written = write_head(
             &mut self.connection.stream,
             &out,
@@ -394,6 +398,7 @@ impl Attempt<'_> {
             &self.connection.slot,
         )
         .await;
+        self.midway.set(false);
         self.connection.worker.buffers.give_out(out);
         match written.1 {
             Ok(()) => Ok(()),

@@ -5,6 +5,7 @@
 //! A failed attempt re-enters at the pick when it may be repeated: nothing was sent, or the method
 //! is idempotent, no byte of an answer came and the body can be sent again.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -438,6 +439,7 @@ async fn forward(
             sticky.push_line(&mut lines, lease.index, origin.secure);
         }
         let mut hedged = None;
+        let midway = Cell::new(false);
         let mut attempt = Attempt {
             connection,
             listener,
@@ -448,6 +450,7 @@ async fn forward(
             target: target.as_deref(),
             lines: &lines,
             route_deadline,
+            midway: &midway,
         };
         let ran = match &route.hedge {
             None => attempt.run(scratch, &mut body).await,

@@ -22,6 +22,7 @@ use crate::proxy_protocol::Ends;
 use crate::record::Noted;
 use crate::request_body::RequestBody;
 use crate::stats::ErrorKind;
+use crate::table::Route;
 use crate::upstream::reach;
 use crate::worker::{Current, Scratch, Worker};
 
@@ -66,12 +67,12 @@ pub struct Elsewhere<'a> {
 }
 
 /// What all hedges of one request share.
-struct Common {
+struct Common<'a> {
     worker: Rc<Worker>,
     request: Vec<u8>,
     ends: Option<Ends>,
     head_request: bool,
-    statuses: Vec<u16>,
+    route: &'a Route,
     deadline: u64,
 }
 
@@ -118,10 +119,10 @@ pub async fn race(
         request,
         ends: attempt.client_ends(),
         head_request: scratch.request.method.get(base) == b"HEAD",
-        statuses: attempt.route.retries.statuses.clone(),
+        route: attempt.route,
         deadline: attempt.deadline(&worker),
     };
-    let first_lease = attempt.lease;
+    let (first_lease, midway) = (attempt.lease, attempt.midway);
     elsewhere.tried.add(first_lease.index);
     let count = |what| worker.stats.borrow_mut().happened(uid, what);
     let began = Instant::now();
@@ -151,6 +152,9 @@ pub async fn race(
                         count(why);
                     }
                 }
+            }
+            if midway.get() {
+                return Poll::Pending;
             }
             let mut index = 0;
             while index < tries.len() {
@@ -207,7 +211,7 @@ pub async fn race(
 
 /// A place for a hedge, if there is one and the budget allows it; why not.
 fn start(
-    common: &Common,
+    common: &Common<'_>,
     elsewhere: &mut Elsewhere<'_>,
     route: u32,
 ) -> Result<Lease, &'static str> {
@@ -232,12 +236,12 @@ fn start(
 }
 
 /// Runs one hedge: its answer, if that is a good one.
-async fn hedge(common: &Common, lease: Lease) -> Option<Won> {
+async fn hedge(common: &Common<'_>, lease: Lease) -> Option<Won> {
     let worker = &common.worker;
     match answered(common, &lease).await {
         Ok((upstream, response)) => {
             let status = response.status;
-            if status < 500 && !common.statuses.contains(&status) {
+            if status < 500 && !common.route.retries.statuses.contains(&status) {
                 return Some((lease, upstream, response));
             }
             if status >= 500 {
@@ -253,7 +257,7 @@ async fn hedge(common: &Common, lease: Lease) -> Option<Won> {
 }
 
 /// Sends the request and awaits the answer's head, on a kept connection first and then on a new one.
-async fn answered(common: &Common, lease: &Lease) -> Result<(Upstream, ResponseHead), Failure> {
+async fn answered(common: &Common<'_>, lease: &Lease) -> Result<(Upstream, ResponseHead), Failure> {
     let worker = &common.worker;
     let member = lease.member();
     let slot = worker.timer.slot();

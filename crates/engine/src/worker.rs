@@ -325,6 +325,9 @@ impl Worker {
             .unserved
             .retain(|(route, _), _| *route == 0 || routes.contains(route));
         stats.routes.retain(|route, _| routes.contains(route));
+        self.budgets.borrow_mut().retain(|uid, _| {
+            routes.contains(uid) || table.pools.iter().any(|pool| pool.state.uid == *uid)
+        });
         stats
             .tunnels
             .retain(|route, tunnels| tunnels.active > 0 || routes.contains(route));

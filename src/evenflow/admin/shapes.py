@@ -99,7 +99,7 @@ class BackendView(TypedDict):
     latency_ms: float
     """A decaying estimate."""
     breaker: BreakerView | None
-    """Its own breaker; absent without one."""
+    """Its own breaker, where it has one."""
 
 
 class BackendList(TypedDict):

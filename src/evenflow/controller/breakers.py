@@ -145,6 +145,8 @@ class Breakers:
 
     def refuses(self, pool: str, backend: str) -> bool:
         """Whether an open breaker keeps all requests from a backend."""
+        if not self._entries:
+            return False
         places: tuple[Place, ...] = ((pool, backend), (pool, None))
         return any(
             (entry := self._entries.get(place)) is not None and entry.breaker.state == "open"

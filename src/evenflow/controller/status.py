@@ -120,7 +120,7 @@ def backend_status(
         health_check_path=member.health_check.path,
         checked_at=verdict.checked_at if verdict is not None else None,
         drain=backend.drain,
-        usable=endpoint["usable"] if endpoint is not None else False,
+        usable=endpoint is not None and endpoint["usable"] and not breakers.refuses(*key),
         addresses=addresses,
         labels=backend.labels,
         requests=endpoint["requests"] if endpoint is not None else 0,
