@@ -101,6 +101,7 @@ fn origin() -> Origin<'static> {
         client: Some([192, 0, 2, 1].into()),
         trusted: false,
         scheme: "http",
+        secure: false,
         identity: None,
         forwarded: true,
         internal: false,
