@@ -344,6 +344,13 @@ def test_passed_health_checks_and_ejection_leave_a_breaker_alone(
     wait_for(lambda: len(b.health_checks) > checks + 3, "passed checks")
     assert breaker(balancer, "b")["state"] == "open"
     assert balancer.tally(4, "/work") == {"a": 4}
+    # Nobody is told to wait for a breaker where health is what stands in the way.
+    for origin, names in ((a, "a"), (b, "b")):
+        origin.set_healthy(False)
+        balancer.wait_for_status(names, "unhealthy")
+    refused = balancer.request(headers=[("Accept", "application/json")])
+    assert (refused.status, json.loads(refused.body)["error"]) == (503, "no_backend")
+    assert refused.header("retry-after") is None
 
 
 def test_a_backend_whose_breaker_closed_starts_slowly(

@@ -154,7 +154,7 @@ impl Attempt<'_> {
             None => Box::pin(self.connect(&worker)).await?,
         };
         let now = worker.coarse_ms.get();
-        let try_deadline = self.deadline(&worker);
+        let try_deadline = deadline(&worker, self.route, self.route_deadline);
         let mut out = worker.buffers.take_out();
         self.push_head(&mut out, scratch);
         let data = body.first(&self.connection.buffer, &mut out);
@@ -225,14 +225,6 @@ impl Attempt<'_> {
         worker.buffers.give(upstream.buffer);
         let reason = Reason::UpstreamProtocol("The backend sends interim answers without end.");
         Err(Failure::new(ErrorKind::Protocol, reason))
-    }
-
-    /// When an attempt that begins now is over.
-    pub fn deadline(&self, worker: &Worker) -> u64 {
-        match self.route.retries.per_try_timeout_ms {
-            0 => self.route_deadline,
-            limit => self.route_deadline.min(worker.coarse_ms.get() + limit),
-        }
     }
 
     /// Appends the request's head as this endpoint gets it.
@@ -404,6 +396,14 @@ impl Attempt<'_> {
             Ok(()) => Ok(()),
             Err(_) => Err(Failure::client(Reason::ClientGone)),
         }
+    }
+}
+
+/// When an attempt that begins now is over.
+pub fn deadline(worker: &Worker, route: &Route, route_deadline: u64) -> u64 {
+    match route.retries.per_try_timeout_ms {
+        0 => route_deadline,
+        limit => route_deadline.min(worker.coarse_ms.get() + limit),
     }
 }
 

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use crate::attempt::{Attempt, Failure, Step, Upstream, poll_head, write_head};
+use crate::attempt::{Attempt, Failure, Step, Upstream, deadline, poll_head, write_head};
 use crate::error::Reason;
 use crate::http1::head::{Length, RequestHead, ResponseHead};
 use crate::lease::{self, Lease};
@@ -73,7 +73,7 @@ struct Common<'a> {
     ends: Option<Ends>,
     head_request: bool,
     route: &'a Route,
-    deadline: u64,
+    route_deadline: u64,
 }
 
 type Won = (Lease, Upstream, ResponseHead);
@@ -120,7 +120,7 @@ pub async fn race(
         ends: attempt.client_ends(),
         head_request: scratch.request.method.get(base) == b"HEAD",
         route: attempt.route,
-        deadline: attempt.deadline(&worker),
+        route_deadline: attempt.route_deadline,
     };
     let (first_lease, midway) = (attempt.lease, attempt.midway);
     elsewhere.tried.add(first_lease.index);
@@ -268,6 +268,7 @@ async fn answered(common: &Common<'_>, lease: &Lease) -> Result<(Upstream, Respo
     .await;
     let started = Instant::now();
     let mut kept = lease.kept(worker, member.made());
+    let deadline = deadline(worker, common.route, common.route_deadline);
     loop {
         let now = worker.coarse_ms.get();
         let made = member.made();
@@ -275,7 +276,7 @@ async fn answered(common: &Common<'_>, lease: &Lease) -> Result<(Upstream, Respo
         let stream = if let Some(stream) = kept.take() {
             stream
         } else {
-            slot.arm((now + member.connect_timeout_ms).min(common.deadline));
+            slot.arm((now + member.connect_timeout_ms).min(deadline));
             let reached = reach(lease, common.ends, &slot, &worker.buffers).await;
             let failure = |reason| Failure::new(ErrorKind::Connect, reason);
             let stream = reached.map_err(failure)?;
@@ -287,7 +288,7 @@ async fn answered(common: &Common<'_>, lease: &Lease) -> Result<(Upstream, Respo
             stream
         };
         let now = worker.coarse_ms.get();
-        slot.arm((now + member.first_byte_timeout_ms).min(common.deadline));
+        slot.arm((now + member.first_byte_timeout_ms).min(deadline));
         let mut upstream = Upstream::new(stream, made);
         let (sent, written) = write_head(&mut upstream.stream, &common.request, b"", &slot).await;
         upstream.sent = sent as u64;

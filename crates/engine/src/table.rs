@@ -22,7 +22,7 @@ use tokio::sync::Notify;
 use crate::access_log::AccessLog;
 use crate::action::Action;
 use crate::breaker::Breaker;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Unusable};
 use crate::filters::concurrency::Concurrency;
 use crate::filters::ip_set::IpSet;
 use crate::filters::{Chain, Edits, Kept, Tally};
@@ -262,17 +262,22 @@ impl Pool {
 }
 
 impl Pool {
-    /// Why requests are refused although there may be endpoints: an open breaker, and the time in
-    /// milliseconds until one lets requests pass again.
+    /// Whether breakers refuse requests that endpoints could serve otherwise: the time in
+    /// milliseconds until one lets some pass.
     pub fn broken(&self, now_ms: u64) -> Option<u64> {
         self.breaker?;
-        let own = &self.state.breaker;
-        let all = self.members.iter().map(|member| &member.endpoint.breaker);
-        let open = |breaker: &Breaker| {
+        let left = |breaker: &Breaker| {
             let until = breaker.until_ms.load(Ordering::Acquire);
-            (!breaker.allows()).then(|| until.saturating_sub(now_ms))
+            until.saturating_sub(now_ms)
         };
-        open(own).or_else(|| all.filter_map(open).min())
+        if !self.state.breaker.allows() {
+            return Some(left(&self.state.breaker));
+        }
+        let all = self.members.iter().map(|member| &member.endpoint);
+        let past_health = self.looks_past_health();
+        all.filter(|endpoint| endpoint.usable(past_health) == Err(Unusable::Broken))
+            .map(|endpoint| left(&endpoint.breaker))
+            .min()
     }
 }
 
