@@ -26,6 +26,8 @@ pub enum Reason {
     Method,
     /// The client has as many connections open as it may.
     ClientConnections,
+    /// The listener has as many sessions as it may.
+    SessionsFull,
     /// A filter refused the client's address.
     Forbidden,
     /// A rate limit refused the request.
@@ -105,6 +107,7 @@ impl Reason {
             | Self::BreakerOpen
             | Self::QueueFull
             | Self::QueueTimeout
+            | Self::SessionsFull
             | Self::AuthUnavailable => 503,
             Self::ConnectTimeout | Self::UpstreamTimeout | Self::RouteTimeout => 504,
             Self::Version => 505,
@@ -125,6 +128,7 @@ impl Reason {
             Self::Version => "version_not_supported",
             Self::Method => "method_not_supported",
             Self::ClientConnections => "client_connections",
+            Self::SessionsFull => "sessions_full",
             Self::Forbidden => "forbidden",
             Self::Limited => "limited",
             Self::FaultInjected => "fault_injected",
@@ -166,7 +170,7 @@ impl Reason {
             Self::BodyTimeout => "The request body took too long to arrive.",
             Self::Version => "This version of HTTP is not supported.",
             Self::Method => "This method is not supported.",
-            Self::ClientConnections => "Too many connections are open.",
+            Self::ClientConnections | Self::SessionsFull => "Too many connections are open.",
             Self::Forbidden => "Access is not allowed from this address.",
             Self::Limited => "Too many requests.",
             Self::FaultInjected => "A fault was put in on purpose.",

@@ -94,7 +94,7 @@ pub fn explain(
         reason: String::new(),
         candidates: Vec::new(),
     };
-    if listener.protocol == Protocol::Tcp {
+    if listener.protocol != Protocol::Http {
         told.run_filters(&listener.chain, request.client);
         if let Some(pool) = listener.pool {
             told.choose(&table.pools[pool], None, request.client, now_ms);

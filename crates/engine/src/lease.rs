@@ -106,7 +106,7 @@ fn try_member(table: &Current, pool: usize, index: u32, tried: &Tried) -> Option
 }
 
 /// Why no endpoint of a pool takes a request.
-fn none_of(worker: &Worker, pool: &Pool) -> Reason {
+pub fn none_of(worker: &Worker, pool: &Pool) -> Reason {
     let own = &pool.state.breaker;
     if pool.panic == Some(Panic::Fail) && own.allows() {
         return Reason::TooFewBackends;

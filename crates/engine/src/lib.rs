@@ -53,5 +53,6 @@ mod tcp;
 mod timer;
 pub mod tls;
 mod tunnel;
+mod udp;
 mod upstream;
 mod worker;

@@ -1,16 +1,19 @@
-//! Sockets to accept on: one per worker for TCP, so that the kernel spreads connections and no two
+//! Sockets to listen on: one per worker for TCP and UDP, so that the kernel spreads connections and no two
 //! workers share a queue.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::unix::fs::FileTypeExt;
 
-use socket2::{Domain, Protocol, Socket as RawSocket, Type};
+use socket2::{Domain, Socket as RawSocket, Type};
 
 use crate::worker::Socket;
 
 /// Connections the kernel may hold for one socket before they are accepted.
 const BACKLOG: i32 = 4096;
+
+/// Begins an address for datagrams.
+pub const DATAGRAMS: &str = "udp:";
 
 /// Binds an address for so many workers.
 ///
@@ -20,20 +23,26 @@ pub fn bind(address: &str, workers: usize) -> io::Result<(String, Vec<Socket>)> 
     if let Some(path) = address.strip_prefix("unix:") {
         return bind_unix(path, workers);
     }
-    let wanted: SocketAddr = address
+    let datagrams = address.strip_prefix(DATAGRAMS);
+    let kind = match datagrams {
+        Some(_) => Type::DGRAM,
+        None => Type::STREAM,
+    };
+    let wanted: SocketAddr = datagrams
+        .unwrap_or(address)
         .to_socket_addrs()?
         .next()
         .ok_or_else(|| io::Error::from(io::ErrorKind::AddrNotAvailable))?;
     // With SO_REUSEPORT alone a second process would share the port unnoticed. A socket without it
     // cannot bind while anybody listens there.
     if wanted.port() != 0 {
-        let probe = open(wanted)?;
+        let probe = open(wanted, kind)?;
         probe.bind(&wanted.into())?;
     }
     let mut bound = wanted;
     let mut sockets = Vec::with_capacity(workers);
     for _ in 0..workers {
-        let socket = open(wanted)?;
+        let socket = open(wanted, kind)?;
         socket.set_reuse_port(true)?;
         socket.bind(&bound.into())?;
         bound = socket
@@ -42,6 +51,10 @@ pub fn bind(address: &str, workers: usize) -> io::Result<(String, Vec<Socket>)> 
             .ok_or_else(|| io::Error::from(io::ErrorKind::AddrNotAvailable))?;
         sockets.push(socket);
     }
+    if datagrams.is_some() {
+        let sockets = sockets.into_iter().map(|s| Socket::Udp(s.into())).collect();
+        return Ok((format!("{DATAGRAMS}{bound}"), sockets));
+    }
     for socket in &sockets {
         socket.listen(BACKLOG)?;
     }
@@ -49,19 +62,18 @@ pub fn bind(address: &str, workers: usize) -> io::Result<(String, Vec<Socket>)> 
     Ok((bound.to_string(), sockets))
 }
 
-fn open(address: SocketAddr) -> io::Result<RawSocket> {
-    let socket = RawSocket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
-    socket.set_reuse_address(true)?;
+fn open(address: SocketAddr, kind: Type) -> io::Result<RawSocket> {
+    let socket = RawSocket::new(Domain::for_address(address), kind, None)?;
     if address.is_ipv6() {
         // `[::]` and `0.0.0.0` can be bound side by side.
         socket.set_only_v6(true)?;
     }
-    // Accepted sockets inherit it: one call here instead of one per connection.
-    socket.set_tcp_nodelay(true)?;
+    if kind == Type::STREAM {
+        // For datagrams it would let a second process share the port unnoticed.
+        socket.set_reuse_address(true)?;
+        // Accepted sockets inherit it: one call here instead of one per connection.
+        socket.set_tcp_nodelay(true)?;
+    }
     socket.set_nonblocking(true)?;
     Ok(socket)
 }

@@ -70,6 +70,11 @@ impl Tried {
         self.len += 1;
     }
 
+    /// How many were added.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
     /// Whether none is remembered.
     pub fn is_empty(&self) -> bool {
         self.len == 0

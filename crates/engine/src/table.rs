@@ -127,7 +127,7 @@ pub struct Listener {
     pub protocol: Protocol,
     /// Filters that run before routing.
     pub chain: Chain,
-    /// For TCP: the pool's index.
+    /// For TCP and UDP: the pool's index.
     pub pool: Option<usize>,
     /// Bounds on one client.
     pub limits: plan::Limits,
@@ -143,6 +143,8 @@ pub struct Listener {
     pub redirect_https: Option<u16>,
     /// For TCP: pools by what TLS clients ask for.
     pub passthrough: Option<Passthrough>,
+    /// For UDP: answers to one datagram; 0 is any number.
+    pub answers: u32,
     /// Whose PROXY headers are read.
     pub proxies: Option<IpSet>,
     /// Its routes.

@@ -1,6 +1,7 @@
 //! Layer 4: a client's bytes go to an endpoint and back as they are.
 
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
@@ -102,7 +103,15 @@ async fn session(connection: &mut Connection) {
     let Some(pool) = pool else {
         outcome.reason.get_or_insert(Reason::NoRoute);
         listener.state.rejected.fetch_add(1, Ordering::Relaxed);
-        return record(connection, None, &name, &outcome, 0, started);
+        let told = Told {
+            client: connection.peer,
+            version: "TCP",
+            lease: None,
+            name: &name,
+            attempts: 0,
+            started,
+        };
+        return record(&worker, &told, &outcome);
     };
     let rules = &table.pools[pool];
     let hash = rules
@@ -142,14 +151,15 @@ async fn session(connection: &mut Connection) {
         }
         None => None,
     };
-    record(
-        connection,
-        lease.as_ref(),
-        &name,
-        &outcome,
+    let told = Told {
+        client: connection.peer,
+        version: "TCP",
+        lease: lease.as_ref(),
+        name: &name,
         attempts,
         started,
-    );
+    };
+    record(&worker, &told, &outcome);
 }
 
 /// Reads until it is known what a TLS client asks for. The bytes stay in the buffer.
@@ -177,11 +187,32 @@ async fn await_hello(connection: &mut Connection, within_ms: u64) -> Result<Clie
     }
 }
 
+/// What became of a session: bytes from the client, bytes to it, and what ended it early.
 #[derive(Debug, Default)]
-struct Outcome {
-    up: u64,
-    down: u64,
-    reason: Option<Reason>,
+pub struct Outcome {
+    /// From the client.
+    pub up: u64,
+    /// To the client.
+    pub down: u64,
+    /// Why it did not end by itself.
+    pub reason: Option<Reason>,
+}
+
+/// What a session's record says besides.
+#[derive(Debug)]
+pub struct Told<'a> {
+    /// Whose it was.
+    pub client: Option<IpAddr>,
+    /// The protocol.
+    pub version: &'static str,
+    /// The endpoint, where one was found.
+    pub lease: Option<&'a Lease>,
+    /// The server that a TLS client asked for.
+    pub name: &'a str,
+    /// Endpoints tried.
+    pub attempts: u32,
+    /// When it began.
+    pub started: Instant,
 }
 
 async fn open(connection: &Connection, lease: &Lease) -> Result<Stream, Reason> {
@@ -259,16 +290,9 @@ async fn both_ways(connection: &mut Connection, mut upstream: Stream, lease: &Le
     outcome
 }
 
-fn record(
-    connection: &Connection,
-    lease: Option<&Lease>,
-    name: &str,
-    outcome: &Outcome,
-    attempts: u32,
-    started: Instant,
-) {
-    let worker = &connection.worker;
-    let latency_ns = started.elapsed().as_nanos() as u64;
+/// Counts a session and writes its access record.
+pub fn record(worker: &Worker, told: &Told<'_>, outcome: &Outcome) {
+    let (lease, latency_ns) = (told.lease, told.started.elapsed().as_nanos() as u64);
     {
         let mut stats = worker.stats.borrow_mut();
         if let Some(lease) = lease {
@@ -286,11 +310,11 @@ fn record(
             .map_or(0, |since| since.as_nanos() as u64)
             .saturating_sub(latency_ns),
         request_id: b"",
-        client: connection.peer,
+        client: told.client,
         method: b"",
-        host: name.as_bytes(),
+        host: told.name.as_bytes(),
         target: b"",
-        version: "TCP",
+        version: told.version,
         status: 0,
         bytes_sent: outcome.down,
         bytes_received: outcome.up,
@@ -298,7 +322,7 @@ fn record(
         pool: lease.map_or("", |lease| &lease.pool().name),
         backend_id: lease.map_or("", |lease| &lease.member().endpoint.id),
         user: b"",
-        attempts,
+        attempts: told.attempts,
         hedge: "",
         latency_ns,
         reason: outcome.reason.map_or("", Reason::label),

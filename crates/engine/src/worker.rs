@@ -34,6 +34,7 @@ use crate::stream::Stream;
 use crate::table::{Listener, ListenerState, Pool, PoolState, Table};
 use crate::timer::{SWEEP, Timer};
 use crate::tls::accept;
+use crate::udp::Desk;
 use crate::upstream::Idle;
 
 /// A worker's hold on the table. Requests clone the `Rc`, which no other worker sees; cloning the
@@ -75,6 +76,8 @@ pub enum Socket {
     Tcp(std::net::TcpListener),
     /// Unix.
     Unix(std::os::unix::net::UnixListener),
+    /// UDP.
+    Udp(std::net::UdpSocket),
 }
 
 /// What the engine asks of a worker. Each answer says that it has been done.
@@ -489,6 +492,7 @@ struct Entry {
 enum Listening {
     Tcp(TcpListener),
     Unix(UnixListener),
+    Udp(Rc<Desk>),
 }
 
 impl Acceptor {
@@ -496,6 +500,7 @@ impl Acceptor {
         let socket = match socket {
             Socket::Tcp(socket) => Listening::Tcp(TcpListener::from_std(socket)?),
             Socket::Unix(socket) => Listening::Unix(UnixListener::from_std(socket)?),
+            Socket::Udp(socket) => Listening::Udp(Rc::new(Desk::new(socket)?)),
         };
         Ok(Self {
             entry: Entry {
@@ -516,8 +521,11 @@ impl Acceptor {
 
     fn serve(&mut self, worker: &Rc<Worker>, uid: u32) {
         self.entry.door.set(uid);
-        let accepting = accept(Rc::clone(worker), self.entry.clone());
-        self.task = Some(tokio::task::spawn_local(accepting));
+        let worker = Rc::clone(worker);
+        self.task = Some(match &*self.entry.socket {
+            Listening::Udp(desk) => tokio::task::spawn_local(Rc::clone(desk).serve(worker, uid)),
+            _ => tokio::task::spawn_local(accept(worker, self.entry.clone())),
+        });
     }
 }
 
@@ -529,12 +537,16 @@ impl Entry {
                 .accept()
                 .await
                 .map(|(stream, _)| Stream::Unix(stream)),
+            Listening::Udp(_) => std::future::pending().await,
         }
     }
 
     /// Serves the connections that the kernel has accepted already: closing the socket under them
     /// would reset them.
     async fn empty(&self, worker: &Rc<Worker>) {
+        if let Listening::Udp(desk) = &*self.socket {
+            return desk.close(worker);
+        }
         loop {
             let accepted = poll_fn(|cx| {
                 let polled = match &*self.socket {
@@ -544,6 +556,7 @@ impl Entry {
                     Listening::Unix(socket) => socket
                         .poll_accept(cx)
                         .map_ok(|(stream, _)| Stream::Unix(stream)),
+                    Listening::Udp(_) => Poll::Pending,
                 };
                 Poll::Ready(match polled {
                     Poll::Ready(Ok(stream)) => Some(stream),
@@ -596,8 +609,15 @@ async fn wait_for_room(worker: &Worker, state: &Arc<ListenerState>, uid: u32) {
 pub struct Counted(Arc<ListenerState>, Option<Permit>);
 
 impl Counted {
+    /// Counts one more.
+    pub fn new(state: &Arc<ListenerState>) -> Self {
+        state.accepted.fetch_add(1, Ordering::Relaxed);
+        state.connections.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(state), None)
+    }
+
     /// Turns the connection away; its end tells that nothing was served.
-    fn reject(&self, worker: &Worker, reason: Reason) {
+    pub fn reject(&self, worker: &Worker, reason: Reason) {
         self.0.rejected.fetch_add(1, Ordering::Relaxed);
         let mut stats = worker.stats.borrow_mut();
         *stats.errors.entry(reason.label()).or_default() += 1;
@@ -605,7 +625,7 @@ impl Counted {
 
     /// Counts it among its client's, who may have room for no more. A trusted proxy has many
     /// clients behind it.
-    fn of_client(&mut self, listener: &Listener, client: Option<IpAddr>) -> bool {
+    pub fn of_client(&mut self, listener: &Listener, client: Option<IpAddr>) -> bool {
         let trusted = listener.trusted.as_ref();
         let counted = |client: &IpAddr| trusted.is_none_or(|trusted| !trusted.permits(*client));
         let Some(client) = client.filter(counted) else {
@@ -635,9 +655,7 @@ fn serve(worker: &Rc<Worker>, stream: Stream, door: &Door) {
     let Some(listener) = table.listener(door.get()) else {
         return;
     };
-    listener.state.accepted.fetch_add(1, Ordering::Relaxed);
-    listener.state.connections.fetch_add(1, Ordering::AcqRel);
-    let counted = Counted(Arc::clone(&listener.state), None);
+    let counted = Counted::new(&listener.state);
     let proxied = listener.proxies.as_ref().is_some_and(|trusted| {
         let peer = stream.peer_ip();
         peer.is_none_or(|peer| trusted.permits(peer))
@@ -691,7 +709,7 @@ fn speak(
             let served = crate::exchange::serve(worker, stream, proxied, door, counted);
             tokio::task::spawn_local(served);
         }
-        Protocol::Tcp => {
+        Protocol::Tcp | Protocol::Udp => {
             let served = crate::tcp::serve(worker, stream, proxied, Rc::clone(door), counted);
             tokio::task::spawn_local(served);
         }

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 
 from .ambiguity import ambiguous_routes, claimed_paths
+from .check_datagrams import datagram_problems
 from .check_health import health_problems
 from .check_routes import contradictions, named_pools
 from .expand import (
@@ -127,7 +128,16 @@ def _addresses(view: _View) -> Iterator[Problem]:
         (f"listeners[{index}].address", address)
         for index, listener in enumerate(config.listeners)
         for address in listener.addresses
+        # Datagrams and connections have ports of their own.
+        if listener.protocol != "udp"
     ]
+    datagrams = [
+        (f"listeners[{index}].address", address)
+        for index, listener in enumerate(config.listeners)
+        for address in listener.addresses
+        if listener.protocol == "udp" and not address.endswith(":0")
+    ]
+    yield from _unique(datagrams, "address")
     if not config.listeners:
         addresses.append(("load_balancer.port", main_address(config)))
         tls = config.server.tls
@@ -147,8 +157,9 @@ def _addresses(view: _View) -> Iterator[Problem]:
 
 
 def _kinds(view: _View) -> Iterator[Problem]:
-    """HTTP backends behind HTTP, streams behind TCP, and no pool of both."""
+    """HTTP backends behind HTTP, streams behind TCP or UDP, and no pool of both."""
     config = view.config
+    yield from datagram_problems(config, list(_backend_lists(config)), view.flat)
     for path, backends in _backend_lists(config):
         targets = by_scheme(backends).values()
         if len({target.is_stream for target in targets if not target.is_unix}) > 1:
@@ -169,7 +180,7 @@ def _kinds(view: _View) -> Iterator[Problem]:
                 yield Problem(f"listeners[{index}].sni", text)
             continue
         if listener.pool is None and not listener.sni:
-            yield Problem(path, "a tcp listener needs the name of its pool")
+            yield Problem(path, f"a {listener.protocol} listener needs the name of its pool")
         used = [(path, listener.pool)] if listener.pool is not None else []
         used += [
             (f"listeners[{index}].sni[{at}].pool", rule.pool)
@@ -177,7 +188,8 @@ def _kinds(view: _View) -> Iterator[Problem]:
         ]
         for place, name in used:
             if name in http:
-                text = f"pool {name!r} holds HTTP backends; write their URLs with tcp://"
+                scheme = listener.protocol
+                text = f"pool {name!r} holds HTTP backends; write their URLs with {scheme}://"
                 yield Problem(place, text)
             else:
                 yield from _known(place, name, kinds, "pool")
@@ -185,11 +197,11 @@ def _kinds(view: _View) -> Iterator[Problem]:
     for index, route in enumerate(config.routes):
         for below, name in named_pools(route):
             if kinds.get(name):
-                text = f"pool {name!r} holds stream backends, which need a tcp listener"
+                text = f"pool {name!r} holds stream backends, which need a tcp or udp listener"
                 yield Problem(f"routes[{index}].{below}", text)
     only_http = config.listeners and all(each.protocol == "http" for each in config.listeners)
     if is_stream(config.backends) and (only_http or config.routes):
-        yield Problem("backends", "stream backends need a listener with protocol tcp")
+        yield Problem("backends", "stream backends need a listener with protocol tcp or udp")
 
 
 def _ambiguous_names(path: str, rules: Sequence[SniRule]) -> Iterator[Problem]:
@@ -280,7 +292,7 @@ def _filters(view: _View) -> Iterator[Problem]:
             if view.streams.get(asked.pool):
                 yield Problem(at, f"pool {asked.pool!r} holds stream backends")
     for index, listener in enumerate(config.listeners):
-        if listener.protocol == "tcp":
+        if listener.protocol != "http":
             chains = [config.filters.get(name) for name in listener.filters]
             for used in (config.security, *chains):
                 if used is not None:

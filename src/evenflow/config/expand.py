@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from operator import attrgetter
+from typing import Literal
 
 from .models import Backend, Config, Listener, LoadBalancerConfig, Match, Pool, Retries, Route
 from .sections import HealthCheck, HealthCheckOverride
@@ -26,12 +27,12 @@ SECURITY_CHAIN = "security"
 _SPOKEN = ("postgresql", "mysql", "redis")
 """Schemes whose protocol a health check speaks."""
 CHECK_FIELDS = {
-    "port": ("http", "tcp", "tls", "postgresql", "mysql", "redis"),
+    "port": ("http", "tcp", "tls", "dns", "postgresql", "mysql", "redis"),
     "user": ("postgresql", "mysql", "redis"),
     "password": ("postgresql", "redis"),
     "database": ("postgresql",),
     "role": ("postgresql", "redis"),
-    "server_name": ("tls",),
+    "server_name": ("tls", "dns"),
     "verify": ("tls",),
 }
 """What only some kinds of health check take, and which ones."""
@@ -48,7 +49,7 @@ def expand(config: Config) -> Config:
     pools = tuple(_full_pool(config, pool) for pool in (*flat, *config.pools))
     listeners = _listeners(config)
     listen = config.admin.listen
-    if listen is None and all(listener.protocol == "tcp" for listener in listeners):
+    if listen is None and all(listener.protocol != "http" for listener in listeners):
         listen = _next_port(listeners[0].addresses[0])
     filters = dict(config.filters)
     if config.security is not None:
@@ -84,6 +85,9 @@ def effective_health_check(config: Config, pool: Pool, backend: Backend) -> Heal
         stream = target.is_stream or (target.is_unix and is_stream(pool.backends))
         spoken = target.scheme if target.scheme in _SPOKEN else "tcp"
         update["kind"] = spoken if stream else "http"
+        if target.is_datagrams and check.port is None:
+            # Nothing can be asked of an unknown protocol; a closed port is noticed in passing.
+            update["enabled"] = False
     return check.model_copy(update=update) if update else check
 
 
@@ -139,7 +143,7 @@ def path_name(path: str) -> str:
 
 def all_routes(config: Config, flat: Sequence[Pool]) -> tuple[Route, ...]:
     """The configured routes, and one for each flat pool that nothing leads to yet."""
-    if config.listeners and all(listener.protocol == "tcp" for listener in config.listeners):
+    if config.listeners and all(listener.protocol != "http" for listener in config.listeners):
         return tuple(config.routes)
     if not config.listeners and main_is_stream(config):
         return tuple(config.routes)
@@ -166,13 +170,18 @@ def main_is_stream(config: Config) -> bool:
     return not config.routes and is_stream(config.backends)
 
 
+def _stream_protocol(backends: Sequence[Backend]) -> Literal["tcp", "udp"]:
+    datagrams = any(target.is_datagrams for target in by_scheme(backends).values())
+    return "udp" if datagrams else "tcp"
+
+
 def main_listener(config: Config) -> Listener:
     """The flat form's listener."""
     stream = main_is_stream(config)
     return Listener(
         name=MAIN_LISTENER,
         address=main_address(config),
-        protocol="tcp" if stream else "http",
+        protocol=_stream_protocol(config.backends) if stream else "http",
         pool=DEFAULT if stream else None,
         tls=_main_tls(config),
     )

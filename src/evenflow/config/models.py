@@ -181,9 +181,14 @@ class Listener(Model):
 
     name: Name
     address: ListenAddress | Annotated[Items[ListenAddress], Field(min_length=1)]
-    protocol: Literal["http", "tcp"] = "http"
+    protocol: Literal["http", "tcp", "udp"] = "http"
     filters: Items[Name] = Field(default=(), description="Names in `filters`, run before routing.")
-    pool: Name | None = Field(default=None, description="For tcp: the pool that serves it.")
+    pool: Name | None = Field(default=None, description="For tcp and udp: the pool that serves it.")
+    answers: Annotated[int, Field(ge=0, le=65535)] = Field(
+        default=0,
+        description="For udp: how many datagrams answer one, after which a session is over; 0: "
+        "any number, until `idle_timeout`.",
+    )
     limits: Limits | None = None
     read_timeout: Timeout | None = None
     write_timeout: Timeout | None = None

@@ -52,7 +52,7 @@ ListenAddress = Annotated[str, AfterValidator(parse_listen)]
 UrlPath = Annotated[str, Field(pattern=r"^/[!-~]*$", max_length=4096)]
 Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Timeout = Annotated[Duration, Field(ge=0.001)]
-CheckKind = Literal["auto", "http", "tcp", "tls", "postgresql", "mysql", "redis"]
+CheckKind = Literal["auto", "http", "tcp", "tls", "dns", "postgresql", "mysql", "redis"]
 CredentialText = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,128}$")]
 Prefix = Annotated[int, Field(ge=1, le=128)]
 ExposedGroup = Literal["health", "metrics", "docs", "api", "debug", "dashboard"]
@@ -74,8 +74,8 @@ class HealthCheck(Model):
     enabled: bool = Field(default=True, description="Without probes a backend counts as healthy.")
     kind: CheckKind = Field(
         default="auto",
-        description="auto: postgresql, mysql and redis for backends of these schemes, tcp "
-        "(connects only) for other streams, http for all others.",
+        description="auto: postgresql, mysql and redis for backends of these schemes, none for udp, "
+        "tcp (connects only) for other streams, http for all others.",
     )
     port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
         default=None, description="Checked instead of the backend's own port."
@@ -112,7 +112,8 @@ class HealthCheck(Model):
         description="For postgresql (needs `user`) and redis: only servers of this role are healthy.",
     )
     server_name: FieldValue | None = Field(
-        default=None, description="For tls: the name asked for; the backend's host when absent."
+        default=None,
+        description="For tls and dns: the name asked for; the backend's host, or the root.",
     )
     verify: bool = Field(
         default=False, description="For tls: the certificate must be valid for the name."

@@ -14,6 +14,7 @@ PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 HTTP_SCHEMES = ("http", "https")
 STREAM_PORTS: dict[str, int | None] = {
     "tcp": None,
+    "udp": None,
     "postgresql": 5432,
     "mysql": 3306,
     "redis": 6379,
@@ -41,6 +42,11 @@ class Target:
     def is_stream(self) -> bool:
         """Whether bytes are relayed to it without a look inside."""
         return self.scheme in STREAM_PORTS
+
+    @property
+    def is_datagrams(self) -> bool:
+        """Whether datagrams are relayed to it."""
+        return self.scheme == "udp"
 
     @property
     def is_unix(self) -> bool:
@@ -96,7 +102,7 @@ def parse_url(text: str) -> Target:
             raise ValueError(f"a {scheme} backend has no path, got {text!r}")
         port = port if port is not None else STREAM_PORTS[scheme]
         if port is None:
-            raise ValueError(f"expected a port, as in tcp://10.0.0.1:5432, got {text!r}")
+            raise ValueError(f"expected a port, as in {scheme}://10.0.0.1:5432, got {text!r}")
     if port is None:
         port = 443 if scheme == "https" else 80
     if port == 0:

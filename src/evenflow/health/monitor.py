@@ -22,6 +22,7 @@ from evenflow.config import HealthCheck
 from evenflow.controller import Controller, Key, Member, Verdict
 from evenflow.engine import EngineError, Probe, ProbeResult
 from evenflow.health.dialogue import Dialogue, Dialogues, ProxyVersion
+from evenflow.health.dns import DnsCheck
 from evenflow.health.http import HttpCheck
 from evenflow.health.mysql import MysqlCheck
 from evenflow.health.postgresql import PostgresqlCheck
@@ -58,6 +59,8 @@ def check_of(member: Member) -> Check | Dialogue:
             return TcpCheck.of(config, send_proxy)
         case "tls":
             return TlsCheck.of(config, target, send_proxy)
+        case "dns":
+            return DnsCheck.of(config)
         case "postgresql":
             return PostgresqlCheck.of(config, send_proxy)
         case "mysql":

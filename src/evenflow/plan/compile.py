@@ -21,6 +21,7 @@ from .tls import certificates, listener_tls
 
 _BASE_STRATEGY = "load_balancer.strategy"
 _HTTPS = 443
+_UDP_SESSIONS = 10_000
 _CONTROL_BODY_BYTES = 64 * 1024 * 1024
 
 
@@ -135,7 +136,7 @@ def _listener(config: Config, listener: Listener, material: Material) -> documen
         "protocol": listener.protocol,
         "filters": list(listener.filters),
         "pool": listener.pool,
-        "limits": _limits(given(listener.limits)),
+        "limits": _limits(given(listener.limits), datagrams=listener.protocol == "udp"),
         "timeouts": {
             "head_ms": milliseconds(given(listener.read_timeout)),
             "body_ms": milliseconds(given(listener.read_timeout)),
@@ -155,17 +156,20 @@ def _listener(config: Config, listener: Listener, material: Material) -> documen
             }
             for rule in listener.sni
         ],
+        "answers": listener.answers,
         "proxy_protocol": {"trusted": list(proxies.trusted)} if proxies.accept else None,
     }
 
 
-def _limits(limits: Limits) -> document.Limits:
+def _limits(limits: Limits, *, datagrams: bool) -> document.Limits:
+    # Whoever sends datagrams can make up addresses, and each of them is a session.
+    least = _UDP_SESSIONS if datagrams else 0
     return {
         "head_bytes": limits.max_head_size,
         "headers": limits.max_headers,
         "target_bytes": limits.max_target,
         "body_bytes": limits.max_body_size,
-        "connections": limits.max_connections,
+        "connections": limits.max_connections or least,
         "client_connections": limits.max_connections_per_client,
     }
 

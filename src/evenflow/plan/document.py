@@ -72,7 +72,7 @@ class ProxyProtocol(TypedDict):
 class Listener(TypedDict):
     name: str
     addresses: list[str]
-    protocol: Literal["http", "tcp"]
+    protocol: Literal["http", "tcp", "udp"]
     filters: list[str]
     pool: str | None
     limits: Limits
@@ -82,6 +82,7 @@ class Listener(TypedDict):
     tls: ListenerTls | None
     redirect_https: int | None
     passthrough: list[Passthrough]
+    answers: int
     proxy_protocol: ProxyProtocol | None
 
 

@@ -2,7 +2,7 @@
 
 Everything works on real sockets of loopback:
 
-- `Origin`, `RawOrigin`, `TcpOrigin`: backends with scripted answers that record what they get;
+- `Origin`, `RawOrigin`, `TcpOrigin`, `UdpOrigin`: backends with scripted answers that record what they get;
   `evenflow.testing.behaviours` has the answers, `Gate` holds them back until a test says so.
 - `OriginProcess`, `EvenflowProcess`: the same and the balancer as processes, to signal and kill.
 - `running_balancer`: the balancer inside the test's own program.
@@ -31,6 +31,7 @@ from evenflow.testing.process import (
 )
 from evenflow.testing.response import Response
 from evenflow.testing.tcp_origin import TcpOrigin
+from evenflow.testing.udp_origin import UdpOrigin
 from evenflow.testing.waiting import WaitTimeoutError, free_port, wait_for
 from evenflow.testing.websocket import WebSocket, echo_websocket
 from evenflow.testing.wire import WireError
@@ -50,6 +51,7 @@ __all__ = [
     "Response",
     "TcpOrigin",
     "TranscriptError",
+    "UdpOrigin",
     "WaitTimeoutError",
     "WebSocket",
     "WireError",

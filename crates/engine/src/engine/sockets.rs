@@ -163,7 +163,11 @@ pub fn addresses(table: &Table, state: &State) -> HashMap<String, Vec<String>> {
     let mut out = HashMap::new();
     for listener in table.listeners.iter() {
         let bound = keys(listener).filter_map(|key| state.bound.get(&key));
-        let names = bound.map(|bound| bound.name.clone()).collect();
+        let names = bound.map(|bound| {
+            let name = bound.name.strip_prefix(listen::DATAGRAMS);
+            name.unwrap_or(&bound.name).to_owned()
+        });
+        let names = names.collect();
         out.insert(listener.state.name.clone(), names);
     }
     out

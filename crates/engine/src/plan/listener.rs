@@ -13,6 +13,8 @@ pub enum Protocol {
     Http,
     /// Bytes relayed without a look inside.
     Tcp,
+    /// Datagrams, likewise.
+    Udp,
 }
 
 /// One or more sockets that share routes, limits and timeouts.
@@ -27,7 +29,7 @@ pub struct Listener {
     pub protocol: Protocol,
     /// Filter chains run before routing, by name, in order.
     pub filters: Vec<String>,
-    /// For `tcp`: the pool that serves it; may be `null` beside `passthrough`. Must be `null` for
+    /// For `tcp` and `udp`: the pool that serves it; may be `null` beside `passthrough`. Must be `null` for
     /// `http`.
     pub pool: Option<String>,
     /// Bounds on what one client may send.
@@ -45,6 +47,8 @@ pub struct Listener {
     /// For `tcp`: TLS that is not decrypted, by what its clients ask for. Where no rule takes a
     /// client, `pool` does; empty looks into nothing.
     pub passthrough: Vec<Passthrough>,
+    /// For `udp`: how many datagrams answer one, after which a session is over; 0 is any number.
+    pub answers: u32,
     /// Whose PROXY headers are read; `null` reads nobody's.
     pub proxy_protocol: Option<ProxyProtocol>,
 }

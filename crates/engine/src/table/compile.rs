@@ -11,6 +11,7 @@ use crate::endpoint::Endpoint;
 use crate::filters::ip_set::IpSet;
 use crate::filters::{Chain, Edits, Kept, Tally};
 use crate::http1::head::MAX_FIELDS;
+use crate::listen;
 use crate::mirror::Mirror;
 use crate::passthrough::Passthrough;
 use crate::plan::{self, Plan, Protocol};
@@ -123,7 +124,8 @@ pub fn compile(
         }
         listeners.push(Listener {
             state: registry.listener(&listener.name),
-            addresses: listener.addresses.clone(),
+            addresses: addresses(listener),
+            answers: listener.answers,
             protocol: listener.protocol,
             edits,
             chain,
@@ -293,7 +295,7 @@ fn listener_pool(
 ) -> Result<Option<usize>, Refused> {
     match (&listener.protocol, &listener.pool) {
         (Protocol::Http, None) => Ok(None),
-        (Protocol::Tcp, Some(name)) => match pools.get(name.as_str()) {
+        (Protocol::Tcp | Protocol::Udp, Some(name)) => match pools.get(name.as_str()) {
             Some(&pool) => Ok(Some(pool)),
             None => refuse(format!("{path}.pool"), format!("no pool {name:?}")),
         },
@@ -302,8 +304,22 @@ fn listener_pool(
             "expected null: routes name the pools",
         ),
         (Protocol::Tcp, None) if !listener.passthrough.is_empty() => Ok(None),
-        (Protocol::Tcp, None) => refuse(format!("{path}.pool"), "expected the name of a pool"),
+        (Protocol::Tcp | Protocol::Udp, None) => {
+            refuse(format!("{path}.pool"), "expected the name of a pool")
+        }
     }
+}
+
+/// The addresses to bind; those for datagrams are marked, so that they are never taken for others.
+fn addresses(listener: &plan::Listener) -> Vec<String> {
+    let mark = match listener.protocol {
+        Protocol::Udp => listen::DATAGRAMS,
+        Protocol::Http | Protocol::Tcp => "",
+    };
+    let addresses = listener.addresses.iter();
+    addresses
+        .map(|address| format!("{mark}{address}"))
+        .collect()
 }
 
 fn passthrough(

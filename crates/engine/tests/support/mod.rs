@@ -47,7 +47,7 @@ pub fn listener(name: &str, address: &str) -> Value {
         "forwarded": false,
         "tls": null,
         "redirect_https": null,
-        "passthrough": [],
+        "passthrough": [], "answers": 0,
         "proxy_protocol": null,
     })
 }

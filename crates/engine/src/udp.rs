@@ -1,0 +1,358 @@
+//! UDP: a client's datagrams go to one endpoint, and what it answers goes back.
+//!
+//! A session is one client address at one listener. It has a socket of its own, connected to the
+//! endpoint, so that the kernel sorts the answers and tells of closed ports. It ends when nothing
+//! moved for too long, when as many answers came as are expected, or when its endpoint is out of
+//! service; the client's next datagram begins another one.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use rustc_hash::FxHashMap;
+use socket2::SockRef;
+use tokio::io::{Interest, ReadBuf};
+use tokio::net::UdpSocket;
+
+use crate::buffer::{BODY_BYTES, Buffer};
+use crate::endpoint::{EJECTED, GONE, UP};
+use crate::error::Reason;
+use crate::filters::Seen;
+use crate::filters::passed::Passed;
+use crate::http1::head::RequestHead;
+use crate::lease::{self, Lease};
+use crate::picker::{Tried, hash_key};
+use crate::plan::Address;
+use crate::stats::ErrorKind;
+use crate::table::Listener;
+use crate::tcp::{Outcome, Told, record};
+use crate::timer::Slot;
+use crate::worker::{Counted, Worker};
+
+/// Endpoints asked before a datagram is given up.
+const ATTEMPTS: usize = 4;
+/// Larger datagrams are not kept to be sent again.
+const KEPT_BYTES: usize = 4096;
+
+/// One worker's socket of a listener, and who speaks through it.
+#[derive(Debug)]
+pub struct Desk {
+    socket: UdpSocket,
+    sessions: RefCell<FxHashMap<SocketAddr, Rc<Session>>>,
+    /// The listener's number.
+    uid: Cell<u32>,
+    closed: Cell<bool>,
+}
+
+#[derive(Debug)]
+struct Session {
+    client: SocketAddr,
+    upstream: UdpSocket,
+    lease: Lease,
+    slot: Slot,
+    idle_ms: u64,
+    /// How many answers one datagram has; 0 is any number.
+    answers: u32,
+    /// Answers still to come.
+    expected: Cell<u64>,
+    up: Cell<u64>,
+    down: Cell<u64>,
+    /// Another session has taken its place.
+    over: Cell<bool>,
+    /// The datagram sent last, until something comes back: where the port turns out to be closed,
+    /// another endpoint gets it.
+    unanswered: RefCell<Vec<u8>>,
+    /// Endpoints that did not take it; `None` when these were enough.
+    tried: Option<Tried>,
+    /// Counts it, and holds its places among what may be in flight.
+    _held: (Counted, Passed),
+}
+
+impl Desk {
+    /// A desk at a bound socket.
+    ///
+    /// # Errors
+    /// What the runtime says.
+    pub fn new(socket: std::net::UdpSocket) -> io::Result<Self> {
+        Ok(Self {
+            socket: UdpSocket::from_std(socket)?,
+            sessions: RefCell::default(),
+            uid: Cell::new(0),
+            closed: Cell::new(false),
+        })
+    }
+
+    /// Ends all sessions: the socket would go on taking datagrams that belong to its successor.
+    pub fn close(&self, worker: &Worker) {
+        self.closed.set(true);
+        worker.timer.wake_all();
+    }
+
+    /// Takes clients' datagrams for as long as the socket is the worker's.
+    pub async fn serve(self: Rc<Self>, worker: Rc<Worker>, uid: u32) {
+        let mut datagram = vec![0; BODY_BYTES];
+        loop {
+            match self.socket.recv_from(&mut datagram).await {
+                Ok((size, client)) => self.take(&worker, uid, client, &datagram[..size]),
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    }
+
+    fn take(self: &Rc<Self>, worker: &Rc<Worker>, uid: u32, client: SocketAddr, data: &[u8]) {
+        self.uid.set(uid);
+        let known = self.sessions.borrow().get(&client).map(Rc::clone);
+        let session = known
+            .filter(|session| session.serves())
+            .or_else(|| self.open(worker, client, Tried::default()));
+        if let Some(session) = session {
+            session.send(worker, data);
+        }
+    }
+
+    /// Sends what a closed port did not take to another endpoint.
+    fn again(self: &Rc<Self>, worker: &Rc<Worker>, session: &Session) {
+        let data = session.unanswered.take();
+        let Some(mut tried) = session.tried.filter(|_| !data.is_empty()) else {
+            return;
+        };
+        tried.add(session.lease.index);
+        if let Some(next) = self.open(worker, session.client, tried) {
+            next.send(worker, &data);
+        }
+    }
+
+    /// Begins a session, unless something speaks against it; that is counted.
+    fn open(
+        self: &Rc<Self>,
+        worker: &Rc<Worker>,
+        client: SocketAddr,
+        tried: Tried,
+    ) -> Option<Rc<Session>> {
+        let table = worker.table();
+        let listener = table.listener(self.uid.get())?;
+        let head = RequestHead::default();
+        let ip = client.ip().to_canonical();
+        let seen = Seen {
+            client: Some(ip),
+            head: &head,
+            base: b"",
+            now_ns: worker.shared.now_ns(),
+            route: 0,
+            secure: false,
+        };
+        let mut passed = Passed::default();
+        if listener.chain.check(&seen, &mut passed).is_err() {
+            listener.state.rejected.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        let counted = self.admit(worker, listener, client)?;
+        let pool = listener.pool?;
+        let rules = &table.pools[pool];
+        let key = rules.picker.key();
+        let hash = key.map_or(0, |key| hash_key(key, None, Some(ip)));
+        let acquired = lease::try_acquire(worker, &table, pool, hash, &tried);
+        let Ok(mut lease) = acquired else {
+            counted.reject(worker, lease::none_of(worker, rules));
+            return None;
+        };
+        let Ok(upstream) = reach(&lease) else {
+            lease.failed(worker, ErrorKind::Connect, Reason::ConnectFailed);
+            counted.reject(worker, Reason::ConnectFailed);
+            return None;
+        };
+        lease.settle();
+        let session = Rc::new(Session {
+            client,
+            upstream,
+            lease,
+            slot: worker.timer.slot(),
+            idle_ms: listener.timeouts.idle_ms,
+            answers: listener.answers,
+            expected: Cell::new(0),
+            up: Cell::new(0),
+            down: Cell::new(0),
+            over: Cell::new(false),
+            unanswered: RefCell::default(),
+            tried: (tried.len() < ATTEMPTS).then_some(tried),
+            _held: (counted, passed),
+        });
+        let mut sessions = self.sessions.borrow_mut();
+        if let Some(old) = sessions.insert(client, Rc::clone(&session)) {
+            old.over.set(true);
+            old.slot.arm(0);
+        }
+        let (desk, worker) = (Rc::clone(self), Rc::clone(worker));
+        tokio::task::spawn_local(run(desk, worker, Rc::clone(&session)));
+        Some(session)
+    }
+
+    /// Counts a session in where there is room for it.
+    fn admit(&self, worker: &Worker, listener: &Listener, client: SocketAddr) -> Option<Counted> {
+        let (state, limits) = (&listener.state, &listener.limits);
+        let replaces = self.sessions.borrow().contains_key(&client);
+        let open = state.connections.load(Ordering::Relaxed);
+        let mut counted = Counted::new(state);
+        if limits.connections != 0 && open >= limits.connections && !replaces {
+            counted.reject(worker, Reason::SessionsFull);
+            return None;
+        }
+        if limits.client_connections != 0 && !counted.of_client(listener, Some(client.ip())) {
+            counted.reject(worker, Reason::ClientConnections);
+            return None;
+        }
+        Some(counted)
+    }
+}
+
+impl Session {
+    /// Whether more datagrams may go this way.
+    fn serves(&self) -> bool {
+        let endpoint = &self.lease.member().endpoint;
+        let healthy = endpoint.has(UP) && !endpoint.has(EJECTED);
+        !self.over.get()
+            && !endpoint.has(GONE)
+            && (healthy || self.lease.pool().looks_past_health())
+    }
+
+    fn send(&self, worker: &Worker, data: &[u8]) {
+        self.slot.arm(worker.coarse_ms.get() + self.idle_ms);
+        let mut unanswered = self.unanswered.borrow_mut();
+        unanswered.clear();
+        if data.len() <= KEPT_BYTES {
+            unanswered.extend_from_slice(data);
+        }
+        drop(unanswered);
+        let sending = SockRef::from(&self.upstream);
+        // The first error is what came back to an earlier datagram, the second this one's own. Where
+        // the socket is full it is lost, as on any crowded way.
+        if sending.send(data).or_else(|_| sending.send(data)).is_ok() {
+            self.up.update(|bytes| bytes + data.len() as u64);
+            let more = u64::from(self.answers);
+            self.expected.update(|expected| expected + more);
+        }
+    }
+
+    /// Passes answers on until the session is over, and says why.
+    fn poll(&self, cx: &mut Context<'_>, desk: &Desk, worker: &Worker) -> Poll<Option<Reason>> {
+        let mut buffer = Buffer::default();
+        let why = loop {
+            if self.over.get() || desk.closed.get() {
+                break Poll::Ready(None);
+            }
+            if self.upstream.poll_recv_ready(cx).is_pending() {
+                break Poll::Pending;
+            }
+            if buffer.size() == 0 {
+                buffer = worker.buffers.take(BODY_BYTES);
+            }
+            let mut room = ReadBuf::new(buffer.spare());
+            match self.upstream.poll_recv(cx, &mut room) {
+                Poll::Pending => break Poll::Pending,
+                Poll::Ready(Err(_)) => break Poll::Ready(Some(Reason::ConnectFailed)),
+                Poll::Ready(Ok(())) => {
+                    let data = room.filled();
+                    let _ = SockRef::from(&desk.socket).send_to(data, &self.client.into());
+                    self.down.update(|bytes| bytes + data.len() as u64);
+                    self.expected.update(|expected| expected.saturating_sub(1));
+                    self.lease.succeeded(worker);
+                    self.unanswered.borrow_mut().clear();
+                    if self.answers != 0 && self.expected.get() == 0 {
+                        break Poll::Ready(None);
+                    }
+                    self.slot.arm(worker.coarse_ms.get() + self.idle_ms);
+                }
+            }
+        };
+        worker.buffers.give(buffer);
+        if why.is_pending() {
+            if worker.draining.get() && self.expected.get() == 0 {
+                return Poll::Ready(None);
+            }
+            if self.slot.fired() {
+                let silent = self.expected.get() > 0;
+                return Poll::Ready(silent.then_some(Reason::UpstreamTimeout));
+            }
+        }
+        why
+    }
+}
+
+/// A socket connected to the session's endpoint.
+fn reach(lease: &Lease) -> io::Result<UdpSocket> {
+    let addresses = lease.member().endpoint.addresses.load();
+    let Some(Address::Ip(address)) = addresses.first() else {
+        return Err(io::ErrorKind::AddrNotAvailable.into());
+    };
+    let any: SocketAddr = match address {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    let socket = std::net::UdpSocket::bind(any)?;
+    socket.connect(address)?;
+    socket.set_nonblocking(true)?;
+    UdpSocket::from_std(socket)
+}
+
+async fn run(desk: Rc<Desk>, worker: Rc<Worker>, session: Rc<Session>) {
+    let started = Instant::now();
+    worker.active.update(|active| active + 1);
+    let mut registered = false;
+    // A closed port is told as an error, which wakes no reader.
+    let mut failing = pin!(session.upstream.ready(Interest::ERROR));
+    let reason = poll_fn(|cx| {
+        if !std::mem::replace(&mut registered, true) {
+            session.slot.register(cx);
+        }
+        while failing.as_mut().poll(cx).is_ready() {
+            if !matches!(session.upstream.take_error(), Ok(None)) {
+                return Poll::Ready(Some(Reason::ConnectFailed));
+            }
+            let stale = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+            let _ = session.upstream.try_io(Interest::ERROR, stale);
+            failing.set(session.upstream.ready(Interest::ERROR));
+        }
+        session.poll(cx, &desk, &worker)
+    })
+    .await;
+    worker.active.update(|active| active - 1);
+    session.over.set(true);
+    let mut sessions = desk.sessions.borrow_mut();
+    let same = |other: &Rc<Session>| Rc::ptr_eq(other, &session);
+    if sessions.get(&session.client).is_some_and(same) {
+        sessions.remove(&session.client);
+    }
+    drop(sessions);
+    let lease = &session.lease;
+    if let Some(reason) = reason {
+        let kind = match reason {
+            Reason::UpstreamTimeout => ErrorKind::Timeout,
+            _ => ErrorKind::Connect,
+        };
+        lease.failed(&worker, kind, reason);
+        if kind == ErrorKind::Connect {
+            desk.again(&worker, &session);
+        }
+    }
+    let outcome = Outcome {
+        up: session.up.get(),
+        down: session.down.get(),
+        reason,
+    };
+    lease.count_bytes(&worker, outcome.up, outcome.down);
+    let told = Told {
+        client: Some(session.client.ip().to_canonical()),
+        version: "UDP",
+        lease: Some(lease),
+        name: "",
+        attempts: 1,
+        started,
+    };
+    record(&worker, &told, &outcome);
+}

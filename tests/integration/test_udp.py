@@ -1,0 +1,273 @@
+"""UDP: datagrams go to one backend for as long as a session lasts, and answers come back."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from evenflow.testing import UdpOrigin, free_port, request, wait_for
+from tests.conftest import program
+
+if TYPE_CHECKING:
+    from evenflow.testing import EvenflowProcess
+    from tests.conftest import StartEvenflow
+
+
+@pytest.fixture
+def named() -> Iterator[Any]:
+    """Start origins by name."""
+    with contextlib.ExitStack() as stack:
+        yield lambda *names, **more: [stack.enter_context(UdpOrigin(n, **more)) for n in names]
+
+
+def start(
+    evenflow: StartEvenflow, urls: list[str], *, pool: Any = None, workers: int = 2, **listener: Any
+) -> EvenflowProcess:
+    """Start a balancer with one udp listener; `port` is the listener's, `.admin_port` the API's."""
+    port, admin = free_port(), free_port()
+    document = {
+        "listeners": [
+            {
+                "name": "main",
+                "address": f"127.0.0.1:{port}",
+                "protocol": "udp",
+                "pool": "p",
+                **listener,
+            }
+        ],
+        "pools": [
+            {"name": "p", "backends": [{"id": f"b{n}", "url": u} for n, u in enumerate(urls)]}
+            | (pool or {})
+        ],
+        "admin": {"listen": f"127.0.0.1:{admin}"},
+        "server": {"workers": workers},
+    }
+    balancer = evenflow(
+        document,
+        port=port,
+        hand_over_port=False,
+        ready=lambda: request(admin, "GET", "/health/live").status == 200,
+    )
+    balancer.admin_port = admin  # type: ignore[attr-defined]
+    return balancer
+
+
+def metrics(balancer: EvenflowProcess) -> dict[str, float]:
+    text = request(balancer.admin_port, "GET", "/metrics").body.decode()  # type: ignore[attr-defined]
+    lines = (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))
+    return {name: float(value) for name, _, value in lines}
+
+
+@contextlib.contextmanager
+def client(port: int, source: str = "127.0.0.1") -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(5)
+        sock.bind((source, 0))
+        sock.connect(("127.0.0.1", port))
+        yield sock
+
+
+def ask(sock: socket.socket, data: bytes) -> bytes:
+    sock.send(data)
+    return sock.recv(65_536)
+
+
+def test_sessions_go_round_and_each_stays_with_its_backend(
+    evenflow: StartEvenflow, named: Any
+) -> None:
+    a, b = named("a", "b")
+    balancer = start(evenflow, [a.url, b.url], workers=1)
+    seen = list[bytes]()
+    for _ in range(4):
+        with client(balancer.port) as sock:
+            answers = [ask(sock, b"%d" % n) for n in range(5)]
+            names = {answer.partition(b":")[0] for answer in answers}
+            assert len(names) == 1
+            assert [answer.partition(b":")[2] for answer in answers] == [
+                b"0",
+                b"1",
+                b"2",
+                b"3",
+                b"4",
+            ]
+            seen += names
+    assert sorted(seen) == [b"a", b"a", b"b", b"b"]
+    assert len(set(a.senders)) == len(set(b.senders)) == 2
+
+
+@pytest.mark.parametrize("size", [0, 1, 1_472, 9_000, 65_000])
+def test_datagrams_arrive_whole_and_one_by_one(
+    evenflow: StartEvenflow, named: Any, size: int
+) -> None:
+    (a,) = named("a")
+    balancer = start(evenflow, [a.url])
+    data = bytes(n % 251 for n in range(size))
+    with client(balancer.port) as sock:
+        for _ in range(3):
+            assert ask(sock, data) == (b"a:" + data if data else b"")
+    assert a.received == [data] * 3
+
+
+def test_a_session_is_over_with_its_answers(evenflow: StartEvenflow, named: Any) -> None:
+    (a,) = named("a", answers=2)
+    balancer = start(evenflow, [a.url], answers=2)
+    with client(balancer.port) as sock:
+        for _ in range(3):
+            assert ask(sock, b"x") == sock.recv(100) == b"a:x"
+
+            def over() -> bool:
+                return metrics(balancer)['evenflow_connections{listener="main"}'] == 0
+
+            wait_for(over, "the end of the session")
+    assert len(set(a.senders)) == 3
+    assert metrics(balancer)['evenflow_connections_accepted_total{listener="main"}'] == 3
+
+
+def test_a_silent_session_ends_and_the_silence_counts_against_the_backend(
+    evenflow: StartEvenflow, named: Any
+) -> None:
+    (a,) = named("a", answers=0)
+    balancer = start(evenflow, [a.url], answers=1, idle_timeout="200ms")
+    with client(balancer.port) as sock:
+        sock.send(b"x")
+
+        def counted() -> bool:
+            found = {k: v for k, v in metrics(balancer).items() if "backend_errors_total" in k}
+            return any('kind="timeout"' in k and v == 1 for k, v in found.items())
+
+        wait_for(counted, "the silence", describe=balancer.output)
+    assert metrics(balancer)['evenflow_connections{listener="main"}'] == 0
+
+
+def test_a_closed_port_is_noticed_and_the_client_served_elsewhere(
+    evenflow: StartEvenflow, named: Any
+) -> None:
+    a, b = named("a", "b")
+    balancer = start(
+        evenflow,
+        [a.url, b.url],
+        workers=1,
+        pool={"outlier": {"consecutive_errors": 1, "max_ejected": 0.5}},
+    )
+    with client(balancer.port) as sock:
+        first = ask(sock, b"x").partition(b":")[0]
+        stopped, other = (a, b) if first == b"a" else (b, a)
+        stopped.stop()
+        # Not one datagram is lost: what the closed port did not take, the other backend gets.
+        assert ask(sock, b"again") == f"{other.name}:again".encode()
+    for _ in range(4):
+        with client(balancer.port) as sock:
+            assert ask(sock, b"y") == f"{other.name}:y".encode()
+
+
+def test_sessions_are_bounded_and_what_is_over_the_bound_is_dropped_and_counted(
+    evenflow: StartEvenflow, named: Any
+) -> None:
+    (a,) = named("a")
+    balancer = start(evenflow, [a.url], workers=1, limits={"max_connections": 3})
+    with contextlib.ExitStack() as stack:
+        for n in range(3):
+            sock = stack.enter_context(client(balancer.port))
+            assert ask(sock, b"%d" % n) == b"a:%d" % n
+        over = stack.enter_context(client(balancer.port))
+        over.settimeout(0.3)
+        over.send(b"x")
+        with pytest.raises(TimeoutError):
+            over.recv(10)
+    found = metrics(balancer)
+    assert found['evenflow_errors_total{reason="sessions_full"}'] == 1
+    assert found['evenflow_connections_rejected_total{listener="main"}'] == 1
+    assert b"x" not in a.received
+
+
+def test_address_lists_hold_for_datagrams(evenflow: StartEvenflow, named: Any) -> None:
+    (a,) = named("a")
+    port, admin = free_port(), free_port()
+    evenflow(
+        {
+            "load_balancer": {"port": port},
+            "backends": [{"url": a.url}],
+            "security": {"ip_blacklist": ["127.0.9.0/24"]},
+            "admin": {"listen": f"127.0.0.1:{admin}"},
+        },
+        port=port,
+        hand_over_port=False,
+        ready=lambda: request(admin, "GET", "/health/live").status == 200,
+    )
+    with client(port, "127.0.8.7") as good, client(port, "127.0.9.7") as bad:
+        assert ask(good, b"x") == b"a:x"
+        bad.settimeout(0.3)
+        bad.send(b"y")
+        with pytest.raises(TimeoutError):
+            bad.recv(10)
+    assert a.received == [b"x"]
+
+
+def test_a_session_outlives_a_reload(evenflow: StartEvenflow, named: Any) -> None:
+    (a,) = named("a")
+    balancer = start(evenflow, [a.url])
+    admin = balancer.admin_port  # type: ignore[attr-defined]
+    with client(balancer.port) as sock:
+        assert ask(sock, b"1") == b"a:1"
+        body = b'{"id": "late", "url": "%s"}' % a.url.encode()
+        answer = request(admin, "POST", "/api/v1/admin/backends?pool=p", body=body)
+        changed = request(admin, "GET", "/api/v1/admin/config")
+        assert changed.status == 200
+        assert answer.status in (200, 201), answer.body
+        assert ask(sock, b"2") == b"a:2"
+    assert len(set(a.senders)) == 1
+
+
+def test_real_dns_servers_are_asked_and_checked(evenflow: StartEvenflow, tmp_path: Any) -> None:
+    """Two dnsmasq, UDP through evenflow with `dig`; one is stopped and every question answered."""
+    dnsmasq, dig = program("dnsmasq", "dnsmasq-base"), program("dig", "bind9-dnsutils")
+    with contextlib.ExitStack() as stack:
+        servers = list[tuple[subprocess.Popen[bytes], int]]()
+        for n in (1, 2):
+            port = free_port()
+            command = [
+                *(dnsmasq, "--no-daemon", "--no-resolv", "--no-hosts", "--conf-file=/dev/null"),
+                *(f"--port={port}", "--listen-address=127.0.0.1", "--bind-interfaces"),
+                *(f"--address=/www.example.org/192.0.2.{n}", "--user=root", "--cache-size=0"),
+                f"--pid-file={tmp_path}/{n}.pid",
+            ]
+            process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+            servers.append((process, port))
+        balancer = start(
+            evenflow,
+            [f"udp://127.0.0.1:{port}" for _, port in servers],
+            answers=1,
+            workers=1,
+            pool={
+                "health_check": {"kind": "dns", "interval": "100ms", "timeout": "300ms"},
+                "outlier": {"consecutive_errors": 1},
+            },
+        )
+        admin = balancer.admin_port  # type: ignore[attr-defined]
+
+        def statuses() -> list[str]:
+            listed = request(admin, "GET", "/api/v1/admin/backends").json()["backends"]
+            return sorted(each["status"] for each in listed)
+
+        def asked() -> str:
+            options = ("+short", "+tries=1", "+time=5", "@127.0.0.1", "-p", str(balancer.port))
+            command = [dig, *options, "www.example.org", "A"]
+            return subprocess.run(
+                command, capture_output=True, text=True, check=True
+            ).stdout.strip()
+
+        wait_for(lambda: statuses() == ["healthy", "healthy"], "both up", describe=balancer.output)
+        assert {asked() for _ in range(4)} == {"192.0.2.1", "192.0.2.2"}
+        servers[0][0].kill()
+        servers[0][0].wait()
+        assert {asked() for _ in range(6)} == {"192.0.2.2"}
+        wait_for(
+            lambda: statuses() == ["healthy", "unhealthy"], "one down", describe=balancer.output
+        )
