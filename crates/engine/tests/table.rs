@@ -95,7 +95,7 @@ fn what_is_wrong_is_refused_with_its_place() {
         ("/listeners/0/protocol", json!("tcp"), "listeners[0].pool"),
         (
             "/listeners/0/protocol",
-            json!("udp"),
+            json!("sctp"),
             "listeners[0].protocol",
         ),
         (

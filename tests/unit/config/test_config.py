@@ -180,7 +180,7 @@ def test_flat_backends_get_no_route_where_one_leads_to_them() -> None:
                 "routes": [{"name": "r", "pool": "p"}],
             },
             "routes[0].pool",
-            "tcp listener",
+            "udp listener",
         ),
     ],
 )
