@@ -43,6 +43,7 @@ __all__ = [
     "Returned",
     "Snapshot",
     "Totals",
+    "UnknownKey",
     "consistent_table",
     "hash_password",
     "open_engine",
@@ -285,12 +286,15 @@ class ExplainRequest(TypedDict):
 
 
 class FilterVerdict(TypedDict):
-    """What one filter chain would say."""
+    """What one check of a filter chain would say; `undecided` where that takes waiting."""
 
     filter: str
-    verdict: Literal["pass", "refused"]
+    check: Literal["address", "rate_limit", "concurrency", "basic", "bearer", "jwt", "external"]
+    verdict: Literal["pass", "refused", "undecided"]
     status: int
     reason: str
+    user: str | None
+    """Who asks, where authentication found it out."""
 
 
 class Candidate(TypedDict):
@@ -396,7 +400,14 @@ class BreakerChanged(TypedDict):
     reason: str
 
 
-Event = ProbeResult | Ejected | Returned | BreakerChanged
+class UnknownKey(TypedDict):
+    """A token names a key that its filter does not have."""
+
+    kind: Literal["unknown_key"]
+    filter: str
+
+
+Event = ProbeResult | Ejected | Returned | BreakerChanged | UnknownKey
 
 
 class DrainReport(TypedDict):

@@ -38,6 +38,8 @@ pub enum Reason {
     InFlight,
     /// Nobody, or nobody known, asked.
     Unauthorized,
+    /// The token that was presented does not let in; the word says why.
+    Token(&'static str),
     /// The authorization service refused the request.
     Denied,
     /// Nobody could say whether the request may pass.
@@ -85,7 +87,7 @@ impl Reason {
     pub fn status(self) -> u16 {
         match self {
             Self::BadRequest(_) | Self::BadProxyHeader(_) | Self::BadClientHello(_) => 400,
-            Self::Unauthorized => 401,
+            Self::Unauthorized | Self::Token(_) => 401,
             Self::Forbidden | Self::Denied => 403,
             Self::NoRoute => 404,
             Self::HeadTimeout | Self::BodyTimeout => 408,
@@ -134,6 +136,7 @@ impl Reason {
             Self::FaultInjected => "fault_injected",
             Self::InFlight => "in_flight",
             Self::Unauthorized => "unauthorized",
+            Self::Token(fault) => fault,
             Self::Denied => "denied",
             Self::AuthUnavailable => "auth_unavailable",
             Self::NoRoute => "no_route",
@@ -176,6 +179,7 @@ impl Reason {
             Self::FaultInjected => "A fault was put in on purpose.",
             Self::InFlight => "Too many requests at once.",
             Self::Unauthorized => "This needs credentials.",
+            Self::Token(_) => "The token is not valid.",
             Self::Denied => "Access is not allowed.",
             Self::AuthUnavailable => "Access cannot be checked now.",
             Self::NoRoute => "No route takes this request.",

@@ -43,6 +43,11 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// A token names a key that its filter does not have.
+    UnknownKey {
+        /// The filter's name.
+        filter: String,
+    },
     /// An ejection ended.
     Returned {
         /// The pool's name.

@@ -5,6 +5,9 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::action::Action;
+use crate::error::Reason;
+use crate::filters::auth::{Gate, Verdict, unix_s};
+use crate::filters::passed::Passed;
 use crate::filters::{Chain, Seen};
 use crate::http1::head::RequestHead;
 use crate::picker::{Choice, Picked, Picker, Tried, hash_key, pick};
@@ -52,9 +55,13 @@ struct PassedOver {
 #[derive(Debug, Serialize)]
 struct FilterVerdict {
     filter: String,
+    /// What of the filter it is.
+    check: &'static str,
     verdict: &'static str,
     status: u16,
     reason: &'static str,
+    /// Who asks, where authentication found it out.
+    user: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -135,6 +142,10 @@ pub fn explain(
     };
     told.route = Some(route.name.to_string());
     told.run_filters(&route.chain, request.client);
+    if !route.internal {
+        told.run_gates(&listener.chain, &head, &bytes);
+        told.run_gates(&route.chain, &head, &bytes);
+    }
     let seen = Seen {
         client: request.client,
         head: &head,
@@ -217,12 +228,46 @@ fn parse(
 
 impl Explanation {
     fn run_filters(&mut self, chain: &Chain, client: Option<IpAddr>) {
-        for (filter, refused) in chain.explain(client) {
+        for (filter, check, refused) in chain.explain(client) {
+            let verdict = if refused.is_some() { "refused" } else { "pass" };
             self.filters.push(FilterVerdict {
                 filter,
-                verdict: if refused.is_some() { "refused" } else { "pass" },
-                status: refused.map_or(0, crate::error::Reason::status),
-                reason: refused.map_or("", crate::error::Reason::label),
+                check,
+                verdict,
+                status: refused.map_or(0, Reason::status),
+                reason: refused.map_or("", Reason::label),
+                user: None,
+            });
+        }
+    }
+
+    /// Authentication, as far as it needs no waiting.
+    fn run_gates(&mut self, chain: &Chain, head: &RequestHead, base: &[u8]) {
+        for (tally, gate) in &chain.gates {
+            let mut passed = Passed::default();
+            let judged = match &**gate {
+                Gate::External(_) => Err("another service decides"),
+                gate => match gate.judge(head, base, unix_s(), &mut passed) {
+                    Verdict::Pass => Ok(None),
+                    Verdict::Unknown => Ok(Some(Reason::Unauthorized)),
+                    Verdict::Token(fault) => Ok(Some(Reason::Token(fault))),
+                    Verdict::Unavailable => Ok(Some(Reason::AuthUnavailable)),
+                    Verdict::Check(_) => Err("the password's hash decides"),
+                },
+            };
+            let refused = judged.ok().flatten();
+            self.filters.push(FilterVerdict {
+                filter: tally.name.clone(),
+                check: gate.kind(),
+                verdict: match judged {
+                    Ok(None) => "pass",
+                    Ok(Some(_)) => "refused",
+                    Err(_) => "undecided",
+                },
+                status: refused.map_or(0, Reason::status),
+                reason: judged.err().unwrap_or(refused.map_or("", Reason::label)),
+                user: (!passed.user.is_empty())
+                    .then(|| String::from_utf8_lossy(&passed.user).into_owned()),
             });
         }
     }

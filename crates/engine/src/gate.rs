@@ -8,8 +8,9 @@ mod verifier;
 
 use crate::connection::Connection;
 use crate::error::Reason;
+use crate::events::Event;
 use crate::exchange::Way;
-use crate::filters::auth::{Gate, Pending, Verdict};
+use crate::filters::auth::{Gate, Pending, Verdict, unix_s};
 use crate::table::{Listener, Route};
 use crate::worker::Scratch;
 
@@ -23,13 +24,13 @@ pub async fn pass(
     way: &Way<'_>,
     route: &Route,
 ) -> Result<(), Reason> {
-    for gate in way.listener.chain.gates.iter().chain(&route.chain.gates) {
+    for (_, gate) in way.listener.chain.gates.iter().chain(&route.chain.gates) {
         let judged = match &**gate {
             Gate::External(external) => subrequest::ask(connection, scratch, way, external).await,
             gate => judge(connection, scratch, gate).await,
         };
-        if judged == Err(Reason::Unauthorized) {
-            gate.challenge(&mut scratch.passed.response_lines);
+        if let Err(reason @ (Reason::Unauthorized | Reason::Token(_))) = judged {
+            gate.challenge(reason, &mut scratch.passed.response_lines);
         }
         judged?;
     }
@@ -38,9 +39,25 @@ pub async fn pass(
 
 async fn judge(connection: &Connection, scratch: &mut Scratch, gate: &Gate) -> Result<(), Reason> {
     let base = connection.buffer.bytes();
-    match gate.judge(&scratch.request, base, &mut scratch.passed) {
+    let now_s = unix_s();
+    match gate.judge(&scratch.request, base, now_s, &mut scratch.passed) {
         Verdict::Pass => Ok(()),
         Verdict::Unknown => Err(Reason::Unauthorized),
+        Verdict::Unavailable => Err(Reason::AuthUnavailable),
+        Verdict::Token(fault) => {
+            if let Gate::Jwt(jwt) = gate
+                && fault == "token_unknown_key"
+                && jwt.tells(now_s)
+            {
+                let filter = jwt.name.clone();
+                connection
+                    .worker
+                    .shared
+                    .events
+                    .push(Event::UnknownKey { filter });
+            }
+            Err(Reason::Token(fault))
+        }
         Verdict::Check(Pending {
             hash,
             password,

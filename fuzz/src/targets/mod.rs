@@ -7,6 +7,7 @@ mod plans;
 mod reference;
 mod requests;
 mod routes;
+mod tokens;
 
 /// One entry point.
 pub struct Target {
@@ -21,7 +22,7 @@ pub struct Target {
 }
 
 /// All entry points.
-pub const TARGETS: [&Target; 10] = [
+pub const TARGETS: [&Target; 11] = [
     &layer4::PROXY_HEADER,
     &layer4::CLIENT_HELLO,
     &heads::REQUEST,
@@ -32,6 +33,7 @@ pub const TARGETS: [&Target; 10] = [
     &routes::PATH,
     &routes::ROUTE,
     &plans::PLAN,
+    &tokens::TOKEN,
 ];
 
 /// The rule's text unless it holds.

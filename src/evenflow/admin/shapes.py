@@ -169,6 +169,29 @@ class AppliedCertificate(Applied):
     certificate: CertificateView | None
 
 
+class KeyView(TypedDict):
+    """A public key that tokens are checked with."""
+
+    kid: str | None
+    algorithms: list[str]
+
+
+class FilterKeys(TypedDict):
+    """The public keys of a filter for tokens, and how it gets them."""
+
+    filter: str
+    source: Literal["jwks_url", "jwks_file", "public_key", "public_key_file"]
+    place: str | None
+    """The address or the file."""
+    keys: list[KeyView]
+    ignored: list[str]
+    """Keys of the set that are of no use, and why."""
+    last_refresh: str | None
+    """When the keys were read last, with success."""
+    last_error: str | None
+    """Why the last fetch failed; the keys from before serve on."""
+
+
 class RemovedPiece(Applied):
     """What is gone, and the change that took it away."""
 
@@ -298,9 +321,13 @@ class FilterVerdict(TypedDict):
     """What one list of filters would say."""
 
     filter: str
-    verdict: Literal["pass", "refused"]
+    check: Literal["address", "rate_limit", "concurrency", "basic", "bearer", "jwt", "external"]
+    verdict: Literal["pass", "refused", "undecided"]
+    """`undecided` where it takes waiting: a slow password hash, another service."""
     status: int
     reason: str
+    user: str | None
+    """Who asks, where authentication found it out."""
 
 
 class Candidate(TypedDict):

@@ -13,6 +13,7 @@ from evenflow.admin.handlers import (
     debug,
     docs,
     health,
+    keys,
     metrics,
     operate,
     stats,
@@ -478,6 +479,19 @@ _DEBUGGING = (
     ),
 )
 
+_KEYS = (
+    Operation(
+        "GET",
+        f"{_ADMIN}/filters/{{name}}/keys",
+        keys.get_filter_keys,
+        "Show the keys of a filter for tokens",
+        "api",
+        Role.READ,
+        {200: Answer("The keys in use, and how the last refresh went.", shapes.FilterKeys)},
+        errors=(404,),
+    ),
+)
+
 _CERTIFICATES = (
     Operation(
         "GET",
@@ -522,6 +536,7 @@ OPERATIONS = (
     *_BREAKERS,
     *_CONFIG,
     *_PIECES,
+    *_KEYS,
     *_CERTIFICATES,
     *_OPERATE,
     *_DOCS,

@@ -1,4 +1,4 @@
-"""All that a configuration's TLS refers to, read at one moment."""
+"""All that a configuration's TLS and token filters refer to, read at one moment."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from evenflow.config import Config, ConfigError, Problem
-from evenflow.config.expand import SERVER_CERTIFICATE
+from evenflow.config.expand import SECURITY_CHAIN, SERVER_CERTIFICATE
+from evenflow.config.jwt import SOURCES, JwtAuth
 from evenflow.config.tls import Certificate
 
 from .files import Stamp, stamp
+from .key_set import Address, KeysError, KeySet, address_of, jwt_filters, usable
 from .pair import Pair, PairError, check_lists, check_roots, day, read_pair
 
 
@@ -23,6 +26,10 @@ class Material:
     texts: Mapping[str, str] = field(default_factory=dict)
     stamps: Mapping[str, Stamp] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    keys: Mapping[str, KeySet] = field(default_factory=dict)
+    """What tokens are checked with, by filter."""
+    keys_read_at: Mapping[str, float] = field(default_factory=dict, compare=False)
+    """When the keys that are in files were read, in Unix seconds."""
 
     def stale(self) -> bool:
         """Whether a file is not as it was when it was read."""
@@ -30,8 +37,10 @@ class Material:
 
 
 def needs_files(config: Config) -> bool:
-    """Whether the TLS of `config`, in full form, names any file."""
-    return bool(config.certificates) or any(True for _ in _text_files(config))
+    """Whether `config`, in full form, names any file or key set."""
+    return bool(
+        config.certificates or any(True for _ in _text_files(config)) or jwt_filters(config)
+    )
 
 
 def changes(before: Material, after: Material) -> list[str]:
@@ -46,11 +55,20 @@ def changes(before: Material, after: Material) -> list[str]:
         for path, text in after.texts.items()
         if path in before.texts and before.texts[path] != text
     ]
+    lines += [
+        f"{_chain_path(name)}: other keys"
+        for name, keys in after.keys.items()
+        if before.keys.get(name, keys) != keys
+    ]
     return lines
 
 
-def read_material(config: Config, before: Material | None = None) -> Material:
-    """Reads every file that the TLS of `config`, in full form, names.
+def read_material(
+    config: Config,
+    before: Material | None = None,
+    fetched: Mapping[Address, KeySet] | None = None,
+) -> Material:
+    """Reads every file that `config`, in full form, names; `fetched` is what key sets hold.
 
     Raises `ConfigError` with every problem. A certificate that has expired is refused, except
     where it is in force already (in `before`) or at the start (`before` is None): then it is in
@@ -62,9 +80,18 @@ def read_material(config: Config, before: Material | None = None) -> Material:
         reader.read_certificate(name, certificate, path)
     for place, file in _text_files(config):
         reader.read_text(place, file, lists=place.endswith(".crl_file"))
+    for name, jwt in jwt_filters(config).items():
+        reader.read_keys(name, jwt, fetched or {})
     if reader.problems:
         raise ConfigError(reader.problems)
-    return Material(reader.pairs, reader.texts, reader.stamps, tuple(reader.warnings))
+    return Material(
+        reader.pairs,
+        reader.texts,
+        reader.stamps,
+        tuple(reader.warnings),
+        reader.keys,
+        reader.keys_read_at,
+    )
 
 
 def _text_files(config: Config) -> Iterator[tuple[str, str]]:
@@ -80,6 +107,16 @@ def _text_files(config: Config) -> Iterator[tuple[str, str]]:
             yield f"pools[{index}].tls.ca_file", pool.tls.ca_file
 
 
+def _chain_path(name: str) -> str:
+    return name if name == SECURITY_CHAIN else f"filters.{name}"
+
+
+def is_local(url: str) -> bool:
+    """Whether an address is on this very machine."""
+    host = urlsplit(url).hostname or ""
+    return host in {"localhost", "::1", "127.0.0.1"}
+
+
 class _Reader:
     """Collects what was read and what was wrong."""
 
@@ -90,6 +127,8 @@ class _Reader:
         self.stamps: dict[str, Stamp] = {}
         self.problems: list[Problem] = []
         self.warnings: list[str] = []
+        self.keys: dict[str, KeySet] = {}
+        self.keys_read_at: dict[str, float] = {}
 
     def read_certificate(self, name: str, wanted: Certificate, path: str) -> None:
         cert = self._part(f"{path}.cert_file", wanted.cert_file, wanted.cert)
@@ -130,6 +169,41 @@ class _Reader:
             self.problems.append(Problem(place, f"{file}: {error}"))
             return
         self.texts[file] = content.decode("ascii", "replace")
+
+    def read_keys(self, name: str, jwt: JwtAuth, fetched: Mapping[Address, KeySet]) -> None:
+        path = f"{_chain_path(name)}.auth.jwt"
+        if (address := address_of(jwt)) is not None:
+            keys = fetched.get(address)
+            if keys is None:
+                text = "no keys could be fetched yet, requests get 503 until then"
+                self.warnings.append(f"{path}.jwks_url: {text}")
+            elif not usable(keys, jwt):
+                self.warnings.append(f"{path}.algorithms: the key set has no key for any of them")
+            if address[0].startswith("http:") and not is_local(address[0]):
+                text = "keys that come without TLS can be anybody's who is on the way"
+                self.warnings.append(f"{path}.jwks_url: {text}")
+            if keys is not None:
+                self.keys[name] = keys
+            return
+        from .jwks import read_jwks, read_public_key
+
+        field = next(each for each in SOURCES if getattr(jwt, each) is not None)
+        given: str = getattr(jwt, field)
+        content = given.encode() if field == "public_key" else self._bytes(f"{path}.{field}", given)
+        if content is None:
+            return
+        try:
+            read = read_jwks if field == "jwks_file" else read_public_key
+            keys = read(content)
+        except KeysError as error:
+            prefix = "" if field == "public_key" else f"{given}: "
+            self.problems.append(Problem(f"{path}.{field}", f"{prefix}{error}"))
+            return
+        if not usable(keys, jwt):
+            text = "there is no key for any of them"
+            self.problems.append(Problem(f"{path}.algorithms", text))
+            return
+        self.keys[name], self.keys_read_at[name] = keys, time.time()
 
     def _part(self, place: str, file: str | None, given: object) -> bytes | None:
         from evenflow.config import Secret

@@ -67,9 +67,14 @@ def _print(answer: dict[str, Any]) -> None:
     for passed in answer.get("passed_over") or ():
         click.echo(f"  not     {passed['route']}: {passed['reason']}")
     for step in answer.get("filters") or ():
-        refused = step["verdict"] == "refused"
-        outcome = f"refused with {step['status']}: {step['reason']}" if refused else "pass"
-        click.echo(f"filter    {step['filter']}: {outcome}")
+        match step["verdict"]:
+            case "refused":
+                outcome = f"refused with {step['status']}: {step['reason']}"
+            case "undecided":
+                outcome = f"undecided: {step['reason']}"
+            case _:
+                outcome = f"pass, user {step['user']}" if step.get("user") else "pass"
+        click.echo(f"filter    {step['filter']} ({step['check']}): {outcome}")
     if answer.get("target"):
         click.echo(f"target    {answer['target']}")
     split = f" (split: {answer['split']})" if answer.get("split") else ""

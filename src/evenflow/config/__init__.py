@@ -5,6 +5,7 @@ form. Nothing here knows how a strategy or filter is carried out.
 """
 
 from .expand import effective_health_check, expand
+from .jwt import JwtAuth
 from .matching import parameters, path_segments
 from .models import (
     Backend,
@@ -80,6 +81,7 @@ __all__ = [
     "HeaderRules",
     "HealthCheck",
     "HealthCheckOverride",
+    "JwtAuth",
     "Limits",
     "Listener",
     "ListenerTls",

@@ -15,6 +15,7 @@ from operator import attrgetter
 from .ambiguity import ambiguous_routes, claimed_paths
 from .check_datagrams import datagram_problems
 from .check_health import health_problems
+from .check_jwt import jwt_problems
 from .check_routes import contradictions, named_pools
 from .expand import (
     MAIN_LISTENER,
@@ -324,9 +325,11 @@ def _chain(path: str, chain: FilterChain) -> Iterator[Problem]:
 
 
 def _auth(path: str, auth: Auth) -> Iterator[Problem]:
-    given = [name for name in ("basic", "bearer", "external") if getattr(auth, name) is not None]
+    given = [name for name in type(auth).model_fields if getattr(auth, name) is not None]
     if len(given) != 1:
-        yield Problem(path, f"expected one of basic, bearer, external, got {len(given)}")
+        yield Problem(path, f"expected one of basic, bearer, jwt, external, got {len(given)}")
+    if auth.jwt is not None:
+        yield from jwt_problems(f"{path}.jwt", auth.jwt)
     if auth.bearer is not None:
         tokens = auth.bearer.tokens
         yield from _unique(

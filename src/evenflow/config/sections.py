@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from .base import Model
 from .hashes import PasswordHash, TokenSecret
+from .jwt import JwtAuth, Realm
 from .targets import parse_listen
 from .tls import ServerTls
 from .types import (
@@ -298,9 +299,6 @@ class Concurrency(Model):
     )
 
 
-Realm = Annotated[str, Field(pattern=r"^[ !#-\[\]-~]{1,200}$")]
-
-
 class BasicAuth(Model):
     """A name and a password (RFC 7617); without the right ones 401."""
 
@@ -358,6 +356,7 @@ class Auth(Model):
 
     basic: BasicAuth | None = None
     bearer: BearerAuth | None = None
+    jwt: JwtAuth | None = None
     external: ExternalAuth | None = None
 
 

@@ -19,6 +19,7 @@ from evenflow.controller.errors import (
     RevisionConflict,
     RevisionNotFound,
 )
+from evenflow.controller.keys import KeysStatus
 from evenflow.controller.made import collecting_revisions
 from evenflow.controller.merge import Merged, three_way_merge
 from evenflow.controller.pieces import (
@@ -46,6 +47,7 @@ __all__ = [
     "Decision",
     "Decisions",
     "Key",
+    "KeysStatus",
     "Kind",
     "Member",
     "Merged",

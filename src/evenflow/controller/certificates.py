@@ -98,7 +98,7 @@ class Certificates:
         try:
             await self._owner.renew_certificates(source="file")
         except (ConfigError, EngineError) as error:
-            _log.error("certificates not reloaded, the old ones serve on", reason=str(error))
+            _log.error("files not reloaded, the old ones serve on", reason=str(error))
             return False
         return True
 

@@ -26,6 +26,7 @@ from evenflow.controller.certificates import Certificates, CertificateStatus
 from evenflow.controller.decisions import Decisions
 from evenflow.controller.document import differences
 from evenflow.controller.errors import RevisionConflict, RevisionNotFound
+from evenflow.controller.keys import Keys, KeysStatus
 from evenflow.controller.live import Live, Swap
 from evenflow.controller.made import made
 from evenflow.controller.merge import three_way_merge
@@ -113,7 +114,8 @@ class Controller:
         self._config_callbacks: list[Callable[[Config], None]] = []
         self._revision_callbacks: list[Callable[[Revision], None]] = []
         self._certificates = Certificates(self, lambda: self._live.material)
-        self._live = Live(engine, self.decisions, lookup, admin_socket, sticky_key)
+        self._keys = Keys(self, lambda: self._live.material)
+        self._live = Live(engine, self.decisions, lookup, admin_socket, sticky_key, keys=self._keys)
 
     # Life.
 
@@ -146,6 +148,7 @@ class Controller:
         self._tasks.loop_forever(self._live.keep_resolving(), "resolve names")
         self._tasks.loop_forever(self._each_second(), "ramps and rates")
         self._tasks.loop_forever(self._certificates.watch(), "watch certificates")
+        self._tasks.loop_forever(self._keys.watch(), "watch keys")
 
     # The wanted state.
 
@@ -239,7 +242,7 @@ class Controller:
         return await self._owned(self._reload(source, only_at), "reload")
 
     async def renew_certificates(self, *, source: str) -> Applied:
-        """Read the files of TLS again; raises `ConfigError`, and then the old ones serve on."""
+        """Read files again, and take what key sets hold; raises `ConfigError`, and then the old ones serve on."""
         return await self._exclusively(lambda: self.config, source, None)
 
     # What is going on.
@@ -247,6 +250,10 @@ class Controller:
     def certificates(self) -> list[CertificateStatus]:
         """The certificates in force; no keys."""
         return self._certificates.statuses()
+
+    def signing_keys(self) -> list[KeysStatus]:
+        """What each filter for tokens checks them with, and how its key set is."""
+        return self._keys.statuses()
 
     @property
     def members(self) -> Mapping[Key, Member]:
@@ -378,7 +385,8 @@ class Controller:
     ) -> Applied:
         if self._config is not None:
             config = edits.with_secrets(config, self._config)
-            if config == self._config and not await self._certificates.changed():
+            same = config == self._config and not self._keys.changed()
+            if same and not await self._certificates.changed():
                 await self._keep_base(base)
                 return Applied(self.revision, [], list(warnings))
         try:

@@ -19,7 +19,16 @@ from typing import Any, Final, Literal
 import structlog
 
 DecisionKind = Literal[
-    "apply", "breaker", "certificate", "drain", "ejection", "health", "panic", "reload", "resolve"
+    "apply",
+    "breaker",
+    "certificate",
+    "drain",
+    "ejection",
+    "health",
+    "keys",
+    "panic",
+    "reload",
+    "resolve",
 ]
 Level = Literal["info", "warning", "error"]
 

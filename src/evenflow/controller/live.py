@@ -23,6 +23,7 @@ from evenflow.controller.breaker import State
 from evenflow.controller.breakers import Breakers, Place
 from evenflow.controller.decisions import Decisions, Level
 from evenflow.controller.hedging import HedgeDelays
+from evenflow.controller.keys import Keys
 from evenflow.controller.members import Members, members_of, spliced_members
 from evenflow.controller.pickers import PickerUpdates
 from evenflow.controller.runtime import Key, Member, Runtime, Verdict
@@ -67,7 +68,7 @@ class Wanted:
     resolutions: Mapping[str, Resolution]
     warnings: list[str]
     material: Material
-    """What the files of TLS hold."""
+    """What the files of TLS and the key sets hold."""
 
 
 def _encrypted(pool: Pool) -> bool:
@@ -98,6 +99,8 @@ class Live:
         lookup: Lookup,
         admin_socket: str,
         sticky_key: bytes = b"",
+        *,
+        keys: Keys,
     ) -> None:
         self.members: Mapping[Key, Member] = {}
         self.runtime = Runtime()
@@ -107,6 +110,7 @@ class Live:
         """Since when (Unix seconds) a member is there."""
         self.member_callbacks: list[Callable[[], None]] = []
         self.probe_callbacks: list[Callable[[list[ProbeResult]], None]] = []
+        self.keys = keys
         self.breakers = Breakers(engine, decisions, self._breaker_changed)
         self.hedging = HedgeDelays(engine)
         self._engine = engine
@@ -150,7 +154,9 @@ class Live:
         material = Material()
         if needs_files(full):
             before = None if self._wanted is None else self.material
-            material = await asyncio.to_thread(read_material, full, before)
+            await self.keys.first(full)
+            fetched = self.keys.fetched()
+            material = await asyncio.to_thread(read_material, full, before, fetched)
         if splice is not None and (material != self.material or _encrypted(splice.pool)):
             # Only a whole plan carries what TLS needs.
             splice = None
@@ -213,6 +219,7 @@ class Live:
         """Tell who watches the members."""
         if self._wanted is not None:
             self.breakers.follow(self._wanted.pools)
+            self.keys.follow(self._wanted.config)
             self.hedging.follow(self._wanted.config)
         for callback in self.member_callbacks:
             callback()
@@ -369,6 +376,8 @@ class Live:
                     self._ejected(event["pool"], event["backend"], event["reason"], event["for_s"])
                 case "breaker":
                     self.breakers.heard(event)
+                case "unknown_key":
+                    self.keys.asked_for(event["filter"])
                 case "returned":
                     self._returned(event["pool"], event["backend"])
         if results:

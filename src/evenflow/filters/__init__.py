@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from evenflow.config import FilterChain
 
 from .auth import compile_auth
@@ -11,13 +13,13 @@ from .cors import compile_cors
 from .headers import compile_headers
 from .ip_lists import compile_ip_lists
 from .rate_limit import compile_rate_limit, request_key
-from .steps import Filter
+from .steps import Filter, JwtKey
 
 __all__ = ["compile_chain", "request_key"]
 
 
-def compile_chain(name: str, chain: FilterChain) -> list[Filter]:
-    """All steps of the chain called `name`, in the order they run.
+def compile_chain(name: str, chain: FilterChain, keys: Sequence[JwtKey] = ()) -> list[Filter]:
+    """All steps of the chain called `name`, in the order they run; `keys` check its tokens.
 
     Addresses are judged first, so that a client who is not let in uses up no rate limit; headers
     stand before the refusals that they shall appear on. Who asks is judged last, as that costs most.
@@ -28,6 +30,6 @@ def compile_chain(name: str, chain: FilterChain) -> list[Filter]:
         *compile_cors(chain),
         *compile_rate_limit(name, chain),
         *compile_concurrency(name, chain),
-        *compile_auth(chain),
+        *compile_auth(name, chain, keys),
         *compile_body_limit(chain),
     ]

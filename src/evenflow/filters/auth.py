@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from evenflow.config import FilterChain
 
-from .steps import Filter
+from .jwt import compile_jwt
+from .steps import Filter, JwtKey
 
 
-def compile_auth(chain: FilterChain) -> list[Filter]:
+def compile_auth(name: str, chain: FilterChain, keys: Sequence[JwtKey] = ()) -> list[Filter]:
     """One step that refuses with 401 or 403."""
     auth = chain.auth
     if auth is None:
@@ -17,7 +20,7 @@ def compile_auth(chain: FilterChain) -> list[Filter]:
             {
                 "basic": {
                     "realm": basic.realm,
-                    "users": [(name, secret.value) for name, secret in basic.users.items()],
+                    "users": [(user, secret.value) for user, secret in basic.users.items()],
                     "user_header": basic.user_header,
                     "forward": basic.forward,
                 }
@@ -34,6 +37,8 @@ def compile_auth(chain: FilterChain) -> list[Filter]:
                 }
             }
         ]
+    if auth.jwt is not None:
+        return compile_jwt(name, auth.jwt, keys)
     if (external := auth.external) is not None:
         return [
             {

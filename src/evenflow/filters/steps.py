@@ -61,6 +61,27 @@ class BearerFilter(TypedDict):
     forward: bool
 
 
+class JwtKey(TypedDict):
+    kid: str | None
+    alg: str
+    key: list[int]
+
+
+class JwtFilter(TypedDict):
+    name: str
+    realm: str
+    keys: list[JwtKey]
+    issuers: list[str]
+    audiences: list[str]
+    leeway_s: int
+    required_claims: list[str]
+    user_claim: str
+    claims_to_headers: list[tuple[str, str]]
+    header: str | None
+    cookie: str | None
+    forward: bool
+
+
 class ExternalFilter(TypedDict):
     pool: str
     path: str
@@ -111,6 +132,10 @@ class BearerStep(TypedDict):
     bearer: BearerFilter
 
 
+class JwtStep(TypedDict):
+    jwt: JwtFilter
+
+
 class ExternalStep(TypedDict):
     external: ExternalFilter
 
@@ -141,5 +166,6 @@ Filter = (
     | CorsStep
     | BasicStep
     | BearerStep
+    | JwtStep
     | ExternalStep
 )

@@ -58,6 +58,12 @@ class View:
     """Entries of the audit log: `written`, or `failed`."""
     certificates: Mapping[str, float] = field(default_factory=dict)
     """When each certificate expires, in Unix seconds."""
+    keys: Mapping[str, int] = field(default_factory=dict)
+    """How many public keys each filter for tokens has."""
+    keys_refreshed: Mapping[str, float] = field(default_factory=dict)
+    """When they were read last, in Unix seconds."""
+    key_fetches: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """Fetches of key sets by filter and result (`ok`, `failed`)."""
 
 
 def render(view: View, *, openmetrics: bool = False) -> Iterator[str]:
@@ -78,8 +84,33 @@ def _families(view: View) -> Iterator[Family]:
         "When a certificate expires.",
         [(labels(name=name), expiry) for name, expiry in view.certificates.items()],
     )
+    yield from _keys(view)
     yield from _control(view)
     yield from _process(view.process)
+
+
+def _keys(view: View) -> Iterator[Family]:
+    yield Family(
+        "evenflow_jwt_keys",
+        "gauge",
+        "Public keys that a filter checks tokens with; 0 refuses all with 503.",
+        [(labels(filter=name), count) for name, count in view.keys.items()],
+    )
+    yield Family(
+        "evenflow_jwt_keys_refresh_timestamp_seconds",
+        "gauge",
+        "When a filter's public keys were read last, with success.",
+        [(labels(filter=name), at) for name, at in view.keys_refreshed.items()],
+    )
+    yield Family(
+        "evenflow_jwt_key_fetches_total",
+        "counter",
+        "Fetches of a filter's key set.",
+        [
+            (labels(filter=name, result=result), count)
+            for (name, result), count in view.key_fetches.items()
+        ],
+    )
 
 
 def _reserved(name: str) -> bool:

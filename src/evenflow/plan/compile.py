@@ -15,6 +15,7 @@ from evenflow.filters import compile_chain
 from . import document
 from .actions import compile_action, compile_fault, compile_hedge, compile_mirror, compile_rewrite
 from .control_plane import CONTROL_LISTENER, control_pool, control_routes
+from .keys import signing_keys
 from .matching import compile_match
 from .pools import Addresses, KeptEndpoint, States, compile_pool, given, milliseconds
 from .tls import certificates, listener_tls
@@ -79,7 +80,10 @@ def compile_plan(
         "certificates": certificates(config, material),
         "listeners": listeners,
         "filters": [
-            {"name": name, "steps": compile_chain(name, chain)}
+            {
+                "name": name,
+                "steps": compile_chain(name, chain, signing_keys(name, chain, material)),
+            }
             for name, chain in config.filters.items()
         ],
         "routes": [*(_route(config, route, http) for route in config.routes), *internal],

@@ -27,6 +27,7 @@ API = "/api/v1/admin"
 NEEDED = {
     "GET /health": None,
     "GET /api/v1/admin/certificates": "read",
+    "GET /api/v1/admin/filters/{name}/keys": "read",
     "GET /api/v1/admin/certificates/{name}": "read",
     "PUT /api/v1/admin/certificates/{name}": "admin",
     "GET /health/live": None,

@@ -52,7 +52,7 @@ def test_the_standard_headers_leave_the_backend_its_own() -> None:
 @pytest.mark.parametrize(
     ("auth", "text"),
     [
-        ({}, "security.auth: expected one of basic, bearer, external"),
+        ({}, "security.auth: expected one of basic, bearer, jwt, external"),
         ({"basic": {"users": {"a": "secret"}}}, "not the password"),
         ({"basic": {"users": {"a": "$2b$99$x"}}}, "looks like a hash"),
         ({"basic": {"users": {"a:b": "sha256:" + "0" * 64}}}, "security.auth.basic"),

@@ -120,7 +120,7 @@ enum Check {
 pub struct Chain {
     checks: Vec<(Arc<Tally>, Check)>,
     /// Authentication, after all checks.
-    pub gates: Vec<Arc<Gate>>,
+    pub gates: Vec<(Arc<Tally>, Arc<Gate>)>,
     /// Header edits of these filters alone.
     pub edits: Edits,
     /// Cross-origin rules; the last ones win.
@@ -266,10 +266,14 @@ impl Chain {
                     self.checks
                         .push((Arc::clone(tally), Check::InFlight(bound)));
                 }
-                plan::Filter::Basic(_) | plan::Filter::Bearer(_) | plan::Filter::External(_) => {
+                plan::Filter::Basic(_)
+                | plan::Filter::Bearer(_)
+                | plan::Filter::Jwt(_)
+                | plan::Filter::External(_) => {
                     let gate = gate_for(step, &mut kept.gates, &pool)
                         .map_err(|error| at(error, kind_of(step)))?;
-                    self.gates.extend(gate);
+                    let named = gate.map(|gate| (Arc::clone(tally), gate));
+                    self.gates.extend(named);
                 }
                 plan::Filter::RequestHeaders(_) | plan::Filter::ResponseHeaders(_) => {}
                 plan::Filter::BodyLimit(limit) => {
@@ -364,15 +368,19 @@ impl Chain {
 
     /// What the checks would say, without counting: for explanations. Rate limits are not asked,
     /// since asking uses them up.
-    pub fn explain(&self, client: Option<IpAddr>) -> Vec<(String, Option<Reason>)> {
+    pub fn explain(&self, client: Option<IpAddr>) -> Vec<(String, &'static str, Option<Reason>)> {
         self.checks
             .iter()
             .map(|(tally, check)| {
-                let refused = match check {
-                    Check::Address(set) => !client.is_none_or(|ip| set.permits(ip)),
-                    Check::Rate { .. } | Check::InFlight(_) => false,
+                let (kind, refused) = match check {
+                    Check::Address(set) => {
+                        let permitted = client.is_none_or(|ip| set.permits(ip));
+                        ("address", (!permitted).then_some(Reason::Forbidden))
+                    }
+                    Check::Rate { .. } => ("rate_limit", None),
+                    Check::InFlight(_) => ("concurrency", None),
                 };
-                (tally.name.clone(), refused.then_some(Reason::Forbidden))
+                (tally.name.clone(), kind, refused)
             })
             .collect()
     }
@@ -456,6 +464,7 @@ fn kind_of(step: &plan::Filter) -> &'static str {
     match step {
         plan::Filter::Basic(_) => "basic",
         plan::Filter::Bearer(_) => "bearer",
+        plan::Filter::Jwt(_) => "jwt",
         _ => "external",
     }
 }

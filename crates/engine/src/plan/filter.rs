@@ -35,6 +35,8 @@ pub enum Filter {
     Basic(BasicFilter),
     /// Asks for a fixed token: 401.
     Bearer(BearerFilter),
+    /// Asks for a signed token: 401.
+    Jwt(JwtFilter),
     /// Asks another service whether a request may pass: 401 or 403.
     External(ExternalFilter),
 }
@@ -114,6 +116,48 @@ pub struct BearerFilter {
     pub user_header: Option<String>,
     /// Whether the endpoint gets to see the credentials.
     pub forward: bool,
+}
+
+/// Signed tokens (RFC 7519).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JwtFilter {
+    /// The filter's name, told when a key is missing.
+    pub name: String,
+    /// Shown to who is asked.
+    pub realm: String,
+    /// What signatures are checked with; while there are none, 503.
+    pub keys: Vec<JwtKey>,
+    /// Accepted issuers; empty takes any.
+    pub issuers: Vec<String>,
+    /// Accepted audiences; empty takes any.
+    pub audiences: Vec<String>,
+    /// How far clocks may be apart.
+    pub leeway_s: u64,
+    /// Claims that must be there, by name or JSON Pointer.
+    pub required_claims: Vec<String>,
+    /// The claim that names the user.
+    pub user_claim: String,
+    /// Claims and the fields that tell the endpoint of them.
+    pub claims_to_headers: Vec<(String, String)>,
+    /// The field with the token instead of `Authorization`.
+    pub header: Option<String>,
+    /// The cookie with the token instead of `Authorization`.
+    pub cookie: Option<String>,
+    /// Whether the endpoint gets to see the token.
+    pub forward: bool,
+}
+
+/// A public key and the one algorithm it is used with.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JwtKey {
+    /// Its name; without one it is tried for every token.
+    pub kid: Option<String>,
+    /// As in RFC 7518 §3.1 and RFC 8037.
+    pub alg: String,
+    /// RSA: `RSAPublicKey` (DER); curves: the uncompressed point; Ed25519: the key.
+    pub key: Vec<u8>,
 }
 
 /// External authorization.

@@ -28,6 +28,7 @@ def view(context: Context) -> View:
     """All that the page tells, as of now."""
     controller = context.controller
     snapshot = controller.snapshot()
+    keys = controller.signing_keys()
     return View(
         snapshot=snapshot,
         process=process_usage(),
@@ -55,6 +56,13 @@ def view(context: Context) -> View:
         lost_log_lines=program_log().sink.lost,
         admin_refused=context.refused,
         audited={"written": context.audit.written, "failed": context.audit.failed},
+        keys={each.filter: len(each.keys) for each in keys},
+        keys_refreshed={
+            each.filter: each.refreshed_at for each in keys if each.refreshed_at is not None
+        },
+        key_fetches={
+            (each.filter, result): count for each in keys for result, count in each.fetches.items()
+        },
         certificates={each.name: each.not_after for each in controller.certificates()},
     )
 

@@ -3,7 +3,7 @@
 use rustc_hash::FxHashMap;
 
 use super::cache::Cache;
-use super::{Pending, Verdict, challenge_line};
+use super::{Pending, Verdict, base64, challenge_line};
 use crate::filters::passed::Passed;
 use crate::password::{Hash, sha256};
 use crate::plan::BasicFilter;
@@ -56,7 +56,7 @@ impl Basic {
             self.pass(user as usize, passed);
             return Verdict::Pass;
         }
-        let Some(decoded) = base64(credentials) else {
+        let Some(decoded) = base64(credentials, true) else {
             return Verdict::Unknown;
         };
         let Some(colon) = memchr::memchr(b':', &decoded) else {
@@ -104,34 +104,4 @@ impl Basic {
             passed.tell(header, name);
         }
     }
-}
-
-/// Decodes base64 with its padding.
-fn base64(text: &[u8]) -> Option<Vec<u8>> {
-    if !text.len().is_multiple_of(4) {
-        return None;
-    }
-    let text = text.strip_suffix(b"=").unwrap_or(text);
-    let text = text.strip_suffix(b"=").unwrap_or(text);
-    let mut out = Vec::with_capacity(text.len() / 4 * 3 + 2);
-    let (mut bits, mut count) = (0_u32, 0);
-    for &byte in text {
-        let value = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
-        };
-        bits = bits << 6 | u32::from(value);
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            out.push((bits >> count) as u8);
-        }
-    }
-    // One letter alone is no byte, and bits beyond the last byte must be zero: else several texts
-    // would mean the same.
-    (count < 6 && bits & ((1 << count) - 1) == 0).then_some(out)
 }

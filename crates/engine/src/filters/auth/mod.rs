@@ -6,15 +6,18 @@
 pub mod basic;
 pub mod bearer;
 pub mod cache;
+pub mod jwt;
 
 use std::sync::Arc;
 
+use crate::error::Reason;
 use crate::filters::passed::Passed;
 use crate::http1::head::RequestHead;
 use crate::password::Hash;
 use crate::plan;
 use basic::Basic;
 use bearer::Bearer;
+use jwt::{Fault, Jwt};
 
 /// One authentication filter.
 #[derive(Debug)]
@@ -23,6 +26,8 @@ pub enum Gate {
     Basic(Basic),
     /// A fixed token.
     Bearer(Bearer),
+    /// A signed token.
+    Jwt(Box<Jwt>),
     /// Another service is asked.
     External(External),
 }
@@ -52,6 +57,10 @@ pub enum Verdict {
     Pass,
     /// 401.
     Unknown,
+    /// 401: there is a token, and something is wrong with it.
+    Token(Fault),
+    /// There is nothing to check it with.
+    Unavailable,
     /// A slow hash must be checked first.
     Check(Pending),
 }
@@ -81,6 +90,7 @@ impl Gate {
         Ok(Some(match filter {
             plan::Filter::Basic(rules) => Self::Basic(Basic::compile(rules)?),
             plan::Filter::Bearer(rules) => Self::Bearer(Bearer::compile(rules)?),
+            plan::Filter::Jwt(rules) => Self::Jwt(Box::new(Jwt::new(rules)?)),
             plan::Filter::External(rules) => {
                 let Some(pool) = pool(&rules.pool) else {
                     return Err(("pool".into(), format!("no pool {:?}", rules.pool)));
@@ -94,9 +104,29 @@ impl Gate {
         }))
     }
 
-    /// The `WWW-Authenticate` line of a refusal.
-    pub fn challenge(&self, out: &mut Vec<u8>) {
+    /// Its kind, as configurations name it.
+    pub fn kind(&self) -> &'static str {
         match self {
+            Self::Basic(_) => "basic",
+            Self::Bearer(_) => "bearer",
+            Self::Jwt(_) => "jwt",
+            Self::External(_) => "external",
+        }
+    }
+
+    /// The `WWW-Authenticate` line of a refusal.
+    pub fn challenge(&self, reason: Reason, out: &mut Vec<u8>) {
+        match self {
+            Self::Jwt(jwt) => {
+                out.extend_from_slice(&jwt.challenge);
+                if let Reason::Token(fault) = reason {
+                    // RFC 6750 §3: only who presented a token is told what is wrong with it.
+                    out.truncate(out.len() - 2);
+                    out.extend_from_slice(b", error=\"invalid_token\", error_description=\"");
+                    out.extend_from_slice(fault.as_bytes());
+                    out.extend_from_slice(b"\"\r\n");
+                }
+            }
             Self::Basic(basic) => out.extend_from_slice(&basic.challenge),
             Self::Bearer(bearer) => out.extend_from_slice(&bearer.challenge),
             Self::External(_) => {}
@@ -104,10 +134,17 @@ impl Gate {
     }
 
     /// Judges a request as far as that needs no waiting; `External` always does.
-    pub fn judge(&self, head: &RequestHead, base: &[u8], passed: &mut Passed) -> Verdict {
+    pub fn judge(
+        &self,
+        head: &RequestHead,
+        base: &[u8],
+        now_s: u64,
+        passed: &mut Passed,
+    ) -> Verdict {
         match self {
             Self::Basic(basic) => basic.judge(credentials(head, base, b"basic"), passed),
             Self::Bearer(bearer) => bearer.judge(credentials(head, base, b"bearer"), passed),
+            Self::Jwt(jwt) => jwt.judge(head, base, now_s, passed),
             Self::External(_) => Verdict::Unknown,
         }
     }
@@ -124,6 +161,18 @@ pub fn own_fields(filter: &plan::Filter) -> Vec<String> {
         plan::Filter::Bearer(rules) => {
             fields.extend(rules.user_header.clone());
             rules.forward
+        }
+        plan::Filter::Jwt(rules) => {
+            fields.extend(
+                rules
+                    .claims_to_headers
+                    .iter()
+                    .map(|(_, field)| field.clone()),
+            );
+            if let Some(header) = rules.header.as_ref().filter(|_| !rules.forward) {
+                fields.push(header.clone());
+            }
+            rules.forward || rules.header.is_some() || rules.cookie.is_some()
         }
         plan::Filter::External(rules) => {
             fields.extend(rules.response_headers.iter().cloned());
@@ -168,4 +217,45 @@ fn challenge_line(scheme: &str, realm: &str, more: &str) -> Result<Box<[u8]>, (S
             .into_bytes()
             .into(),
     )
+}
+
+/// Decodes base64: the standard alphabet with its padding, or that of URLs without.
+fn base64(text: &[u8], standard: bool) -> Option<Vec<u8>> {
+    let mut text = text;
+    if standard {
+        if !text.len().is_multiple_of(4) {
+            return None;
+        }
+        text = text.strip_suffix(b"=").unwrap_or(text);
+        text = text.strip_suffix(b"=").unwrap_or(text);
+    }
+    let mut out = Vec::with_capacity(text.len() / 4 * 3 + 2);
+    let (mut bits, mut count) = (0_u32, 0);
+    for &byte in text {
+        let value = match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'+' if standard => 62,
+            b'/' if standard => 63,
+            b'-' if !standard => 62,
+            b'_' if !standard => 63,
+            _ => return None,
+        };
+        bits = bits << 6 | u32::from(value);
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            out.push((bits >> count) as u8);
+        }
+    }
+    // One letter alone is no byte, and bits beyond the last byte must be zero: else several texts
+    // would mean the same.
+    (count < 6 && bits & ((1 << count) - 1) == 0).then_some(out)
+}
+
+/// The time of day in Unix seconds, which tokens go by.
+pub fn unix_s() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |passed| passed.as_secs())
 }
