@@ -174,7 +174,7 @@ fn heads_with_two_readings_are_malformed() {
         &deep,
     ] {
         let token = format!("{}.{rest}", encode(head.as_bytes()));
-        assert_eq!(fault(&jwt, &token), Some("token_malformed"), "{:.60}", head);
+        assert_eq!(fault(&jwt, &token), Some("token_malformed"), "{head:.60}");
     }
     for token in [
         "",
