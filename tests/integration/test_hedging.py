@@ -10,9 +10,12 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from evenflow.testing import Gate, Load, document, wait_for
+from evenflow.testing.authority import Authority
 from evenflow.testing.behaviours import hang_up, raw, respond
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from evenflow.testing import Behaviour, EvenflowProcess, Exchange, Origin
     from tests.conftest import StartEvenflow, StartOrigins
 
@@ -282,10 +285,12 @@ def test_several_hedges_go_to_different_backends(
     never.open()
 
 
-def test_large_answers_and_kept_connections_survive_hedging(
-    evenflow: StartEvenflow, origins: StartOrigins
+def test_large_answers_over_kept_encrypted_connections_survive_hedging(
+    evenflow: StartEvenflow, origins: StartOrigins, tmp_path: Path
 ) -> None:
-    a, b = origins("a", "b")
+    authority = Authority(tmp_path)
+    context = authority.server_context(authority.issue("127.0.0.1", file="origin"))
+    a, b = origins("a", "b", tls=context)
     body = bytes(range(256)) * 4096
     random = Random(5)
 
@@ -296,7 +301,13 @@ def test_large_answers_and_kept_connections_survive_hedging(
         await exchange.send(b"" if exchange.request.method == "HEAD" else body)
 
     a.default = b.default = behave
-    balancer = start(evenflow, a, b, hedge={"after": "10ms", "budget": 1.0})
+    balancer = start(
+        evenflow,
+        a,
+        b,
+        hedge={"after": "10ms", "budget": 1.0},
+        pool={"tls": {"ca_file": str(authority.ca)}},
+    )
     with balancer.client() as client:
         for index in range(40):
             method = "HEAD" if index % 4 == 0 else "GET"
