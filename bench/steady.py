@@ -30,15 +30,20 @@ def origin() -> Iterator[int]:
 
 @contextmanager
 def evenflow(
-    document: Mapping[str, object], name: str = "backends", *, tls: bool = False
+    document: Mapping[str, object],
+    name: str = "backends",
+    *,
+    tls: bool = False,
+    listens_on: int | None = None,
 ) -> Iterator[tuple[int, subprocess.Popen[bytes], float]]:
     """A balancer with one worker: its port, its process, and seconds until it served a request.
 
-    `name` is that of its folder: two at once need two.
+    `name` is that of its folder: two at once need two. Where the document has listeners of its
+    own, `listens_on` is the port that is asked.
     """
     directory = WORK / name
     directory.mkdir(exist_ok=True)
-    port = measure.free_ports(1)[0]
+    port = listens_on or measure.free_ports(1)[0]
     file = directory / "evenflow.json"
     main = document.get("load_balancer", {})
     server = document.get("server", {})
@@ -46,7 +51,7 @@ def evenflow(
     assert isinstance(server, dict)
     whole = {
         **document,
-        "load_balancer": {**main, "port": port},
+        **({} if listens_on else {"load_balancer": {**main, "port": port}}),
         "logging": {"level": "warn", "access": {"enabled": False}},
         "server": {**server, "workers": 1},
         "state": {"store": "memory"},
@@ -62,7 +67,8 @@ def evenflow(
         measure.wait_until_serving(port, process, log, limit_s=60, tls=tls)
         took = time.monotonic() - begin
         # Requests are served before the balancer's own interface is loaded.
-        measure.wait_until_serving(port, process, log, path="/health/live", tls=tls)
+        if not listens_on:
+            measure.wait_until_serving(port, process, log, path="/health/live", tls=tls)
         yield port, process, took
 
 
