@@ -21,6 +21,7 @@ use crate::proxy_protocol::Ends;
 use crate::relay::Relay;
 use crate::stats::ErrorKind;
 use crate::stream::Stream;
+use crate::tls::accept;
 use crate::upstream::reach;
 use crate::worker::{Counted, Door, Worker};
 
@@ -56,10 +57,40 @@ pub async fn serve(
         tunnel: None,
         proxied,
     };
+    // Holds the connection's places until it ends.
+    let mut passed = Passed::default();
+    if !admit(&connection, &mut passed)
+        || connection.stream.is_tls() && !Box::pin(accept::handshake(&mut connection)).await
+    {
+        return;
+    }
     worker.active.update(|active| active + 1);
     session(&mut connection).await;
     worker.active.update(|active| active - 1);
     drop(counted);
+}
+
+/// Whether the listener's filters let the connection in; nothing was read or sent before.
+fn admit(connection: &Connection, passed: &mut Passed) -> bool {
+    let worker = &connection.worker;
+    let table = worker.table();
+    let Some(listener) = table.listener(connection.door.get()) else {
+        return false;
+    };
+    let no_head = RequestHead::default();
+    let seen = Seen {
+        client: connection.peer,
+        head: &no_head,
+        base: b"",
+        now_ns: worker.shared.now_ns(),
+        route: 0,
+        secure: connection.stream.is_tls(),
+    };
+    let admitted = listener.chain.check(&seen, passed).is_ok();
+    if !admitted {
+        listener.state.rejected.fetch_add(1, Ordering::Relaxed);
+    }
+    admitted
 }
 
 async fn session(connection: &mut Connection) {
@@ -69,21 +100,6 @@ async fn session(connection: &mut Connection) {
         return;
     };
     let started = Instant::now();
-    let no_head = RequestHead::default();
-    let seen = Seen {
-        client: connection.peer,
-        head: &no_head,
-        base: b"",
-        now_ns: worker.shared.now_ns(),
-        route: 0,
-        secure: false,
-    };
-    // Holds the connection's places until it ends.
-    let mut passed = Passed::default();
-    if listener.chain.check(&seen, &mut passed).is_err() {
-        listener.state.rejected.fetch_add(1, Ordering::Relaxed);
-        return;
-    }
     let mut outcome = Outcome::default();
     let mut name = String::new();
     let pool = match &listener.passthrough {

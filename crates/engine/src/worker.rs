@@ -697,20 +697,19 @@ fn speak(
             return counted.reject(worker, Reason::ClientConnections);
         }
     }
-    let worker = Rc::clone(worker);
+    let stream = match &listener.tls {
+        None => Some(stream),
+        Some(config) => accept::wrap(stream, config),
+    };
+    let Some(stream) = stream else { return };
+    let (worker, door) = (Rc::clone(worker), Rc::clone(door));
     match listener.protocol {
         Protocol::Http => {
-            let stream = match &listener.tls {
-                None => Some(stream),
-                Some(config) => accept::wrap(stream, config),
-            };
-            let Some(stream) = stream else { return };
-            let door = Rc::clone(door);
             let served = crate::exchange::serve(worker, stream, proxied, door, counted);
             tokio::task::spawn_local(served);
         }
         Protocol::Tcp | Protocol::Udp => {
-            let served = crate::tcp::serve(worker, stream, proxied, Rc::clone(door), counted);
+            let served = crate::tcp::serve(worker, stream, proxied, door, counted);
             tokio::task::spawn_local(served);
         }
     }

@@ -36,8 +36,10 @@ def _server(config: Config, *, stream_main: bool) -> Iterator[Problem]:
     path = "server.tls"
     if config.listeners:
         yield Problem(path, "has no effect beside `listeners`; give these a `tls` of their own")
-    elif stream_main:
-        yield Problem(path, "encrypts HTTP only; the port relays bytes here")
+    elif stream_main and any(each.target.is_datagrams for each in config.backends):
+        yield Problem(path, "works on connections only, not on udp")
+    elif stream_main and tls.redirect_http is not None:
+        yield Problem(f"{path}.redirect_http", "works on HTTP only; the port relays bytes here")
     if (tls.cert_file is None) != (tls.key_file is None):
         missing = "cert_file" if tls.cert_file is None else "key_file"
         yield Problem(f"{path}.{missing}", "is missing")
@@ -51,7 +53,7 @@ def _server(config: Config, *, stream_main: bool) -> Iterator[Problem]:
     ):
         yield Problem(f"{path}.redirect_http", "serves no routes, but one names its listener")
     yield from _known(f"{path}.certificates", tls.certificates, config.certificates)
-    yield from _rules(path, tls)
+    yield from _rules(path, tls, http=not stream_main)
 
 
 def _listener(path: str, listener: Listener, names: Collection[str]) -> Iterator[Problem]:
@@ -63,13 +65,20 @@ def _listener(path: str, listener: Listener, names: Collection[str]) -> Iterator
             yield Problem(f"{path}.redirect_https", "works on HTTP only")
     if listener.tls is None:
         return
-    if listener.protocol != "http":
-        yield Problem(f"{path}.tls", "works on HTTP listeners only")
+    if listener.protocol == "udp":
+        yield Problem(f"{path}.tls", "works on connections only, not on udp")
+    if listener.sni:
+        text = "is for TLS that is not decrypted; this listener has certificates of its own"
+        yield Problem(f"{path}.sni", text)
     yield from _known(f"{path}.tls.certificates", listener.tls.certificates, names)
-    yield from _rules(f"{path}.tls", listener.tls)
+    yield from _rules(f"{path}.tls", listener.tls, http=listener.protocol == "http")
 
 
-def _rules(path: str, tls: TlsRules) -> Iterator[Problem]:
+def _rules(path: str, tls: TlsRules, *, http: bool) -> Iterator[Problem]:
+    for at, protocol in enumerate(tls.alpn or ()):
+        if http and protocol != "http/1.1":
+            text = f"expected http/1.1, which is what HTTP listeners speak, got {protocol!r}"
+            yield Problem(f"{path}.alpn[{at}]", text)
     if tls.profile == "modern" and tls.min_version == "1.2":
         yield Problem(f"{path}.min_version", "the profile `modern` is TLS 1.3 only")
     proof = tls.client_auth

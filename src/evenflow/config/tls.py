@@ -18,6 +18,7 @@ from .types import Items, Name, Secret
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 
 MinVersion = Literal["1.2", "1.3"]
+Alpn = Annotated[str, Field(pattern=r"^[!-~]{1,255}$")]
 FilePath = Annotated[str, Field(min_length=1)]
 
 
@@ -94,8 +95,10 @@ class TlsRules(Model):
         default="intermediate",
         description="intermediate: TLS 1.2 with forward secrecy, and 1.3. modern: 1.3 only.",
     )
-    alpn: Annotated[Items[Literal["http/1.1"]], Field(min_length=1)] = Field(
-        default=("http/1.1",), description="Application protocols offered."
+    alpn: Annotated[Items[Alpn], Field(min_length=1)] | None = Field(
+        default=None,
+        description="Application protocols offered: http/1.1 on HTTP listeners; on tcp listeners "
+        "what the backends speak, such as postgresql, or none when absent.",
     )
     client_auth: ClientAuth = ClientAuth(mode="off")
 

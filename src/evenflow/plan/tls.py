@@ -45,7 +45,7 @@ def listener_tls(listener: Listener, material: Material) -> document.ListenerTls
     return {
         "certificates": list(tls.certificates),
         "min_version": tls.lowest_version,
-        "alpn": list(tls.alpn),
+        "alpn": list(tls.alpn or (("http/1.1",) if listener.protocol == "http" else ())),
         "client_auth": asked,
     }
 

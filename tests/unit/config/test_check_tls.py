@@ -21,6 +21,16 @@ def _listener(**tls: Any) -> dict[str, Any]:
     }
 
 
+def _tcp(**more: Any) -> dict[str, Any]:
+    """A listener that ends TLS before a pool of streams."""
+    listener = {**WEB, "protocol": "tcp", "pool": "p", "tls": {"certificates": ["site"]}}
+    return {
+        "listeners": [listener | more],
+        "certificates": SITE,
+        "pools": [{"name": "p", "backends": [{"url": "tcp://a:1"}]}],
+    }
+
+
 @pytest.mark.parametrize(
     ("document", "path", "said"),
     [
@@ -55,6 +65,25 @@ def _listener(**tls: Any) -> dict[str, Any]:
             {**_listener(), "server": {"tls": {"cert_file": "a", "key_file": "b"}}},
             "server.tls",
             "beside `listeners`",
+        ),
+        (_listener(alpn=["h3"]), "listeners[0].tls.alpn[0]", "expected http/1.1"),
+        (_tcp(protocol="udp"), "listeners[0].tls", "not on udp"),
+        (
+            {
+                "backends": [{"url": "udp://a:1"}],
+                "server": {"tls": {"cert_file": "a", "key_file": "b"}},
+            },
+            "server.tls",
+            "not on udp",
+        ),
+        (_tcp(sni=[{"pool": "p"}]), "listeners[0].sni", "not decrypted"),
+        (
+            {
+                "backends": [{"url": "tcp://a:1"}],
+                "server": {"tls": {"cert_file": "a", "key_file": "b", "redirect_http": 1}},
+            },
+            "server.tls.redirect_http",
+            "HTTP only",
         ),
         ({"pools": [{**PLAIN, "tls": {}}]}, "pools[0].tls", "https://"),
         (
@@ -102,3 +131,13 @@ def test_the_flat_form_stands_for_a_certificate_and_a_redirect() -> None:
     assert full.certificates["server.tls"].key_file == "b"
     assert (redirect.address, redirect.redirect_https) == ("0.0.0.0:8080", 8443)
     assert full.pools[0].backends[0].target.address == "a:443"
+
+
+def test_a_stream_port_may_be_encrypted_and_offer_any_protocol() -> None:
+    tls = {"cert_file": "a", "key_file": "b", "alpn": ["postgresql"]}
+    flat = read_document({"backends": [{"url": "tcp://a:1"}], "server": {"tls": tls}})
+    (main,) = expand(flat).listeners
+    assert main.protocol == "tcp"
+    assert main.tls is not None
+    assert main.tls.alpn == ("postgresql",)
+    assert read_document(_tcp()).listeners[0].tls is not None

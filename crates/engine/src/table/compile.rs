@@ -220,6 +220,9 @@ fn tls(
             "expected null: this listener speaks https itself",
         );
     }
+    if listener.protocol == Protocol::Udp {
+        return refuse(format!("{path}.tls"), "expected null: no connections");
+    }
     server::compile(wanted, certificates, &mut registry.tls)
         .map(Some)
         .map_err(|(below, message)| Refused {

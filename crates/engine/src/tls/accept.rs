@@ -15,6 +15,7 @@ use super::identity::Identity;
 use super::stream::{HandshakeError, TlsStream};
 use crate::buffer::HEAD_BYTES;
 use crate::connection::Connection;
+use crate::plan::Protocol;
 use crate::stream::Stream;
 
 /// How a handshake can end.
@@ -100,13 +101,15 @@ pub fn wrap(stream: Stream, config: &Arc<ServerConfig>) -> Option<Stream> {
 /// Carries a client's handshake through; `false` when the connection is over.
 pub async fn handshake(connection: &mut Connection) -> bool {
     let worker = Rc::clone(&connection.worker);
-    let Some((state, head_ms)) =
-        connection.rules(|listener| (Arc::clone(&listener.state), listener.timeouts.head_ms))
-    else {
+    let Some((state, head_ms, http)) = connection.rules(|listener| {
+        let http = listener.protocol == Protocol::Http;
+        (Arc::clone(&listener.state), listener.timeouts.head_ms, http)
+    }) else {
         return false;
     };
     connection.slot.arm(worker.coarse_ms.get() + head_ms);
-    let mut plain = PLAIN_TEXT;
+    // Where no HTTP is spoken, nothing is said to whom speaks it.
+    let mut plain = if http { PLAIN_TEXT } else { b"" };
     let end = poll_fn(|cx| {
         let Stream::Tls(stream) = &mut connection.stream else {
             return Poll::Ready(End::Closed);

@@ -1,0 +1,242 @@
+"""TLS on layer 4: ended on tcp listeners, spoken to backends, both, and neither."""
+
+from __future__ import annotations
+
+import hashlib
+import ssl
+import subprocess
+import threading
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from evenflow.testing import Client, TcpOrigin, free_port, request, wait_for
+from evenflow.testing.authority import Authority
+from evenflow.testing.behaviours import pattern
+from evenflow.testing.tls_wire import TlsWire
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from evenflow.testing import EvenflowProcess
+    from evenflow.testing.authority import Issued
+    from tests.conftest import StartEvenflow
+
+
+class Running:
+    """A balancer with one tcp listener, and the port of its own pages."""
+
+    def __init__(self, balancer: EvenflowProcess, port: int, admin: int) -> None:
+        self.balancer, self.port, self.admin = balancer, port, admin
+
+    def metric(self, name: str) -> float:
+        text = request(self.admin, "GET", "/metrics").body.decode()
+        lines = dict(line.rsplit(" ", 1) for line in text.splitlines() if line[0] != "#")
+        return float(lines.get(name, 0))
+
+    def handshakes(self, result: str) -> float:
+        return self.metric(f'evenflow_tls_handshakes_total{{listener="in",result="{result}"}}')
+
+    def told(self, result: str) -> bool:
+        return self.handshakes(result) == 1
+
+
+def start(
+    evenflow: StartEvenflow,
+    *urls: str,
+    site: Issued | None = None,
+    listener_tls: dict[str, Any] | None = None,
+    pool: dict[str, Any] | None = None,
+    listener: dict[str, Any] | None = None,
+    **more: Any,
+) -> Running:
+    """Start a balancer of these backends; it has the certificate `site` where there is one."""
+    port, admin = free_port(), free_port()
+    own: dict[str, Any] = {"name": "in", "address": f"127.0.0.1:{port}", "protocol": "tcp"}
+    own |= {"pool": "p", **(listener or {})}
+    certificates: dict[str, Any] = more.pop("certificates", {})
+    if site is not None:
+        own["tls"] = {"certificates": ["site"], **(listener_tls or {})}
+        certificates["site"] = {"cert_file": str(site.cert), "key_file": str(site.key)}
+    backends = [{"id": f"b{at}", "url": url} for at, url in enumerate(urls)]
+    document = {
+        "listeners": [own],
+        "pools": [{"name": "p", "backends": backends, **(pool or {})}],
+        "certificates": certificates,
+        "admin": {"listen": f"127.0.0.1:{admin}"},
+        "health_check": {"enabled": False},
+        **more,
+    }
+    balancer = evenflow(
+        document,
+        port=port,
+        hand_over_port=False,
+        ready=lambda: request(admin, "GET", "/health/live").status == 200,
+    )
+    return Running(balancer, port, admin)
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)
+
+
+def test_an_encrypted_listener_serves_a_plain_backend_and_passes_its_end_on(
+    evenflow: StartEvenflow, authority: Authority
+) -> None:
+    with TcpOrigin("t") as origin:
+        running = start(evenflow, origin.url(), site=authority.issue("site.test"))
+        for _ in range(3):
+            with TlsWire.connect(running.port, authority.client_context()) as client:
+                assert client.receive_exactly(2) == b"t\n"
+                client.send(b"one")
+                client.half_close()
+                assert client.receive_to_end() == b"onebye\n"
+                assert client.session.selected_alpn_protocol() is None
+        assert running.handshakes("full") == 3
+        assert origin.sessions == 3
+
+
+def test_s_client_is_served(evenflow: StartEvenflow, authority: Authority) -> None:
+    with TcpOrigin("t") as origin:
+        running = start(evenflow, origin.url(), site=authority.issue("site.test"))
+        for version in ("-tls1_2", "-tls1_3"):
+            command = ["openssl", "s_client", "-connect", f"127.0.0.1:{running.port}", version]
+            command += ["-servername", "site.test", "-verify_hostname", "site.test", "-quiet"]
+            command += ["-verify_return_error", "-CAfile", str(authority.ca)]
+            process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            )
+            with process:
+                assert process.stdin is not None
+                assert process.stdout is not None
+                assert process.stdout.readline() == b"t\n"
+                process.stdin.write(b"hello\n")
+                process.stdin.flush()
+                assert process.stdout.readline() == b"hello\n"
+                process.stdin.close()
+                process.terminate()
+
+
+def test_what_is_not_tls_is_closed_without_a_word_and_counted(
+    evenflow: StartEvenflow, authority: Authority
+) -> None:
+    with TcpOrigin("t") as origin:
+        running = start(evenflow, origin.url(), site=authority.issue("site.test"))
+        with Client(running.port) as client:
+            client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert client.read_to_end() == b""
+        assert running.handshakes("plain_text") == 1
+        with Client(running.port) as client:
+            client.send(b"\x00\x00\x00\x08\x04\xd2\x16\x2f")
+            # A TLS alert, and nothing of the backend's.
+            assert client.read_to_end()[:1] in (b"", b"\x15")
+        assert running.handshakes("protocol") == 1
+        assert origin.sessions == 0
+
+
+def test_a_handshake_that_does_not_come_is_cut_off(
+    evenflow: StartEvenflow, authority: Authority
+) -> None:
+    with TcpOrigin("t") as origin:
+        site = authority.issue("site.test")
+        running = start(evenflow, origin.url(), site=site, listener={"read_timeout": "300ms"})
+        with Client(running.port) as client:
+            assert client.read_to_end() == b""
+        assert running.handshakes("timeout") == 1
+
+
+def test_clients_have_to_show_a_certificate(
+    evenflow: StartEvenflow, authority: Authority, tmp_path: Path
+) -> None:
+    with TcpOrigin("t") as origin:
+        running = start(
+            evenflow,
+            origin.url(),
+            site=authority.issue("site.test"),
+            listener_tls={"client_auth": {"mode": "required", "ca_file": str(authority.ca)}},
+        )
+        alice = authority.client_context(authority.issue("alice"))
+        with TlsWire.connect(running.port, alice) as client:
+            assert client.receive_exactly(2) == b"t\n"
+        stranger = Authority(tmp_path, "strangers").issue("mallory")
+        trusting = authority.client_context(stranger)
+        for context, result in (
+            (authority.client_context(), "certificate_missing"),
+            (trusting, "certificate_refused"),
+        ):
+            # With TLS 1.3 the client is told after it has finished.
+            with (
+                pytest.raises((ssl.SSLError, ConnectionError)),
+                TlsWire.connect(running.port, context) as client,
+            ):
+                client.receive()
+            wait_for(partial(running.told, result), result)
+
+
+def test_an_address_list_closes_before_the_handshake(
+    evenflow: StartEvenflow, authority: Authority
+) -> None:
+    with TcpOrigin("t") as origin:
+        running = start(
+            evenflow,
+            origin.url(),
+            site=authority.issue("site.test"),
+            listener={"filters": ["nobody"]},
+            filters={"nobody": {"ip_blacklist": ["127.0.0.0/8"]}},
+        )
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            TlsWire.connect(running.port, authority.client_context())
+        assert running.handshakes("closed") == running.handshakes("full") == 0
+
+
+def test_a_renewed_certificate_closes_no_session(
+    evenflow: StartEvenflow, authority: Authority
+) -> None:
+    with TcpOrigin("t") as origin:
+        running = start(evenflow, origin.url(), site=authority.issue("site.test"))
+        context = authority.client_context()
+        with TlsWire.connect(running.port, context) as old:
+            assert old.receive_exactly(2) == b"t\n"
+            renewed = authority.issue("site.test")
+
+            def shown() -> str:
+                with TlsWire.connect(running.port, context) as client:
+                    certificate = client.session.getpeercert(binary_form=True)
+                assert certificate is not None
+                return hashlib.sha256(certificate).hexdigest()
+
+            wait_for(lambda: shown() == renewed.fingerprint, "the renewed certificate")
+            old.send(b"still here")
+            assert old.receive_exactly(10) == b"still here"
+            old.half_close()
+            assert old.receive_to_end() == b"bye\n"
+
+
+def there_and_back(client: TlsWire, size: int) -> None:
+    """Sends and receives so many bytes at once, and compares them."""
+    part = pattern(0, 65_536)
+
+    def send() -> None:
+        for _ in range(size // len(part)):
+            client.send(part)
+        client.half_close()
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        for _ in range(size // len(part)):
+            assert client.receive_exactly(len(part)) == part
+        assert client.receive_to_end() == b"bye\n"
+    finally:
+        sender.join()
+
+
+def test_many_megabytes_go_both_ways_at_once(evenflow: StartEvenflow, authority: Authority) -> None:
+    with TcpOrigin("t") as origin:
+        running = start(evenflow, origin.url(), site=authority.issue("site.test"))
+        with TlsWire.connect(running.port, authority.client_context()) as client:
+            client.receive_exactly(2)
+            there_and_back(client, 50 * 1024 * 1024)
+        assert len(origin.received) == 50 * 1024 * 1024
