@@ -124,7 +124,8 @@ def test_the_configuration_reference_is_what_the_models_say() -> None:
 def test_configurations_in_examples_and_documents_are_right(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    secrets = {"OPS_TOKEN": "for-the-example", "PG_CHECK_PASSWORD": "for-the-example"}
+    names = ("OPS_TOKEN", "PG_CHECK_PASSWORD", "UPSTREAM_KEY")
+    secrets = dict.fromkeys(names, "for-the-example")
     for name, value in secrets.items():
         monkeypatch.setenv(name, value)
     for file in (ROOT / "examples").glob("*.yaml"):

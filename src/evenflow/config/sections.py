@@ -16,8 +16,8 @@ from .jwt import JwtAuth, Realm
 from .targets import parse_listen
 from .tls import ServerTls
 from .types import (
-    AddedFields,
     AddedName,
+    AddedTexts,
     Duration,
     FieldName,
     FieldValue,
@@ -374,12 +374,15 @@ class Cors(Model):
 
 
 class HeaderEdit(Model):
-    """Header edits, applied in the order remove, set, add, default."""
+    """Header edits, applied in the order remove, set, add, default.
+
+    A value may be `${NAME}` or `file:/path`, and is then never shown.
+    """
 
     remove: Items[AddedName] = ()
     set: SetFields = Field(default_factory=dict)
-    add: AddedFields = Field(default_factory=dict)
-    default: AddedFields = Field(
+    add: AddedTexts = Field(default_factory=dict)
+    default: AddedTexts = Field(
         default_factory=dict, description="Added where the message has none."
     )
 

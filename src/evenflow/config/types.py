@@ -60,6 +60,8 @@ _FRAMING = {
     "upgrade",
 }
 
+Value = TypeVar("Value")
+
 RESERVED_PREFIX = "evenflow-"
 HIDDEN_SECRET = "***"  # noqa: S105 - what is shown in place of a secret
 
@@ -170,7 +172,7 @@ def parse_added_name(value: str) -> str:
     return value
 
 
-def each_name_once(fields: dict[str, str]) -> dict[str, str]:
+def each_name_once(fields: dict[str, Value]) -> dict[str, Value]:
     """The fields, where no two names differ in upper and lower case only; else ValueError."""
     if len({name.lower() for name in fields}) < len(fields):
         raise ValueError("expected each header once, also in other upper and lower case")
@@ -280,6 +282,49 @@ class Secret:
         return {"type": "string", "description": "Text, `${NAME}` or `file:/path`."}
 
 
+class FieldSecret(Secret):
+    """A header value given by reference."""
+
+    __slots__ = ()
+
+    @classmethod
+    def read(cls, value: object, info: ValidationInfo) -> str | Secret:
+        """A header value: as it is or, by `${NAME}` or `file:/path`, one that is never shown."""
+        if isinstance(value, cls):
+            return value
+        if not isinstance(value, str):
+            raise ValueError(f"expected text, ${{NAME}} or file:/path, got {type(value).__name__}")
+        if not (_ENV_REFERENCE.fullmatch(value) or value.startswith("file:")):
+            return parse_field_value(value)
+        secret = Secret.parse(value, info)
+        try:
+            return cls(parse_field_value(secret.value), secret.reference)
+        except ValueError:
+            text = f"expected a header value without control characters behind {value}"
+            raise ValueError(text) from None
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.with_info_plain_validator_function(
+            cls.read,
+            serialization=core_schema.plain_serializer_function_ser_schema(str, when_used="json"),
+        )
+
+
+class _AsFieldValue:
+    """Reads header values as `FieldSecret.read` does."""
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return handler.generate_schema(FieldSecret)
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return FieldSecret.__get_pydantic_json_schema__(schema, handler)
+
+
 class _AsTuple:
     """Reads any list into a tuple, so that models stay immutable while callers may pass lists."""
 
@@ -332,6 +377,9 @@ FieldName = Annotated[str, AfterValidator(parse_field_name)]
 EditedName = Annotated[str, AfterValidator(parse_edited_name)]
 AddedName = Annotated[str, AfterValidator(parse_added_name)]
 FieldValue = Annotated[str, AfterValidator(parse_field_value)]
-SetFields = Annotated[dict[EditedName, FieldValue], AfterValidator(each_name_once)]
+FieldText = Annotated[str | Secret, _AsFieldValue()]
+"""A header value, or where one is read from."""
+SetFields = Annotated[dict[EditedName, FieldText], AfterValidator(each_name_once)]
+AddedTexts = Annotated[dict[AddedName, FieldText], AfterValidator(each_name_once)]
 AddedFields = Annotated[dict[AddedName, FieldValue], AfterValidator(each_name_once)]
 RequestKeyText = Annotated[str, AfterValidator(parse_request_key)]

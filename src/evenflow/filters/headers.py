@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from evenflow.config import FilterChain
+from collections.abc import Mapping
+
+from evenflow.config import FilterChain, Secret
 from evenflow.config import HeaderEdit as HeaderEditConfig
 
 from .steps import Filter, HeaderEdit
@@ -41,7 +43,14 @@ def compile_headers(chain: FilterChain) -> list[Filter]:
 def _edit(edit: HeaderEditConfig) -> HeaderEdit:
     return {
         "remove": list(edit.remove),
-        "set": list(edit.set.items()),
-        "add": list(edit.add.items()),
-        "default": list(edit.default.items()),
+        "set": _texts(edit.set),
+        "add": _texts(edit.add),
+        "default": _texts(edit.default),
     }
+
+
+def _texts(fields: Mapping[str, str | Secret]) -> list[tuple[str, str]]:
+    return [
+        (name, value.value if isinstance(value, Secret) else value)
+        for name, value in fields.items()
+    ]
