@@ -1,4 +1,4 @@
-"""All that a configuration's TLS and token filters refer to, read at one moment."""
+"""All files and key sets that a configuration's TLS and filters refer to, read at one moment."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from evenflow.config import Config, ConfigError, Problem
 from evenflow.config.expand import SECURITY_CHAIN, SERVER_CERTIFICATE
 from evenflow.config.jwt import SOURCES, JwtAuth
 from evenflow.config.tls import Certificate
+from evenflow.config.types import list_file
 
 from .files import Stamp, stamp
 from .key_set import Address, KeysError, KeySet, address_of, jwt_filters, usable
+from .networks import read_networks
 from .pair import Pair, PairError, check_lists, check_roots, day, read_pair
 
 
@@ -24,6 +26,8 @@ class Material:
 
     pairs: Mapping[str, Pair] = field(default_factory=dict)
     texts: Mapping[str, str] = field(default_factory=dict)
+    networks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What lists of addresses hold, by path."""
     stamps: Mapping[str, Stamp] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     keys: Mapping[str, KeySet] = field(default_factory=dict)
@@ -39,7 +43,10 @@ class Material:
 def needs_files(config: Config) -> bool:
     """Whether `config`, in full form, names any file or key set."""
     return bool(
-        config.certificates or any(True for _ in _text_files(config)) or jwt_filters(config)
+        config.certificates
+        or any(True for _ in _text_files(config))
+        or jwt_filters(config)
+        or any(True for _ in _list_files(config))
     )
 
 
@@ -54,6 +61,11 @@ def changes(before: Material, after: Material) -> list[str]:
         f"{path}: another content"
         for path, text in after.texts.items()
         if path in before.texts and before.texts[path] != text
+    ]
+    lines += [
+        f"{path}: another list, of {len(networks)} networks"
+        for path, networks in after.networks.items()
+        if before.networks.get(path, networks) != networks
     ]
     lines += [
         f"{_chain_path(name)}: other keys"
@@ -80,6 +92,8 @@ def read_material(
         reader.read_certificate(name, certificate, path)
     for place, file in _text_files(config):
         reader.read_text(place, file, lists=place.endswith(".crl_file"))
+    for place, file in _list_files(config):
+        reader.read_list(place, file)
     for name, jwt in jwt_filters(config).items():
         reader.read_keys(name, jwt, fetched or {})
     if reader.problems:
@@ -87,6 +101,7 @@ def read_material(
     return Material(
         reader.pairs,
         reader.texts,
+        reader.networks,
         reader.stamps,
         tuple(reader.warnings),
         reader.keys,
@@ -107,6 +122,17 @@ def _text_files(config: Config) -> Iterator[tuple[str, str]]:
             yield f"pools[{index}].tls.ca_file", pool.tls.ca_file
 
 
+def _list_files(config: Config) -> Iterator[tuple[str, str]]:
+    for name, chain in config.filters.items():
+        for key, entries in (
+            ("ip_whitelist", chain.ip_whitelist),
+            ("ip_blacklist", chain.ip_blacklist),
+        ):
+            for index, entry in enumerate(entries):
+                if (file := list_file(entry)) is not None:
+                    yield f"{_chain_path(name)}.{key}[{index}]", file
+
+
 def _chain_path(name: str) -> str:
     return name if name == SECURITY_CHAIN else f"filters.{name}"
 
@@ -124,6 +150,7 @@ class _Reader:
         self.before = before
         self.pairs: dict[str, Pair] = {}
         self.texts: dict[str, str] = {}
+        self.networks: dict[str, tuple[str, ...]] = {}
         self.stamps: dict[str, Stamp] = {}
         self.problems: list[Problem] = []
         self.warnings: list[str] = []
@@ -169,6 +196,17 @@ class _Reader:
             self.problems.append(Problem(place, f"{file}: {error}"))
             return
         self.texts[file] = content.decode("ascii", "replace")
+
+    def read_list(self, place: str, file: str) -> None:
+        if file in self.networks:
+            return
+        content = self._bytes(place, file)
+        if content is None:
+            return
+        try:
+            self.networks[file] = read_networks(content)
+        except ValueError as error:
+            self.problems.append(Problem(place, f"{file}: {error}"))
 
     def read_keys(self, name: str, jwt: JwtAuth, fetched: Mapping[Address, KeySet]) -> None:
         path = f"{_chain_path(name)}.auth.jwt"

@@ -22,6 +22,7 @@ from .types import (
     FieldName,
     FieldValue,
     Items,
+    Listed,
     Name,
     Network,
     RequestKeyText,
@@ -397,10 +398,12 @@ class HeaderRules(Model):
 class FilterChain(Model):
     """Filters for a listener or a route; each key is one filter."""
 
-    ip_whitelist: Items[Network] = Field(
-        default=(), description="When given, only these pass; else 403."
+    ip_whitelist: Items[Listed] = Field(
+        default=(),
+        description="When given, only these pass; else 403. Networks, addresses, and "
+        "`file:/path` of a list of them, a line each.",
     )
-    ip_blacklist: Items[Network] = Field(default=(), description="These never pass: 403.")
+    ip_blacklist: Items[Listed] = Field(default=(), description="These never pass: 403.")
     rate_limit: RateLimit | None = None
     concurrency: Concurrency | None = None
     auth: Auth | None = None

@@ -123,6 +123,24 @@ def format_size(size: int) -> int | str:
     return size
 
 
+_LIST_FILE = "file:"
+
+
+def list_file(entry: str) -> str | None:
+    """The file that an entry of a list of networks names; `None` for a network."""
+    return entry.removeprefix(_LIST_FILE) if entry.startswith(_LIST_FILE) else None
+
+
+def parse_listed(value: str) -> str:
+    """A network, or `file:` and the path of a list of them; ValueError otherwise."""
+    file = list_file(value)
+    if file is None:
+        return parse_network(value)
+    if not file or "\0" in file:
+        raise ValueError(f"expected file:/path/of/a/list, got {value!r}")
+    return value
+
+
 def parse_network(value: str) -> str:
     """A network in its usual form from `10.0.0.0/8` or one address; ValueError otherwise."""
     try:
@@ -372,6 +390,7 @@ Size = Annotated[
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Network = Annotated[str, AfterValidator(parse_network)]
+Listed = Annotated[str, AfterValidator(parse_listed)]
 Name = Annotated[str, AfterValidator(parse_name)]
 FieldName = Annotated[str, AfterValidator(parse_field_name)]
 EditedName = Annotated[str, AfterValidator(parse_edited_name)]

@@ -251,6 +251,10 @@ class Controller:
         """The certificates in force; no keys."""
         return self._certificates.statuses()
 
+    def address_lists(self) -> dict[str, int]:
+        """How many networks each file of an address list holds, by path."""
+        return {file: len(found) for file, found in self._live.material.networks.items()}
+
     def signing_keys(self) -> list[KeysStatus]:
         """What each filter for tokens checks them with, and how its key set is."""
         return self._keys.statuses()

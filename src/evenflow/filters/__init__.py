@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from evenflow.config import FilterChain
 
@@ -18,14 +18,21 @@ from .steps import Filter, JwtKey
 __all__ = ["compile_chain", "request_key"]
 
 
-def compile_chain(name: str, chain: FilterChain, keys: Sequence[JwtKey] = ()) -> list[Filter]:
-    """All steps of the chain called `name`, in the order they run; `keys` check its tokens.
+def compile_chain(
+    name: str,
+    chain: FilterChain,
+    keys: Sequence[JwtKey] = (),
+    lists: Mapping[str, Sequence[str]] | None = None,
+) -> list[Filter]:
+    """All steps of the chain called `name`, in the order they run.
+
+    `keys` check its tokens, `lists` holds the networks of files that it names.
 
     Addresses are judged first, so that a client who is not let in uses up no rate limit; headers
     stand before the refusals that they shall appear on. Who asks is judged last, as that costs most.
     """
     return [
-        *compile_ip_lists(chain),
+        *compile_ip_lists(chain, lists or {}),
         *compile_headers(chain),
         *compile_cors(chain),
         *compile_rate_limit(name, chain),

@@ -57,6 +57,8 @@ class View:
     audited: Mapping[str, int] = field(default_factory=dict)
     """Entries of the audit log: `written`, or `failed`."""
     certificates: Mapping[str, float] = field(default_factory=dict)
+    address_lists: Mapping[str, int] = field(default_factory=dict)
+    """Networks in the files of address lists, by path."""
     """When each certificate expires, in Unix seconds."""
     keys: Mapping[str, int] = field(default_factory=dict)
     """How many public keys each filter for tokens has."""
@@ -83,6 +85,12 @@ def _families(view: View) -> Iterator[Family]:
         "gauge",
         "When a certificate expires.",
         [(labels(name=name), expiry) for name, expiry in view.certificates.items()],
+    )
+    yield Family(
+        "evenflow_address_list_networks",
+        "gauge",
+        "Networks in the file of an address list.",
+        [(labels(file=file), count) for file, count in view.address_lists.items()],
     )
     yield from _keys(view)
     yield from _control(view)

@@ -82,7 +82,9 @@ def compile_plan(
         "filters": [
             {
                 "name": name,
-                "steps": compile_chain(name, chain, signing_keys(name, chain, material)),
+                "steps": compile_chain(
+                    name, chain, signing_keys(name, chain, material), material.networks
+                ),
             }
             for name, chain in config.filters.items()
         ],

@@ -63,6 +63,7 @@ def view(context: Context) -> View:
         key_fetches={
             (each.filter, result): count for each in keys for result, count in each.fetches.items()
         },
+        address_lists=controller.address_lists(),
         certificates={each.name: each.not_after for each in controller.certificates()},
     )
 
