@@ -14,7 +14,7 @@ import pytest
 from evenflow.testing import Client, TcpOrigin, free_port, request, wait_for
 from evenflow.testing.authority import Authority
 from evenflow.testing.behaviours import pattern
-from evenflow.testing.tls_wire import TlsWire
+from evenflow.testing.tls_wire import TlsOrigin, TlsWire
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from evenflow.testing import EvenflowProcess
     from evenflow.testing.authority import Issued
     from tests.conftest import StartEvenflow
+
+    from .conftest import Servers
 
 
 class Running:
@@ -37,6 +39,10 @@ class Running:
 
     def handshakes(self, result: str) -> float:
         return self.metric(f'evenflow_tls_handshakes_total{{listener="in",result="{result}"}}')
+
+    def says(self, reason: str) -> bool:
+        status, text = backends(self)["b0"]
+        return status == "unhealthy" and reason in text
 
     def told(self, result: str) -> bool:
         return self.handshakes(result) == 1
@@ -240,3 +246,127 @@ def test_many_megabytes_go_both_ways_at_once(evenflow: StartEvenflow, authority:
             client.receive_exactly(2)
             there_and_back(client, 50 * 1024 * 1024)
         assert len(origin.received) == 50 * 1024 * 1024
+
+
+def backends(running: Running) -> dict[str, tuple[str, str]]:
+    """Status and reason of every backend."""
+    listed = request(running.admin, "GET", "/api/v1/admin/backends").json()["backends"]
+    return {entry["id"]: (entry["status"], entry["reason"]) for entry in listed}
+
+
+def test_a_plain_listener_speaks_tls_to_a_backend_that_asks_who_it_is(
+    evenflow: StartEvenflow, authority: Authority
+) -> None:
+    identity, own = authority.issue("db.test"), authority.issue("balancer.test")
+    context = authority.server_context(identity, clients=authority)
+    with TlsOrigin("t", context) as origin:
+        running = start(
+            evenflow,
+            origin.url(),
+            pool={
+                "tls": {"ca_file": str(authority.ca), "server_name": "db.test", "client_cert": "me"}
+            },
+            certificates={"me": {"cert_file": str(own.cert), "key_file": str(own.key)}},
+            health_check={"interval": "100ms"},
+        )
+        with Client(running.port) as client:
+            assert client.read_until(b"\n") == b"t\n"
+            client.send(b"one").half_close()
+            assert client.read_to_end() == b"onebye\n"
+        # The check shows the same certificate.
+        wait_for(
+            lambda: backends(running)["b0"] == ("healthy", "TLS handshake"),
+            "a check over TLS",
+            describe=lambda: str(backends(running)),
+        )
+
+
+def test_tls_on_both_sides_carries_many_megabytes_at_once(
+    evenflow: StartEvenflow, authority: Authority
+) -> None:
+    context = authority.server_context(authority.issue("127.0.0.1", file="origin"))
+    with TlsOrigin("t", context) as origin:
+        running = start(
+            evenflow,
+            origin.url(),
+            site=authority.issue("site.test"),
+            pool={"tls": {"ca_file": str(authority.ca)}},
+        )
+        with TlsWire.connect(running.port, authority.client_context()) as client:
+            client.receive_exactly(2)
+            there_and_back(client, 50 * 1024 * 1024)
+        assert origin.received == 50 * 1024 * 1024
+
+
+def test_a_backend_that_cannot_be_trusted_gives_way_to_the_next(
+    evenflow: StartEvenflow, authority: Authority
+) -> None:
+    wrong = authority.server_context(authority.issue("other.test"))
+    right = authority.server_context(authority.issue("127.0.0.1", file="origin"))
+    with TlsOrigin("wrong", wrong) as bad, TlsOrigin("right", right) as good:
+        running = start(
+            evenflow, bad.url(), good.url(), pool={"tls": {"ca_file": str(authority.ca)}}
+        )
+        for _ in range(4):
+            with Client(running.port) as client:
+                assert client.read_until(b"\n") == b"right\n"
+        assert bad.sessions == 0
+
+
+def test_without_a_backend_to_trust_the_session_ends_and_says_why(
+    evenflow: StartEvenflow, authority: Authority
+) -> None:
+    context = authority.server_context(authority.issue("other.test"))
+    with TlsOrigin("wrong", context) as origin, TcpOrigin("plain") as plain:
+        tls = {"ca_file": str(authority.ca)}
+        for url, said in ((origin.url(), "another name"), (plain.url("tls"), "not speak TLS")):
+            running = start(evenflow, url, pool={"tls": tls})
+            with Client(running.port) as client:
+                assert client.read_to_end() == b""
+            assert running.metric('evenflow_errors_total{reason="upstream_tls"}') == 1
+            checked = start(evenflow, url, pool={"tls": tls}, health_check={"interval": "100ms"})
+            wait_for(partial(checked.says, said), said)
+        assert origin.sessions == 0
+
+
+def test_s_server_is_reached(evenflow: StartEvenflow, authority: Authority) -> None:
+    identity, port = authority.issue("127.0.0.1", file="origin"), free_port()
+    command = ["openssl", "s_server", "-accept", f"127.0.0.1:{port}", "-quiet", "-rev"]
+    command += ["-cert", str(identity.cert), "-key", str(identity.key)]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    try:
+        tls = {"fingerprint": identity.fingerprint}
+        running = start(evenflow, f"tls://127.0.0.1:{port}", pool={"tls": tls})
+
+        def reversed_line() -> bytes:
+            with Client(running.port) as client:
+                client.send(b"hello\n")
+                return client.read_some()
+
+        wait_for(lambda: reversed_line() == b"olleh\n", "s_server's answer")
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def test_redis_is_encrypted_to_on_behalf_of_plain_clients(
+    evenflow: StartEvenflow, servers: Servers
+) -> None:
+    # Where the server, which is another user, can read its files.
+    authority = Authority(servers.root)
+    identity, port = authority.issue("127.0.0.1", file="redis"), free_port()
+    options = ["--tls-port", str(port), "--tls-cert-file", str(identity.cert)]
+    options += ["--tls-key-file", str(identity.key), "--tls-ca-cert-file", str(authority.ca)]
+    identity.key.chmod(0o644)
+    servers.redis(*options, "--tls-auth-clients", "no")
+    running = start(
+        evenflow,
+        f"tls://127.0.0.1:{port}",
+        site=authority.issue("site.test"),
+        pool={"tls": {"ca_file": str(authority.ca)}},
+        health_check={"interval": "100ms"},
+    )
+    with TlsWire.connect(running.port, authority.client_context()) as client:
+        client.send(b"SET a 1\r\nGET a\r\nQUIT\r\n")
+        assert client.receive_to_end() == b"+OK\r\n$1\r\n1\r\n+OK\r\n"
+    wait_for(lambda: backends(running)["b0"][0] == "healthy", "Redis being healthy")

@@ -141,7 +141,8 @@ async fn session(connection: &mut Connection) {
             match lease::acquire(connection, &table, pool, (hash, None), &tried, u64::MAX).await {
                 Ok(lease) => lease,
                 Err(reason) => {
-                    outcome.reason = Some(reason);
+                    // What went wrong with the last one tells more than that there is no other.
+                    outcome.reason.get_or_insert(reason);
                     break None;
                 }
             };

@@ -96,7 +96,9 @@ def _pools(config: Config) -> Iterator[Problem]:
         if pool.tls is None:
             continue
         if pool.backends and not _any_encrypted(pool.backends):
-            yield Problem(path, "has no effect: none of the backends has an https:// URL")
+            yield Problem(path, "has no effect: none of the backends has an https:// or tls:// URL")
+        if pool.tls.alpn and any(each.target.scheme == "https" for each in pool.backends):
+            yield Problem(f"{path}.alpn", "is for tls:// backends; with https:// it is http/1.1")
         if not pool.tls.verify and (pool.tls.ca_file is not None or pool.tls.fingerprint):
             text = "is false, so ca_file and fingerprint would have no effect"
             yield Problem(f"{path}.verify", text)

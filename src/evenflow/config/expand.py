@@ -24,7 +24,7 @@ _asked_of_late: deque[tuple[Sequence[Backend], dict[str, Target]]] = deque(maxle
 DEFAULT = "default"
 MAIN_LISTENER = "main"
 SECURITY_CHAIN = "security"
-_SPOKEN = ("postgresql", "mysql", "redis")
+_SPOKEN = ("tls", "postgresql", "mysql", "redis")
 """Schemes whose protocol a health check speaks."""
 CHECK_FIELDS = {
     "port": ("http", "tcp", "tls", "dns", "postgresql", "mysql", "redis"),

@@ -76,7 +76,7 @@ class HealthCheck(Model):
     enabled: bool = Field(default=True, description="Without probes a backend counts as healthy.")
     kind: CheckKind = Field(
         default="auto",
-        description="auto: postgresql, mysql and redis for backends of these schemes, none for udp, "
+        description="auto: tls, postgresql, mysql and redis for backends of these schemes, none for udp, "
         "tcp (connects only) for other streams, http for all others.",
     )
     port: Annotated[int, Field(ge=1, le=65535)] | None = Field(

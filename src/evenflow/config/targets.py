@@ -14,6 +14,7 @@ PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 HTTP_SCHEMES = ("http", "https")
 STREAM_PORTS: dict[str, int | None] = {
     "tcp": None,
+    "tls": None,
     "udp": None,
     "postgresql": 5432,
     "mysql": 3306,
@@ -64,7 +65,7 @@ class Target:
     @property
     def is_tls(self) -> bool:
         """Whether what is sent to it is encrypted."""
-        return self.scheme == "https"
+        return self.scheme in ("https", "tls")
 
 
 @lru_cache(maxsize=32_768)

@@ -135,7 +135,7 @@ class ServerTls(TlsRules):
 
 
 class PoolTls(Model):
-    """How `https` backends prove who they are."""
+    """How `https` and `tls` backends prove who they are."""
 
     verify: bool = Field(
         default=True, description="false trusts anyone on the way; logged as a warning."
@@ -154,6 +154,9 @@ class PoolTls(Model):
         default=None, description="A name in `certificates`, shown to backends that ask."
     )
     min_version: MinVersion = "1.2"
+    alpn: Items[Alpn] = Field(
+        default=(), description="For tls:// backends: application protocols asked for."
+    )
 
 
 __all__ = [

@@ -73,7 +73,7 @@ class Wanted:
 
 def _encrypted(pool: Pool) -> bool:
     """Whether some of a pool's backends are sent to over TLS."""
-    return "https" in by_scheme(pool.backends)
+    return any(target.is_tls for target in by_scheme(pool.backends).values())
 
 
 def _unverified(config: Config) -> list[str]:

@@ -28,7 +28,7 @@ from evenflow.health.mysql import MysqlCheck
 from evenflow.health.postgresql import PostgresqlCheck
 from evenflow.health.redis import RedisCheck
 from evenflow.health.schedule import Schedule
-from evenflow.health.tcp import TcpCheck
+from evenflow.health.tcp import EncryptedCheck, TcpCheck
 from evenflow.health.tls import TlsCheck
 from evenflow.health.verdict import CheckResult, Standing, Thresholds, judge
 
@@ -57,6 +57,8 @@ def check_of(member: Member) -> Check | Dialogue:
     match config.kind:
         case "tcp":
             return TcpCheck.of(config, send_proxy)
+        case "tls" if EncryptedCheck.serves(config, target):
+            return EncryptedCheck.of(config, send_proxy)
         case "tls":
             return TlsCheck.of(config, target, send_proxy)
         case "dns":
@@ -218,7 +220,8 @@ class HealthMonitor:
             number = next(self._ids)
             self._waiting[number] = target, now + target.config.timeout + LOST_AFTER_S
             probe = check.probe(number, addresses[0])
-            if member is not None and member.backend.target.is_tls and probe["http"] is not None:
+            encrypted = probe["http"] is not None or isinstance(check, EncryptedCheck)
+            if member is not None and member.backend.target.is_tls and encrypted:
                 probe["tls"] = {"pool": target.key[0], "backend": target.key[1]}
             probes.append(probe)
         if not probes:

@@ -296,6 +296,7 @@ class UpstreamTls(TypedDict):
     fingerprints: list[str]
     server_name: str | None
     min_version: Literal["1.2", "1.3"]
+    alpn: list[str]
     client_cert: ClientCert | None
 
 

@@ -55,6 +55,7 @@ def pool_tls(pool: Pool, material: Material) -> document.UpstreamTls | None:
     if not any(backend.target.is_tls for backend in pool.backends):
         return None
     tls = pool.tls
+    https = any(backend.target.scheme == "https" for backend in pool.backends)
     if tls is None:
         return {
             "verify": True,
@@ -62,6 +63,7 @@ def pool_tls(pool: Pool, material: Material) -> document.UpstreamTls | None:
             "fingerprints": [],
             "server_name": None,
             "min_version": "1.2",
+            "alpn": ["http/1.1"] if https else [],
             "client_cert": None,
         }
     shown = material.pairs.get(tls.client_cert) if tls.client_cert else None
@@ -71,6 +73,7 @@ def pool_tls(pool: Pool, material: Material) -> document.UpstreamTls | None:
         "fingerprints": list(tls.fingerprint),
         "server_name": tls.server_name,
         "min_version": tls.min_version,
+        "alpn": ["http/1.1"] if https else list(tls.alpn),
         "client_cert": {"chain_pem": shown.chain_pem, "key_pem": shown.key_pem}
         if shown is not None
         else None,

@@ -87,6 +87,16 @@ def _tcp(**more: Any) -> dict[str, Any]:
         ),
         ({"pools": [{**PLAIN, "tls": {}}]}, "pools[0].tls", "https://"),
         (
+            {"pools": [{"name": "p", "backends": [{"url": "https://a"}], "tls": {"alpn": ["x"]}}]},
+            "pools[0].tls.alpn",
+            "tls://",
+        ),
+        (
+            {"pools": [{"name": "p", "backends": [{"url": "tls://a"}]}]},
+            "pools[0].backends[0].url",
+            "expected a port",
+        ),
+        (
             {
                 "pools": [
                     {

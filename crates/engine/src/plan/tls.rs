@@ -83,6 +83,8 @@ pub struct UpstreamTls {
     pub server_name: Option<String>,
     /// The lowest version spoken.
     pub min_version: TlsVersion,
+    /// Application protocols asked for, the preferred first.
+    pub alpn: Vec<String>,
     /// The certificate shown to endpoints that ask for one.
     pub client_cert: Option<ClientCert>,
 }

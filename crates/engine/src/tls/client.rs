@@ -156,7 +156,8 @@ impl Rules {
                     .map_err(|_| wrong("the key does not belong to the certificate".into()))?
             }
         };
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let alpn = wanted.alpn.iter();
+        config.alpn_protocols = alpn.map(|name| name.clone().into_bytes()).collect();
         let name = match &wanted.server_name {
             None => None,
             Some(name) => Some(server_name(name).map_err(|error| ("server_name", error))?),
