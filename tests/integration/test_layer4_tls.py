@@ -370,3 +370,25 @@ def test_redis_is_encrypted_to_on_behalf_of_plain_clients(
         client.send(b"SET a 1\r\nGET a\r\nQUIT\r\n")
         assert client.receive_to_end() == b"+OK\r\n$1\r\n1\r\n+OK\r\n"
     wait_for(lambda: backends(running)["b0"][0] == "healthy", "Redis being healthy")
+
+
+def test_tls_passes_through_undecrypted_and_nothing_else_does(
+    evenflow: StartEvenflow, authority: Authority
+) -> None:
+    identity = authority.issue("site.test")
+    context = authority.server_context(identity, clients=authority)
+    with TlsOrigin("t", context) as origin:
+        running = start(
+            evenflow, origin.url("tcp"), listener={"tls": {"passthrough": True}, "pool": "p"}
+        )
+        # The backend's own handshake: it gets to see the client's certificate.
+        alice = authority.client_context(authority.issue("alice"))
+        with TlsWire.connect(running.port, alice) as client:
+            client.receive_exactly(2)
+            there_and_back(client, 50 * 1024 * 1024)
+        assert origin.received == 50 * 1024 * 1024
+        with Client(running.port) as plain:
+            plain.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert plain.read_to_end() == b""
+        assert running.metric('evenflow_errors_total{reason="bad_client_hello"}') == 1
+        assert origin.sessions == 1

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from .expand import REDIRECT_LISTENER, SERVER_CERTIFICATE
 from .models import Backend, Config, Listener
 from .problems import Problem, hint
-from .tls import Certificate, TlsRules
+from .tls import Certificate, ListenerTls, TlsRules
 
 
 def tls_problems(config: Config, *, stream_main: bool) -> Iterator[Problem]:
@@ -67,11 +67,26 @@ def _listener(path: str, listener: Listener, names: Collection[str]) -> Iterator
         return
     if listener.protocol == "udp":
         yield Problem(f"{path}.tls", "works on connections only, not on udp")
+    if listener.tls.passthrough:
+        yield from _passthrough(path, listener, listener.tls)
+        return
+    if not listener.tls.certificates:
+        yield Problem(f"{path}.tls.certificates", "is missing; expected names in `certificates`")
     if listener.sni:
         text = "is for TLS that is not decrypted; this listener has certificates of its own"
         yield Problem(f"{path}.sni", text)
     yield from _known(f"{path}.tls.certificates", listener.tls.certificates, names)
     yield from _rules(f"{path}.tls", listener.tls, http=listener.protocol == "http")
+
+
+def _passthrough(path: str, listener: Listener, tls: ListenerTls) -> Iterator[Problem]:
+    if listener.protocol == "http":
+        yield Problem(f"{path}.tls.passthrough", "is for tcp listeners, which do not decrypt")
+    unused = ListenerTls(passthrough=True)
+    for name in ListenerTls.model_fields:
+        if getattr(tls, name) != getattr(unused, name):
+            text = "has no effect with `passthrough: true`: TLS ends at the backends"
+            yield Problem(f"{path}.tls.{name}", text)
 
 
 def _rules(path: str, tls: TlsRules, *, http: bool) -> Iterator[Problem]:

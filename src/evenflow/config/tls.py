@@ -111,8 +111,14 @@ class TlsRules(Model):
 class ListenerTls(TlsRules):
     """TLS on a listener."""
 
-    certificates: Annotated[Items[Name], Field(min_length=1)] = Field(
-        description="Names in `certificates`; the first is shown to clients that ask for no other."
+    certificates: Items[Name] = Field(
+        default=(),
+        description="Names in `certificates`; the first is shown to clients that ask for no other.",
+    )
+    passthrough: bool = Field(
+        default=False,
+        description="For tcp, in place of certificates: TLS is not decrypted, and what is not TLS "
+        "is closed.",
     )
 
 

@@ -18,7 +18,7 @@ from .control_plane import CONTROL_LISTENER, control_pool, control_routes
 from .keys import signing_keys
 from .matching import compile_match
 from .pools import Addresses, KeptEndpoint, States, compile_pool, given, milliseconds
-from .tls import certificates, listener_tls
+from .tls import certificates, listener_tls, passthrough
 
 _BASE_STRATEGY = "load_balancer.strategy"
 _HTTPS = 443
@@ -154,14 +154,7 @@ def _listener(config: Config, listener: Listener, material: Material) -> documen
         "forwarded": given(listener.forwarded),
         "tls": listener_tls(listener, material),
         "redirect_https": _redirect_port(listener),
-        "passthrough": [
-            {
-                "server_names": list(rule.server_names) or ["*"],
-                "alpn": list(rule.alpn),
-                "pool": rule.pool,
-            }
-            for rule in listener.sni
-        ],
+        "passthrough": passthrough(listener),
         "answers": listener.answers,
         "proxy_protocol": {"trusted": list(proxies.trusted)} if proxies.accept else None,
     }

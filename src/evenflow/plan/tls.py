@@ -32,7 +32,7 @@ def certificates(config: Config, material: Material) -> list[document.Certificat
 def listener_tls(listener: Listener, material: Material) -> document.ListenerTls | None:
     """A listener's TLS."""
     tls = listener.tls
-    if tls is None:
+    if tls is None or tls.passthrough:
         return None
     proof = tls.client_auth
     asked: document.ClientAuth | None = None
@@ -48,6 +48,22 @@ def listener_tls(listener: Listener, material: Material) -> document.ListenerTls
         "alpn": list(tls.alpn or (("http/1.1",) if listener.protocol == "http" else ())),
         "client_auth": asked,
     }
+
+
+def passthrough(listener: Listener) -> list[document.Passthrough]:
+    """The pools of TLS clients that are not decrypted."""
+    rules: list[document.Passthrough] = [
+        {
+            "server_names": list(rule.server_names) or ["*"],
+            "alpn": list(rule.alpn),
+            "pool": rule.pool,
+        }
+        for rule in listener.sni
+    ]
+    if not rules and listener.tls is not None and listener.tls.passthrough and listener.pool:
+        # A look at what every client asks for, which must be TLS.
+        rules.append({"server_names": ["*"], "alpn": [], "pool": listener.pool})
+    return rules
 
 
 def pool_tls(pool: Pool, material: Material) -> document.UpstreamTls | None:

@@ -76,6 +76,18 @@ def _tcp(**more: Any) -> dict[str, Any]:
             "server.tls",
             "not on udp",
         ),
+        (_listener(certificates=[]), "listeners[0].tls.certificates", "missing"),
+        (_listener(passthrough=True), "listeners[0].tls.passthrough", "tcp listeners"),
+        (
+            _tcp(tls={"certificates": ["site"], "passthrough": True}),
+            "listeners[0].tls.certificates",
+            "no effect",
+        ),
+        (
+            _tcp(tls={"min_version": "1.3", "passthrough": True}),
+            "listeners[0].tls.min_version",
+            "no effect",
+        ),
         (_tcp(sni=[{"pool": "p"}]), "listeners[0].sni", "not decrypted"),
         (
             {
