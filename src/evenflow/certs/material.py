@@ -169,7 +169,7 @@ class _Reader:
             return
         shown = {"cert": wanted.cert_file, "key": wanted.key_file, "ocsp": wanted.ocsp_file}
         try:
-            pair = read_pair(name, cert, key, domains=wanted.domains, ocsp=ocsp)
+            pair = read_pair(name, cert, key, domains=wanted.domains, ocsp=ocsp, now=time.time())
         except PairError as error:
             file = shown[error.part]
             field = f"{error.part}_file" if file is not None else error.part
@@ -184,6 +184,9 @@ class _Reader:
             else:
                 self.problems.append(Problem(f"{path}.cert_file", text))
                 return
+        if ocsp is not None and pair.ocsp is None and pair.ocsp_until is not None:
+            text = f"the response held until {day(pair.ocsp_until)}; nothing is stapled"
+            self.warnings.append(f"{path}.ocsp_file: {wanted.ocsp_file}: {text}")
         self.pairs[name] = pair
 
     def read_text(self, place: str, file: str, *, lists: bool) -> None:

@@ -72,8 +72,10 @@ class Certificates:
         ]
 
     async def changed(self) -> bool:
-        """Whether a file is not as it was when it was read."""
+        """Whether a file is not as it was when it was read, or holds no longer what it did."""
         material = self._material()
+        if _outdated(material, time.time()):
+            return True
         return bool(material.stamps) and await asyncio.to_thread(material.stale)
 
     async def watch(self) -> None:
@@ -84,6 +86,10 @@ class Certificates:
             await asyncio.sleep(POLL_S)
             material = self._material()
             self._warn(material, time.time())
+            if _outdated(material, time.time()) and seen != refused:
+                # A response that holds no more does harm: clients that ask for one break off.
+                refused = None if await self._renew() else seen
+                continue
             if not material.stamps:
                 continue
             before, seen = seen, await asyncio.to_thread(_stamps, material)
@@ -120,6 +126,14 @@ class Certificates:
             )
         known = {pair.fingerprint for pair in material.pairs.values()}
         self._warned = {print_: step for print_, step in self._warned.items() if print_ in known}
+
+
+def _outdated(material: Material, now: float) -> bool:
+    """Whether something is stapled that holds no longer."""
+    return any(
+        pair.ocsp is not None and pair.ocsp_until is not None and pair.ocsp_until <= now
+        for pair in material.pairs.values()
+    )
 
 
 def _stamps(material: Material) -> dict[str, Stamp]:
