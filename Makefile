@@ -84,6 +84,8 @@ stub: $(VENV)/.dev $(VENV)/.engine
 
 bench: $(VENV)/.dev $(VENV)/.engine
 	"$(BIN)/python" -m bench $(BENCH_ARGS)
+	"$(BIN)/python" -m bench.features
+	"$(BIN)/python" -m bench.streams
 
 bench-all: $(VENV)/.dev $(VENV)/.engine
 	"$(BIN)/python" -m bench --only evenflow,nginx,haproxy,envoy,caddy,nginx-new $(BENCH_ARGS)
