@@ -162,10 +162,15 @@ impl Desk {
             counted.reject(worker, lease::none_of(worker, rules));
             return None;
         };
-        let Ok(upstream) = reach(&lease) else {
-            lease.failed(worker, ErrorKind::Connect, Reason::ConnectFailed);
-            counted.reject(worker, Reason::ConnectFailed);
-            return None;
+        let upstream = match reach(&lease) {
+            Ok(upstream) => upstream,
+            Err(blamed) => {
+                if blamed {
+                    lease.failed(worker, ErrorKind::Connect, Reason::ConnectFailed);
+                }
+                counted.reject(worker, Reason::ConnectFailed);
+                return None;
+            }
         };
         lease.settle();
         let session = Rc::new(Session {
@@ -284,20 +289,21 @@ impl Session {
     }
 }
 
-/// A socket connected to the session's endpoint.
-fn reach(lease: &Lease) -> io::Result<UdpSocket> {
+/// A socket connected to the session's endpoint; the error says whether that is to blame.
+fn reach(lease: &Lease) -> Result<UdpSocket, bool> {
     let addresses = lease.member().endpoint.addresses.load();
     let Some(Address::Ip(address)) = addresses.first() else {
-        return Err(io::ErrorKind::AddrNotAvailable.into());
+        return Err(true);
     };
     let any: SocketAddr = match address {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
     };
-    let socket = std::net::UdpSocket::bind(any)?;
-    socket.connect(address)?;
-    socket.set_nonblocking(true)?;
-    UdpSocket::from_std(socket)
+    // Without descriptors or ports left there is none, whichever endpoint it is for.
+    let socket = std::net::UdpSocket::bind(any).map_err(|_| false)?;
+    socket.connect(address).map_err(|_| true)?;
+    socket.set_nonblocking(true).map_err(|_| false)?;
+    UdpSocket::from_std(socket).map_err(|_| false)
 }
 
 async fn run(desk: Rc<Desk>, worker: Rc<Worker>, session: Rc<Session>) {
