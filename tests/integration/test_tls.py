@@ -17,7 +17,6 @@ from cryptography.x509.oid import NameOID
 from evenflow.testing import Load, document, free_port, wait_for
 from evenflow.testing.authority import Authority, Issued
 from evenflow.testing.behaviours import respond
-from tests.conftest import program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -178,53 +177,6 @@ def test_cookies_set_over_tls_never_travel_without_it(
     assert ["; Secure" in line for line in claimed] == [False, False], claimed
     assert ["; Secure" in line for line in over_tls] == [True, True], over_tls
     assert ["; Secure" in line for line in in_clear] == [False, False], in_clear
-
-
-def test_a_response_of_the_authority_is_stapled_while_it_holds(
-    evenflow: StartEvenflow, origins: StartOrigins, tmp_path: Path
-) -> None:
-    """What `openssl s_client` is shown, and verifies: a good response, a new one, none any more."""
-    authority = Authority(tmp_path)
-    site = authority.issue("site.test")
-    file = authority.staple(site, for_s=3600)
-    (origin,) = origins("a")
-    plain, port = free_port(), free_port()
-    text: Any = encrypted(origin.url, plain, port, {"site": site})
-    text["certificates"]["site"]["ocsp_file"] = str(file)
-    balancer = evenflow(text, port=plain, hand_over_port=False)
-
-    def stapled() -> str:
-        command = [
-            *(program("openssl", "openssl"), "s_client", "-connect", f"127.0.0.1:{port}"),
-            *("-servername", "site.test", "-status", "-CAfile", str(authority.ca)),
-        ]
-        found = subprocess.run(
-            command, check=False, input="", capture_output=True, text=True, timeout=20
-        )
-        assert "Verify return code: 0 (ok)" in found.stdout, found.stdout + found.stderr
-        lines = (line.strip() for line in found.stdout.splitlines())
-        wanted = ("OCSP response:", "OCSP Response Status", "Cert Status", "Next Update")
-        return " ".join(line for line in lines if line.startswith(wanted))
-
-    first = stapled()
-    assert "successful (0x0)" in first
-    assert "Cert Status: good" in first
-    authority.staple(site, for_s=7200)
-    wait_for(lambda: stapled() not in (first, ""), "the new response", describe=balancer.output)
-    assert "Cert Status: good" in stapled()
-    authority.staple(site, for_s=6)
-    wait_for(
-        lambda: "no response sent" in stapled(),
-        "its end",
-        timeout_s=12,
-        describe=lambda: stapled() + balancer.output(),
-    )
-    assert "nothing is stapled" in balancer.output()
-    # That of another certificate is refused, and what was in force goes on.
-    authority.staple(authority.issue("other.test"), for_s=3600)
-    wait_for(lambda: "is for another certificate" in balancer.output(), "the refusal")
-    with connect(port, "site.test", authority.client_context()) as stream:
-        assert ask(stream)[0] == 200
 
 
 def test_rsa_and_ecdsa_of_one_name_serve_together(start: Any, tmp_path: Path) -> None:

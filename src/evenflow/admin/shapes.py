@@ -146,6 +146,10 @@ class CertificateView(TypedDict):
     """SHA-256 in hexadecimal digits."""
     key: str
     """The kind of its key."""
+    ocsp_until: str | None
+    """Until when the stapled OCSP response holds."""
+    ocsp_problem: str | None
+    """Why the OCSP response is not stapled."""
 
 
 class CertificateList(TypedDict):

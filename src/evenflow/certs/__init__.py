@@ -5,7 +5,9 @@ Below the plan, which takes what was read; when to read again is the controller'
 
 from .files import Stamp, stamp
 from .material import Material, changes, needs_files, read_material
-from .pair import Pair, PairError, day, read_pair
+from .moment import day
+from .ocsp import Staple
+from .pair import Pair, PairError, read_pair
 from .self_signed import self_signed
 from .store import prune, remove_pair, save_pair
 
@@ -14,6 +16,7 @@ __all__ = [
     "Pair",
     "PairError",
     "Stamp",
+    "Staple",
     "changes",
     "day",
     "needs_files",

@@ -16,8 +16,9 @@ from evenflow.config.types import list_file
 
 from .files import Stamp, stamp
 from .key_set import Address, KeysError, KeySet, address_of, jwt_filters, usable
+from .moment import day
 from .networks import read_networks
-from .pair import Pair, PairError, check_lists, check_roots, day, read_pair
+from .pair import Pair, PairError, check_lists, check_roots, read_pair
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,27 @@ class Material:
     """What tokens are checked with, by filter."""
     keys_read_at: Mapping[str, float] = field(default_factory=dict, compare=False)
     """When the keys that are in files were read, in Unix seconds."""
+    stapled: Mapping[str, bytes] = field(default_factory=dict)
+    """The OCSP responses that held when this was read, by certificate."""
 
     def stale(self) -> bool:
-        """Whether a file is not as it was when it was read."""
-        return any(stamp(Path(path)) != known for path, known in self.stamps.items())
+        """Whether a file is not as it was when it was read, or other responses hold now."""
+        return self.staples_changed() or any(
+            stamp(Path(path)) != known for path, known in self.stamps.items()
+        )
+
+    def staples_changed(self) -> bool:
+        """Whether other OCSP responses hold now than those that are stapled."""
+        return self.stapled != _holding(self.pairs)
+
+
+def _holding(pairs: Mapping[str, Pair]) -> dict[str, bytes]:
+    now = time.time()
+    return {
+        name: pair.staple.response
+        for name, pair in pairs.items()
+        if pair.staple is not None and pair.staple.fault(now) is None
+    }
 
 
 def needs_files(config: Config) -> bool:
@@ -106,6 +124,7 @@ def read_material(
         tuple(reader.warnings),
         reader.keys,
         reader.keys_read_at,
+        _holding(reader.pairs),
     )
 
 
@@ -169,7 +188,7 @@ class _Reader:
             return
         shown = {"cert": wanted.cert_file, "key": wanted.key_file, "ocsp": wanted.ocsp_file}
         try:
-            pair = read_pair(name, cert, key, domains=wanted.domains, ocsp=ocsp, now=time.time())
+            pair = read_pair(name, cert, key, domains=wanted.domains, ocsp=ocsp)
         except PairError as error:
             file = shown[error.part]
             field = f"{error.part}_file" if file is not None else error.part
@@ -184,9 +203,10 @@ class _Reader:
             else:
                 self.problems.append(Problem(f"{path}.cert_file", text))
                 return
-        if ocsp is not None and pair.ocsp is None and pair.ocsp_until is not None:
-            text = f"the response held until {day(pair.ocsp_until)}; nothing is stapled"
-            self.warnings.append(f"{path}.ocsp_file: {wanted.ocsp_file}: {text}")
+        fault = pair.staple.fault(time.time()) if pair.staple is not None else None
+        if fault is not None:
+            text = f"{wanted.ocsp_file}: {fault}; nothing is stapled"
+            self.warnings.append(f"{path}.ocsp_file: {text}")
         self.pairs[name] = pair
 
     def read_text(self, place: str, file: str, *, lists: bool) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 from evenflow.config.tls import parse_domain
+
+from .ocsp import Staple, read_staple
 
 
 class PairError(ValueError):
@@ -25,10 +26,7 @@ class Pair:
     domains: tuple[str, ...]
     chain_pem: str
     key_pem: str = field(repr=False)
-    ocsp: bytes | None
-    """What is stapled, in DER; `None` where there is nothing, or it is out of date."""
-    ocsp_until: float | None
-    """Until when the response that was given holds, in Unix seconds, where it says so."""
+    staple: Staple | None
     subject: str
     issuer: str
     not_before: float
@@ -50,9 +48,8 @@ def read_pair(
     *,
     domains: Sequence[str] = (),
     ocsp: bytes | None = None,
-    now: float = 0.0,
 ) -> Pair:
-    """The pair in two PEM texts, as of `now` (Unix seconds); raises `PairError`, which never repeats any of the key."""
+    """The pair in two PEM texts; raises `PairError`, which never repeats any of the key."""
     from cryptography import x509
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives import hashes
@@ -80,14 +77,16 @@ def read_pair(
         raise PairError("cert", "certifies a kind of key that is not supported") from None
     if private.public_key().public_bytes(*spki) != certified:
         raise PairError("key", "does not belong to the certificate")
-    until = _check_ocsp(ocsp, leaf.serial_number) if ocsp is not None else None
+    try:
+        staple = read_staple(ocsp, leaf) if ocsp is not None else None
+    except ValueError as error:
+        raise PairError("ocsp", str(error)) from None
     return Pair(
         name=name,
         domains=tuple(domains) or _domains(leaf),
         chain_pem=chain_bytes.decode("ascii", "replace"),
         key_pem=key_bytes.decode("ascii", "replace"),
-        ocsp=None if until is not None and until <= now else ocsp,
-        ocsp_until=until,
+        staple=staple,
         subject=leaf.subject.rfc4514_string(),
         issuer=leaf.issuer.rfc4514_string(),
         not_before=leaf.not_valid_before_utc.timestamp(),
@@ -117,11 +116,6 @@ def check_lists(content: bytes) -> None:
         raise ValueError(f"holds no revocation list in PEM ({error})") from None
 
 
-def day(seconds: float) -> str:
-    """A moment as people write it."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
-
-
 def _bytes(text: bytes | str) -> bytes:
     return text.encode() if isinstance(text, str) else text
 
@@ -146,23 +140,3 @@ def _domains(leaf: object) -> tuple[str, ...]:
             # An address or a person's name: nobody asks for it by SNI.
             continue
     return tuple(dict.fromkeys(found))
-
-
-def _check_ocsp(response: bytes, serial: int) -> float | None:
-    """Until when a response (RFC 6960) for the certificate of this number holds."""
-    from cryptography.x509 import ocsp
-
-    try:
-        read = ocsp.load_der_ocsp_response(response)
-    except ValueError:
-        raise PairError("ocsp", "is no OCSP response in DER") from None
-    if read.response_status is not ocsp.OCSPResponseStatus.SUCCESSFUL:
-        raise PairError("ocsp", f"says {read.response_status.name.lower()}")
-    try:
-        single = next(each for each in read.responses if each.serial_number == serial)
-    except (StopIteration, ValueError):
-        raise PairError("ocsp", "is for another certificate") from None
-    if single.certificate_status is not ocsp.OCSPCertStatus.GOOD:
-        raise PairError("ocsp", f"says that it is {single.certificate_status.name.lower()}")
-    until = single.next_update_utc
-    return until.timestamp() if until is not None else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Final, Protocol
 
 import structlog
 
-from evenflow.certs import Material, Stamp, day, stamp
+from evenflow.certs import Material, Pair, Stamp, day, stamp
 from evenflow.config import ConfigError
 from evenflow.controller.decisions import Decisions
 from evenflow.engine import EngineError
@@ -35,6 +36,10 @@ class CertificateStatus:
     not_after: float
     fingerprint: str
     key: str
+    ocsp_until: float | None
+    """Until when the stapled OCSP response holds; None where none is stapled or it names no end."""
+    ocsp_problem: str | None
+    """Why the OCSP response is not stapled."""
 
 
 class _Owner(Protocol):
@@ -54,9 +59,12 @@ class Certificates:
         self._material = material
         # The last step of `WARN_DAYS` that was logged, by fingerprint.
         self._warned: dict[str, int] = {}
+        # OCSP responses whose nearing end was logged.
+        self._late: set[bytes] = set()
 
     def statuses(self) -> list[CertificateStatus]:
         """What is in force."""
+        now = time.time()
         return [
             CertificateStatus(
                 pair.name,
@@ -67,28 +75,30 @@ class Certificates:
                 pair.not_after,
                 pair.fingerprint,
                 pair.key_kind,
+                _staple_until(pair, now),
+                pair.staple.fault(now) if pair.staple is not None else None,
             )
             for pair in self._material().pairs.values()
         ]
 
     async def changed(self) -> bool:
-        """Whether a file is not as it was when it was read, or holds no longer what it did."""
+        """Whether a file is not as it was when it was read, or a staple holds no longer."""
         material = self._material()
-        if _outdated(material, time.time()):
-            return True
         return bool(material.stamps) and await asyncio.to_thread(material.stale)
 
     async def watch(self) -> None:
         """For ever: read files again that changed and then rested, and warn of expiry."""
         seen: dict[str, Stamp] = {}
         refused: dict[str, Stamp] | None = None
+        kept: Material | None = None
         while True:
             await asyncio.sleep(POLL_S)
             material = self._material()
             self._warn(material, time.time())
-            if _outdated(material, time.time()) and seen != refused:
-                # A response that holds no more does harm: clients that ask for one break off.
-                refused = None if await self._renew() else seen
+            self._warn_of_staples(material, time.time())
+            if material is not kept and material.staples_changed():
+                # Taken out, or in, by a plan that is compiled anew.
+                kept = None if await self._renew() else material
                 continue
             if not material.stamps:
                 continue
@@ -127,13 +137,29 @@ class Certificates:
         known = {pair.fingerprint for pair in material.pairs.values()}
         self._warned = {print_: step for print_, step in self._warned.items() if print_ in known}
 
+    def _warn_of_staples(self, material: Material, now: float) -> None:
+        staples = {
+            name: pair.staple for name, pair in material.pairs.items() if name in material.stapled
+        }
+        for name, staple in staples.items():
+            if staple is None or not staple.late(now) or staple.response in self._late:
+                continue
+            self._late.add(staple.response)
+            self._owner.decisions.record(
+                "certificate",
+                "OCSP response ends soon",
+                f"that of {name} holds until {day(staple.until)}; write a new one",
+                level="warning",
+                certificate=name,
+            )
+        self._late &= set(material.stapled.values())
 
-def _outdated(material: Material, now: float) -> bool:
-    """Whether something is stapled that holds no longer."""
-    return any(
-        pair.ocsp is not None and pair.ocsp_until is not None and pair.ocsp_until <= now
-        for pair in material.pairs.values()
-    )
+
+def _staple_until(pair: Pair, now: float) -> float | None:
+    staple = pair.staple
+    if staple is None or staple.fault(now) is not None or math.isinf(staple.until):
+        return None
+    return staple.until
 
 
 def _stamps(material: Material) -> dict[str, Stamp]:

@@ -57,9 +57,11 @@ class View:
     audited: Mapping[str, int] = field(default_factory=dict)
     """Entries of the audit log: `written`, or `failed`."""
     certificates: Mapping[str, float] = field(default_factory=dict)
+    """When each certificate expires, in Unix seconds."""
     address_lists: Mapping[str, int] = field(default_factory=dict)
     """Networks in the files of address lists, by path."""
-    """When each certificate expires, in Unix seconds."""
+    staples: Mapping[str, float] = field(default_factory=dict)
+    """When each stapled OCSP response ends, in Unix seconds."""
     keys: Mapping[str, int] = field(default_factory=dict)
     """How many public keys each filter for tokens has."""
     keys_refreshed: Mapping[str, float] = field(default_factory=dict)
@@ -91,6 +93,12 @@ def _families(view: View) -> Iterator[Family]:
         "gauge",
         "Networks in the file of an address list.",
         [(labels(file=file), count) for file, count in view.address_lists.items()],
+    )
+    yield Family(
+        "evenflow_certificate_ocsp_expiry_timestamp_seconds",
+        "gauge",
+        "When a certificate's stapled OCSP response ends.",
+        [(labels(name=name), end) for name, end in view.staples.items()],
     )
     yield from _keys(view)
     yield from _control(view)

@@ -22,7 +22,7 @@ def certificates(config: Config, material: Material) -> list[document.Certificat
             "domains": list(pair.domains),
             "chain_pem": pair.chain_pem,
             "key_pem": pair.key_pem,
-            "ocsp": list(pair.ocsp) if pair.ocsp is not None else None,
+            "ocsp": list(material.stapled[name]) if name in material.stapled else None,
         }
         for name, pair in material.pairs.items()
         if name in shown

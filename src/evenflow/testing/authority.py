@@ -13,7 +13,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509 import ocsp
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
@@ -123,28 +122,6 @@ class Authority:
             )
         path = self._folder / "crl.pem"
         path.write_bytes(builder.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM))
-        return path
-
-    def staple(self, issued: Issued, *, for_s: float, file: str = "site.ocsp") -> Path:
-        """An OCSP response that says `good` for so many seconds, in a file."""
-        now = datetime.now(UTC)
-        response = (
-            ocsp.OCSPResponseBuilder()
-            .add_response(
-                cert=issued.certificate,
-                issuer=self._root,
-                algorithm=hashes.SHA256(),
-                cert_status=ocsp.OCSPCertStatus.GOOD,
-                this_update=now - timedelta(hours=1),
-                next_update=now + timedelta(seconds=for_s),
-                revocation_time=None,
-                revocation_reason=None,
-            )
-            .responder_id(ocsp.OCSPResponderEncoding.HASH, self._root)
-            .sign(self._key, hashes.SHA256())
-        )
-        path = self._folder / file
-        path.write_bytes(response.public_bytes(Encoding.DER))
         return path
 
     def client_context(self, identity: Issued | None = None) -> ssl.SSLContext:

@@ -92,6 +92,8 @@ def _shown(status: CertificateStatus) -> dict[str, Any]:
         "not_after": _moment(status.not_after),
         "fingerprint": status.fingerprint,
         "key": status.key,
+        "ocsp_until": None if status.ocsp_until is None else _moment(status.ocsp_until),
+        "ocsp_problem": status.ocsp_problem,
     }
 
 

@@ -65,6 +65,11 @@ def view(context: Context) -> View:
         },
         address_lists=controller.address_lists(),
         certificates={each.name: each.not_after for each in controller.certificates()},
+        staples={
+            each.name: each.ocsp_until
+            for each in controller.certificates()
+            if each.ocsp_until is not None
+        },
     )
 
 
