@@ -214,7 +214,13 @@ class _Reader:
         if content is None:
             return
         try:
-            check_lists(content) if lists else check_roots(content)
+            if lists:
+                until = check_lists(content)
+                if until is not None and until <= time.time():
+                    text = f"{file}: a new list was due on {day(until)}; this one is gone by"
+                    self.warnings.append(f"{place}: {text}")
+            else:
+                check_roots(content)
         except ValueError as error:
             self.problems.append(Problem(place, f"{file}: {error}"))
             return

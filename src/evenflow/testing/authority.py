@@ -99,14 +99,14 @@ class Authority:
         issued.cert.write_bytes(certificate.public_bytes(Encoding.PEM))
         return issued
 
-    def revoke(self, *revoked: Issued) -> Path:
-        """A revocation list of these in the file `crl.pem`."""
+    def revoke(self, *revoked: Issued, due_in_days: float = 10) -> Path:
+        """A revocation list of these in the file `crl.pem`, and when the next one is due."""
         now = datetime.now(UTC)
         builder = (
             x509.CertificateRevocationListBuilder()
             .issuer_name(self._name)
-            .last_update(now - timedelta(days=1))
-            .next_update(now + timedelta(days=10))
+            .last_update(now - timedelta(days=20))
+            .next_update(now + timedelta(days=due_in_days))
             .add_extension(x509.CRLNumber(1), critical=False)
             .add_extension(
                 x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()),
