@@ -272,7 +272,9 @@ impl Attempt<'_> {
         let deadline = worker.coarse_ms.get() + member.connect_timeout_ms;
         slot.arm(deadline.min(self.route_deadline));
         let started = Instant::now();
-        let connected = reach(self.lease, self.client_ends(), slot, &worker.buffers).await;
+        let told = self.lease.pool().send_proxy;
+        let ends = told.and_then(|_| self.client_ends());
+        let connected = reach(self.lease, ends, slot, &worker.buffers).await;
         let mut stats = worker.stats.borrow_mut();
         let stats = stats.endpoint(member.endpoint.uid);
         match connected {

@@ -238,7 +238,9 @@ async fn open(connection: &Connection, lease: &Lease) -> Result<Stream, Reason> 
     let deadline = worker.coarse_ms.get() + member.connect_timeout_ms;
     connection.slot.arm(deadline);
     let started = Instant::now();
-    let reached = reach(lease, connection.ends(), &connection.slot, &worker.buffers);
+    // Only a PROXY header tells them; asking costs two system calls.
+    let ends = lease.pool().send_proxy.and_then(|_| connection.ends());
+    let reached = reach(lease, ends, &connection.slot, &worker.buffers);
     let connected = Box::pin(reached).await;
     let mut stats = worker.stats.borrow_mut();
     let stats = stats.endpoint(member.endpoint.uid);
@@ -253,7 +255,8 @@ async fn open(connection: &Connection, lease: &Lease) -> Result<Stream, Reason> 
     }
 }
 
-/// Relays until both sides have ended. An end of one side is passed on while the other goes on.
+/// Relays until both sides have ended. An end of one side is passed on while the other goes on; that
+/// of the second is told by closing, unless TLS has a word for it.
 async fn both_ways(connection: &mut Connection, mut upstream: Stream, lease: &Lease) -> Outcome {
     let worker = Rc::clone(&connection.worker);
     let relay = |buffer| Relay::new(Length::UntilClose, false, Vec::new(), buffer, None);
@@ -271,13 +274,13 @@ async fn both_ways(connection: &mut Connection, mut upstream: Stream, lease: &Le
             if result.is_err() {
                 return Poll::Ready(Some(Reason::ClientGone));
             }
-            up_ended = server.poll_shutdown(cx).is_ready();
+            up_ended = (down_ended && !server.is_tls()) || server.poll_shutdown(cx).is_ready();
         }
         if !down_ended && let Poll::Ready(result) = down.poll(cx, &worker.buffers, server, client) {
             if result.is_err() {
                 return Poll::Ready(Some(Reason::UpstreamReset));
             }
-            down_ended = client.poll_shutdown(cx).is_ready();
+            down_ended = (up_ended && !client.is_tls()) || client.poll_shutdown(cx).is_ready();
         }
         if up_ended && down_ended {
             return Poll::Ready(None);
