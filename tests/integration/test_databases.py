@@ -48,7 +48,7 @@ def start(
             "LB_HEALTH_CHECK__INTERVAL": "200ms",
             **environment,
         },
-        ready=lambda: request(port + 1, "GET", "/health/live").status == 200,
+        admin_port=port + 1,
     )
     return balancer, lambda: backends(port + 1)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from evenflow.testing import Client, TcpOrigin, free_port, request, wait_for
+from evenflow.testing import Client, TcpOrigin, free_port, wait_for
 from evenflow.testing.authority import Authority
 from evenflow.testing.behaviours import pattern
 from evenflow.testing.tls_wire import TlsOrigin, TlsWire
@@ -27,15 +27,13 @@ if TYPE_CHECKING:
 
 
 class Running:
-    """A balancer with one tcp listener, and the port of its own pages."""
+    """A balancer with one tcp listener."""
 
-    def __init__(self, balancer: EvenflowProcess, port: int, admin: int) -> None:
-        self.balancer, self.port, self.admin = balancer, port, admin
+    def __init__(self, balancer: EvenflowProcess) -> None:
+        self.balancer, self.port = balancer, balancer.port
 
     def metric(self, name: str) -> float:
-        text = request(self.admin, "GET", "/metrics").body.decode()
-        lines = dict(line.rsplit(" ", 1) for line in text.splitlines() if line[0] != "#")
-        return float(lines.get(name, 0))
+        return self.balancer.metrics().get(name, 0)
 
     def handshakes(self, result: str) -> float:
         return self.metric(f'evenflow_tls_handshakes_total{{listener="in",result="{result}"}}')
@@ -74,13 +72,7 @@ def start(
         "health_check": {"enabled": False},
         **more,
     }
-    balancer = evenflow(
-        document,
-        port=port,
-        hand_over_port=False,
-        ready=lambda: request(admin, "GET", "/health/live").status == 200,
-    )
-    return Running(balancer, port, admin)
+    return Running(evenflow(document, port=port, admin_port=admin, hand_over_port=False))
 
 
 @pytest.fixture
@@ -250,7 +242,7 @@ def test_many_megabytes_go_both_ways_at_once(evenflow: StartEvenflow, authority:
 
 def backends(running: Running) -> dict[str, tuple[str, str]]:
     """Status and reason of every backend."""
-    listed = request(running.admin, "GET", "/api/v1/admin/backends").json()["backends"]
+    listed = running.balancer.api("GET", "/admin/backends")["backends"]
     return {entry["id"]: (entry["status"], entry["reason"]) for entry in listed}
 
 

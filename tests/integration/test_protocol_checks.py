@@ -204,7 +204,7 @@ def test_a_stream_backend_can_be_checked_by_http_on_another_port(evenflow: Start
                 },
             },
             hand_over_port=False,
-            ready=lambda: request(port + 1, "GET", "/health/live").status == 200,
+            admin_port=port + 1,
         )
 
         def status() -> str:

@@ -27,7 +27,7 @@ def start(evenflow: StartEvenflow, *urls: str, **env: str) -> EvenflowProcess:
             "LB_HEALTH_CHECK__KIND": "tcp",
             **env,
         },
-        ready=lambda: request(port + 1, "GET", "/health/live").status == 200,
+        admin_port=port + 1,
     )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from evenflow.testing import UdpOrigin, free_port, request, wait_for
+from evenflow.testing import UdpOrigin, free_port, wait_for
 from tests.conftest import program
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def named() -> Iterator[Any]:
 def start(
     evenflow: StartEvenflow, urls: list[str], *, pool: Any = None, workers: int = 2, **listener: Any
 ) -> EvenflowProcess:
-    """Start a balancer with one udp listener; `port` is the listener's, `.admin_port` the API's."""
+    """Start a balancer with one udp listener, whose port is its main one."""
     port, admin = free_port(), free_port()
     document = {
         "listeners": [
@@ -47,20 +47,7 @@ def start(
         "admin": {"listen": f"127.0.0.1:{admin}"},
         "server": {"workers": workers},
     }
-    balancer = evenflow(
-        document,
-        port=port,
-        hand_over_port=False,
-        ready=lambda: request(admin, "GET", "/health/live").status == 200,
-    )
-    balancer.admin_port = admin  # type: ignore[attr-defined]
-    return balancer
-
-
-def metrics(balancer: EvenflowProcess) -> dict[str, float]:
-    text = request(balancer.admin_port, "GET", "/metrics").body.decode()  # type: ignore[attr-defined]
-    lines = (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))
-    return {name: float(value) for name, _, value in lines}
+    return evenflow(document, port=port, admin_port=admin, hand_over_port=False)
 
 
 @contextlib.contextmanager
@@ -121,11 +108,11 @@ def test_a_session_is_over_with_its_answers(evenflow: StartEvenflow, named: Any)
             assert ask(sock, b"x") == sock.recv(100) == b"a:x"
 
             def over() -> bool:
-                return metrics(balancer)['evenflow_connections{listener="main"}'] == 0
+                return balancer.metrics()['evenflow_connections{listener="main"}'] == 0
 
             wait_for(over, "the end of the session")
     assert len(set(a.senders)) == 3
-    assert metrics(balancer)['evenflow_connections_accepted_total{listener="main"}'] == 3
+    assert balancer.metrics()['evenflow_connections_accepted_total{listener="main"}'] == 3
 
 
 def test_a_silent_session_ends_and_the_silence_counts_against_the_backend(
@@ -137,11 +124,11 @@ def test_a_silent_session_ends_and_the_silence_counts_against_the_backend(
         sock.send(b"x")
 
         def counted() -> bool:
-            found = {k: v for k, v in metrics(balancer).items() if "backend_errors_total" in k}
+            found = {k: v for k, v in balancer.metrics().items() if "backend_errors_total" in k}
             return any('kind="timeout"' in k and v == 1 for k, v in found.items())
 
         wait_for(counted, "the silence", describe=balancer.output)
-    assert metrics(balancer)['evenflow_connections{listener="main"}'] == 0
+    assert balancer.metrics()['evenflow_connections{listener="main"}'] == 0
 
 
 def test_a_closed_port_is_noticed_and_the_client_served_elsewhere(
@@ -165,6 +152,23 @@ def test_a_closed_port_is_noticed_and_the_client_served_elsewhere(
             assert ask(sock, b"y") == f"{other.name}:y".encode()
 
 
+def test_a_session_moves_to_another_backend_with_its_place(
+    evenflow: StartEvenflow, named: Any
+) -> None:
+    """The backend is removed: the next datagram goes on elsewhere, and the old session is over."""
+    a, b = named("a", "b")
+    balancer = start(evenflow, [a.url, b.url], workers=1, limits={"max_connections_per_client": 1})
+    with client(balancer.port) as sock:
+        first = ask(sock, b"x").partition(b":")[0]
+        gone, other = ("b0", "b") if first == b"a" else ("b1", "a")
+        balancer.api("DELETE", f"/admin/backends/{gone}")
+        assert ask(sock, b"y") == f"{other}:y".encode()
+        name = 'evenflow_connections{listener="main"}'
+        wait_for(lambda: balancer.metrics()[name] == 1, "the end of the first session")
+        assert ask(sock, b"z") == f"{other}:z".encode()
+    assert balancer.metrics()['evenflow_connections_accepted_total{listener="main"}'] == 1
+
+
 def test_sessions_are_bounded_and_what_is_over_the_bound_is_dropped_and_counted(
     evenflow: StartEvenflow, named: Any
 ) -> None:
@@ -179,7 +183,7 @@ def test_sessions_are_bounded_and_what_is_over_the_bound_is_dropped_and_counted(
         over.send(b"x")
         with pytest.raises(TimeoutError):
             over.recv(10)
-    found = metrics(balancer)
+    found = balancer.metrics()
     assert found['evenflow_errors_total{reason="sessions_full"}'] == 1
     assert found['evenflow_connections_rejected_total{listener="main"}'] == 1
     assert b"x" not in a.received
@@ -196,8 +200,8 @@ def test_address_lists_hold_for_datagrams(evenflow: StartEvenflow, named: Any) -
             "admin": {"listen": f"127.0.0.1:{admin}"},
         },
         port=port,
+        admin_port=admin,
         hand_over_port=False,
-        ready=lambda: request(admin, "GET", "/health/live").status == 200,
     )
     with client(port, "127.0.8.7") as good, client(port, "127.0.9.7") as bad:
         assert ask(good, b"x") == b"a:x"
@@ -211,14 +215,9 @@ def test_address_lists_hold_for_datagrams(evenflow: StartEvenflow, named: Any) -
 def test_a_session_outlives_a_reload(evenflow: StartEvenflow, named: Any) -> None:
     (a,) = named("a")
     balancer = start(evenflow, [a.url])
-    admin = balancer.admin_port  # type: ignore[attr-defined]
     with client(balancer.port) as sock:
         assert ask(sock, b"1") == b"a:1"
-        body = b'{"id": "late", "url": "%s"}' % a.url.encode()
-        answer = request(admin, "POST", "/api/v1/admin/backends?pool=p", body=body)
-        changed = request(admin, "GET", "/api/v1/admin/config")
-        assert changed.status == 200
-        assert answer.status in (200, 201), answer.body
+        balancer.api("POST", "/admin/backends?pool=p", {"id": "late", "url": a.url})
         assert ask(sock, b"2") == b"a:2"
     assert len(set(a.senders)) == 1
 
@@ -250,10 +249,9 @@ def test_real_dns_servers_are_asked_and_checked(evenflow: StartEvenflow, tmp_pat
                 "outlier": {"consecutive_errors": 1},
             },
         )
-        admin = balancer.admin_port  # type: ignore[attr-defined]
 
         def statuses() -> list[str]:
-            listed = request(admin, "GET", "/api/v1/admin/backends").json()["backends"]
+            listed = balancer.api("GET", "/admin/backends")["backends"]
             return sorted(each["status"] for each in listed)
 
         def asked() -> str:

@@ -25,7 +25,10 @@ use crate::upstream::{Made, reach};
 use crate::worker::{Scratch, Worker};
 
 /// The most 1xx answers that are passed on before an answer must come.
-const MAX_INTERIM: usize = 32;
+pub const MAX_INTERIM: usize = 32;
+/// What is wrong with an endpoint that sends more.
+pub const ENDLESS: Reason =
+    Reason::UpstreamProtocol("The backend sends interim answers without end.");
 
 /// A connection to an endpoint whose answer has begun.
 #[derive(Debug)]
@@ -223,8 +226,7 @@ impl Attempt<'_> {
             return Ok(upstream);
         }
         worker.buffers.give(upstream.buffer);
-        let reason = Reason::UpstreamProtocol("The backend sends interim answers without end.");
-        Err(Failure::new(ErrorKind::Protocol, reason))
+        Err(Failure::new(ErrorKind::Protocol, ENDLESS))
     }
 
     /// Appends the request's head as this endpoint gets it.
@@ -271,23 +273,11 @@ impl Attempt<'_> {
         let slot = &self.connection.slot;
         let deadline = worker.coarse_ms.get() + member.connect_timeout_ms;
         slot.arm(deadline.min(self.route_deadline));
-        let started = Instant::now();
-        let told = self.lease.pool().send_proxy;
-        let ends = told.and_then(|_| self.client_ends());
-        let connected = reach(self.lease, ends, slot, &worker.buffers).await;
-        let mut stats = worker.stats.borrow_mut();
-        let stats = stats.endpoint(member.endpoint.uid);
-        match connected {
-            Ok(stream) => {
-                stats.connects += 1;
-                stats.connect.record(started.elapsed().as_nanos() as u64);
-                Ok(stream)
-            }
-            Err(reason) => Err(Failure {
-                unsent: true,
-                ..Failure::new(ErrorKind::Connect, reason)
-            }),
-        }
+        let connected = reach(worker, self.lease, || self.client_ends(), slot).await;
+        connected.map_err(|reason| Failure {
+            unsent: true,
+            ..Failure::new(ErrorKind::Connect, reason)
+        })
     }
 
     /// Waits for the answer's head while the rest of the body is sent.

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::Poll;
 
+use crate::acceptor::Door;
 use crate::buffer::{Buffer, HEAD_BYTES};
 use crate::error::Reason;
 use crate::exchange::Way;
@@ -16,7 +17,7 @@ use crate::table::Listener;
 use crate::timer::Slot;
 use crate::tls::identity::Identity;
 use crate::tunnel::Tunnel;
-use crate::worker::{Door, Worker};
+use crate::worker::Worker;
 
 /// How long bytes of a refused request are read and thrown away before the connection closes, so
 /// that the client gets to see the answer and not a reset.

@@ -6,13 +6,12 @@
 //! is idempotent, no byte of an answer came and the body can be sent again.
 
 use std::cell::Cell;
-use std::future::poll_fn;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
-use std::task::Poll;
 use std::time::Instant;
 
+use crate::acceptor::{Counted, Door};
 use crate::action::Decision;
 use crate::answer::{self, Answer};
 use crate::attempt::{Attempt, Failure};
@@ -38,7 +37,7 @@ use crate::table::{Listener, Pool, Route, Table};
 use crate::tls::accept;
 use crate::tls::identity::Identity;
 use crate::tunnel;
-use crate::worker::{Counted, Current, Door, Scratch, Worker};
+use crate::worker::{Current, Scratch, Worker};
 
 /// What becomes of a connection after a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,12 +60,7 @@ pub async fn serve(
     door: Door,
     counted: Counted,
 ) {
-    let slot = worker.timer.slot();
-    poll_fn(|cx| {
-        slot.register(cx);
-        Poll::Ready(())
-    })
-    .await;
+    let slot = worker.timer.own_slot().await;
     let peer = proxied.as_ref().map_or_else(
         || stream.peer_ip(),
         |ends| Some(ends.source.ip().to_canonical()),

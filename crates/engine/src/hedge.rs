@@ -12,7 +12,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use crate::attempt::{Attempt, Failure, Step, Upstream, deadline, poll_head, write_head};
+use crate::attempt::{
+    Attempt, ENDLESS, Failure, MAX_INTERIM, Step, Upstream, deadline, poll_head, write_head,
+};
 use crate::error::Reason;
 use crate::http1::head::{Length, RequestHead, ResponseHead};
 use crate::lease::{self, Lease};
@@ -28,9 +30,6 @@ use crate::worker::{Current, Scratch, Worker};
 
 /// What quiet times save up at the most, of hedges by one worker.
 const MAX_SAVED: f64 = 10.0;
-
-/// The most 1xx answers that are passed over before an answer must come.
-const MAX_INTERIM: usize = 32;
 
 /// A route's hedges.
 #[derive(Debug)]
@@ -114,10 +113,12 @@ pub async fn race(
     let mut request = worker.buffers.take_out();
     attempt.push_head(&mut request, scratch);
     let base = attempt.connection.buffer.bytes();
+    let told = attempt.lease.pool().send_proxy;
     let common = Common {
         worker: Rc::clone(&worker),
         request,
-        ends: attempt.client_ends(),
+        // Only a PROXY header tells them; asking costs two system calls.
+        ends: told.and_then(|_| attempt.client_ends()),
         head_request: scratch.request.method.get(base) == b"HEAD",
         route: attempt.route,
         route_deadline: attempt.route_deadline,
@@ -260,12 +261,7 @@ async fn hedge(common: &Common<'_>, lease: Lease) -> Option<Won> {
 async fn answered(common: &Common<'_>, lease: &Lease) -> Result<(Upstream, ResponseHead), Failure> {
     let worker = &common.worker;
     let member = lease.member();
-    let slot = worker.timer.slot();
-    poll_fn(|cx| {
-        slot.register(cx);
-        Poll::Ready(())
-    })
-    .await;
+    let slot = worker.timer.own_slot().await;
     let started = Instant::now();
     let mut kept = lease.kept(worker, member.made());
     let deadline = deadline(worker, common.route, common.route_deadline);
@@ -277,15 +273,8 @@ async fn answered(common: &Common<'_>, lease: &Lease) -> Result<(Upstream, Respo
             stream
         } else {
             slot.arm((now + member.connect_timeout_ms).min(deadline));
-            let reached = reach(lease, common.ends, &slot, &worker.buffers).await;
-            let failure = |reason| Failure::new(ErrorKind::Connect, reason);
-            let stream = reached.map_err(failure)?;
-            worker
-                .stats
-                .borrow_mut()
-                .endpoint(member.endpoint.uid)
-                .connects += 1;
-            stream
+            let reached = reach(worker, lease, || common.ends, &slot).await;
+            reached.map_err(|reason| Failure::new(ErrorKind::Connect, reason))?
         };
         let now = worker.coarse_ms.get();
         slot.arm((now + member.first_byte_timeout_ms).min(deadline));
@@ -297,10 +286,7 @@ async fn answered(common: &Common<'_>, lease: &Lease) -> Result<(Upstream, Respo
             return Err(timeout);
         }
         let mut response = ResponseHead::default();
-        let mut failure = Failure::new(
-            ErrorKind::Protocol,
-            Reason::UpstreamProtocol("The backend sends interim answers without end."),
-        );
+        let mut failure = Failure::new(ErrorKind::Protocol, ENDLESS);
         for _ in 0..=MAX_INTERIM {
             let mut scanned = 0;
             let step =

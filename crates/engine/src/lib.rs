@@ -3,6 +3,7 @@
 //! Python decides and sends a [`plan`]; [`table`] compiles it; workers serve by it. [`exchange`]
 //! holds one request's life, its phases in order, and is the place to begin reading.
 
+mod acceptor;
 pub mod access_log;
 mod action;
 mod answer;

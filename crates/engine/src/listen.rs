@@ -1,5 +1,5 @@
-//! Sockets to listen on: one per worker for TCP and UDP, so that the kernel spreads connections and no two
-//! workers share a queue.
+//! Sockets to listen on: one per worker for TCP and UDP, so that the kernel spreads connections and
+//! no two workers share a queue.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};

@@ -116,9 +116,7 @@ async fn copy(
 ) -> Result<u16, ()> {
     let slot = worker.timer.slot();
     slot.arm(worker.coarse_ms.get() + lease.member().connect_timeout_ms);
-    let mut stream = reach(lease, ends, &slot, &worker.buffers)
-        .await
-        .map_err(|_| ())?;
+    let mut stream = reach(worker, lease, || ends, &slot).await.map_err(|_| ())?;
     let mut sent = 0;
     let mut answer = Vec::with_capacity(4096);
     let mut received = 0;

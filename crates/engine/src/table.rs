@@ -261,9 +261,7 @@ impl Pool {
     pub fn looks_past_health(&self) -> bool {
         self.use_all || self.panic == Some(plan::Panic::UseAll)
     }
-}
 
-impl Pool {
     /// Whether breakers refuse requests that endpoints could serve otherwise: the time in
     /// milliseconds until one lets some pass.
     pub fn broken(&self, now_ms: u64) -> Option<u64> {

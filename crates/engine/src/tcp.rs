@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use crate::acceptor::{Counted, Door};
 use crate::access_log::Record;
 use crate::buffer::{Buffer, HEAD_BYTES};
 use crate::client_hello::{self, ClientHello};
@@ -23,7 +24,7 @@ use crate::stats::ErrorKind;
 use crate::stream::Stream;
 use crate::tls::accept;
 use crate::upstream::reach;
-use crate::worker::{Counted, Door, Worker};
+use crate::worker::Worker;
 
 /// Attempts to connect before a client is turned away.
 const ATTEMPTS: u32 = 4;
@@ -36,12 +37,7 @@ pub async fn serve(
     door: Door,
     counted: Counted,
 ) {
-    let slot = worker.timer.slot();
-    poll_fn(|cx| {
-        slot.register(cx);
-        Poll::Ready(())
-    })
-    .await;
+    let slot = worker.timer.own_slot().await;
     let peer = proxied.as_ref().map_or_else(
         || stream.peer_ip(),
         |ends| Some(ends.source.ip().to_canonical()),
@@ -234,25 +230,12 @@ pub struct Told<'a> {
 
 async fn open(connection: &Connection, lease: &Lease) -> Result<Stream, Reason> {
     let worker = &connection.worker;
-    let member = lease.member();
-    let deadline = worker.coarse_ms.get() + member.connect_timeout_ms;
+    let deadline = worker.coarse_ms.get() + lease.member().connect_timeout_ms;
     connection.slot.arm(deadline);
-    let started = Instant::now();
-    // Only a PROXY header tells them; asking costs two system calls.
-    let ends = lease.pool().send_proxy.and_then(|_| connection.ends());
-    let reached = reach(lease, ends, &connection.slot, &worker.buffers);
-    let connected = Box::pin(reached).await;
-    let mut stats = worker.stats.borrow_mut();
-    let stats = stats.endpoint(member.endpoint.uid);
-    match connected {
-        Ok(stream) => {
-            stats.connects += 1;
-            stats.connect.record(started.elapsed().as_nanos() as u64);
-            lease.succeeded(worker);
-            Ok(stream)
-        }
-        Err(reason) => Err(reason),
-    }
+    let reached = reach(worker, lease, || connection.ends(), &connection.slot);
+    let stream = Box::pin(reached).await?;
+    lease.succeeded(worker);
+    Ok(stream)
 }
 
 /// Relays until both sides have ended. An end of one side is passed on while the other goes on; that

@@ -4,8 +4,9 @@
 //! store; the sweep reads all deadlines in a row and wakes the tasks whose time has come.
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 /// How often deadlines are looked at, and so how late one may be noticed.
@@ -44,6 +45,13 @@ impl Timer {
         }
     }
 
+    /// A slot of the task that awaits this.
+    pub async fn own_slot(self: &Rc<Self>) -> Slot {
+        let slot = self.slot();
+        slot.follow().await;
+        slot
+    }
+
     /// Wakes every task, to look around.
     pub fn wake_all(&self) {
         for waker in self.slots.borrow().wakers.iter().flatten() {
@@ -79,6 +87,25 @@ impl Slot {
     /// Remembers whom to wake. Once per task is enough: nothing here wraps wakers.
     pub fn register(&self, cx: &Context<'_>) {
         self.timer.slots.borrow_mut().wakers[self.index as usize] = Some(cx.waker().clone());
+    }
+
+    /// Has the slot wake the task that awaits this.
+    pub async fn follow(&self) {
+        poll_fn(|cx| {
+            self.register(cx);
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    /// Lets the time be over now.
+    pub fn fire(&self) {
+        let mut slots = self.timer.slots.borrow_mut();
+        let index = self.index as usize;
+        slots.deadlines[index] = FIRED;
+        if let Some(waker) = &slots.wakers[index] {
+            waker.wake_by_ref();
+        }
     }
 
     /// Sets the deadline, in place of an earlier one.

@@ -8,7 +8,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
@@ -20,6 +20,7 @@ use socket2::SockRef;
 use tokio::io::{Interest, ReadBuf};
 use tokio::net::UdpSocket;
 
+use crate::acceptor::Counted;
 use crate::buffer::{BODY_BYTES, Buffer};
 use crate::endpoint::{EJECTED, GONE, UP};
 use crate::error::Reason;
@@ -33,7 +34,7 @@ use crate::stats::ErrorKind;
 use crate::table::Listener;
 use crate::tcp::{Outcome, Told, record};
 use crate::timer::Slot;
-use crate::worker::{Counted, Worker};
+use crate::worker::Worker;
 
 /// Endpoints asked before a datagram is given up.
 const ATTEMPTS: usize = 4;
@@ -70,9 +71,12 @@ struct Session {
     unanswered: RefCell<Vec<u8>>,
     /// Endpoints that did not take it; `None` when these were enough.
     tried: Option<Tried>,
-    /// Counts it, and holds its places among what may be in flight.
-    _held: (Counted, Passed),
+    held: RefCell<Option<Held>>,
 }
+
+/// What counts a client's session, and its places among what may be in flight; the session that
+/// goes on elsewhere takes them over.
+type Held = (Counted, Passed);
 
 impl Desk {
     /// A desk at a bound socket.
@@ -108,9 +112,10 @@ impl Desk {
     fn take(self: &Rc<Self>, worker: &Rc<Worker>, uid: u32, client: SocketAddr, data: &[u8]) {
         self.uid.set(uid);
         let known = self.sessions.borrow().get(&client).map(Rc::clone);
-        let session = known
-            .filter(|session| session.serves())
-            .or_else(|| self.open(worker, client, Tried::default()));
+        let session = match known {
+            Some(session) if session.serves() => Some(session),
+            known => self.open(worker, client, Tried::default(), known.as_deref()),
+        };
         if let Some(session) = session {
             session.send(worker, data);
         }
@@ -123,36 +128,26 @@ impl Desk {
             return;
         };
         tried.add(session.lease.index);
-        if let Some(next) = self.open(worker, session.client, tried) {
+        if let Some(next) = self.open(worker, session.client, tried, Some(session)) {
             next.send(worker, &data);
         }
     }
 
-    /// Begins a session, unless something speaks against it; that is counted.
+    /// Begins a session, in the place of one `before` or where nothing speaks against it; that is
+    /// counted.
     fn open(
         self: &Rc<Self>,
         worker: &Rc<Worker>,
         client: SocketAddr,
         tried: Tried,
+        before: Option<&Session>,
     ) -> Option<Rc<Session>> {
         let table = worker.table();
         let listener = table.listener(self.uid.get())?;
-        let head = RequestHead::default();
         let ip = client.ip().to_canonical();
-        let seen = Seen {
-            client: Some(ip),
-            head: &head,
-            base: b"",
-            now_ns: worker.shared.now_ns(),
-            route: 0,
-            secure: false,
-        };
-        let mut passed = Passed::default();
-        if listener.chain.check(&seen, &mut passed).is_err() {
-            listener.state.rejected.fetch_add(1, Ordering::Relaxed);
-            return None;
-        }
-        let counted = self.admit(worker, listener, client)?;
+        let held = before.and_then(Session::end);
+        let held = held.or_else(|| admit(worker, listener, ip))?;
+        let counted = &held.0;
         let pool = listener.pool?;
         let rules = &table.pools[pool];
         let key = rules.picker.key();
@@ -186,37 +181,50 @@ impl Desk {
             over: Cell::new(false),
             unanswered: RefCell::default(),
             tried: (tried.len() < ATTEMPTS).then_some(tried),
-            _held: (counted, passed),
+            held: RefCell::new(Some(held)),
         });
         let mut sessions = self.sessions.borrow_mut();
-        if let Some(old) = sessions.insert(client, Rc::clone(&session)) {
-            old.over.set(true);
-            old.slot.arm(0);
-        }
+        sessions.insert(client, Rc::clone(&session));
         let (desk, worker) = (Rc::clone(self), Rc::clone(worker));
         tokio::task::spawn_local(run(desk, worker, Rc::clone(&session)));
         Some(session)
     }
+}
 
-    /// Counts a session in where there is room for it.
-    fn admit(&self, worker: &Worker, listener: &Listener, client: SocketAddr) -> Option<Counted> {
-        let (state, limits) = (&listener.state, &listener.limits);
-        let replaces = self.sessions.borrow().contains_key(&client);
-        let open = state.connections.load(Ordering::Relaxed);
-        let mut counted = Counted::new(state);
-        if limits.connections != 0 && open >= limits.connections && !replaces {
-            counted.reject(worker, Reason::SessionsFull);
-            return None;
-        }
-        if limits.client_connections != 0 && !counted.of_client(listener, Some(client.ip())) {
-            counted.reject(worker, Reason::ClientConnections);
-            return None;
-        }
-        Some(counted)
+/// Counts a session in where filters let it and there is room for it.
+fn admit(worker: &Worker, listener: &Listener, client: IpAddr) -> Option<Held> {
+    let head = RequestHead::default();
+    let seen = Seen {
+        client: Some(client),
+        head: &head,
+        base: b"",
+        now_ns: worker.shared.now_ns(),
+        route: 0,
+        secure: false,
+    };
+    let mut passed = Passed::default();
+    if listener.chain.check(&seen, &mut passed).is_err() {
+        listener.state.rejected.fetch_add(1, Ordering::Relaxed);
+        return None;
     }
+    let mut counted = Counted::new(&listener.state);
+    let max = listener.limits.connections;
+    if max != 0 && listener.state.connections.load(Ordering::Acquire) > max {
+        counted.reject(worker, Reason::SessionsFull);
+        return None;
+    }
+    let room = counted.of_client(worker, listener, || Some(client));
+    room.then_some((counted, passed))
 }
 
 impl Session {
+    /// Ends it, and hands its places on.
+    fn end(&self) -> Option<Held> {
+        self.over.set(true);
+        self.slot.fire();
+        self.held.take()
+    }
+
     /// Whether more datagrams may go this way.
     fn serves(&self) -> bool {
         let endpoint = &self.lease.member().endpoint;
@@ -309,13 +317,10 @@ fn reach(lease: &Lease) -> Result<UdpSocket, bool> {
 async fn run(desk: Rc<Desk>, worker: Rc<Worker>, session: Rc<Session>) {
     let started = Instant::now();
     worker.active.update(|active| active + 1);
-    let mut registered = false;
+    session.slot.follow().await;
     // A closed port is told as an error, which wakes no reader.
     let mut failing = pin!(session.upstream.ready(Interest::ERROR));
     let reason = poll_fn(|cx| {
-        if !std::mem::replace(&mut registered, true) {
-            session.slot.register(cx);
-        }
         while failing.as_mut().poll(cx).is_ready() {
             if !matches!(session.upstream.take_error(), Ok(None)) {
                 return Poll::Ready(Some(Reason::ConnectFailed));

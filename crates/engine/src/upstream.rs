@@ -5,11 +5,11 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
 use std::task::Poll;
+use std::time::Instant;
 
 use rustc_hash::FxHashMap;
 use tokio::net::{TcpStream, UnixStream};
 
-use crate::buffer::Buffers;
 use crate::error::Reason;
 use crate::lease::Lease;
 use crate::plan::Address;
@@ -18,6 +18,7 @@ use crate::proxy_protocol::Ends;
 use crate::stream::Stream;
 use crate::timer::Slot;
 use crate::tls::client;
+use crate::worker::Worker;
 
 /// Idle connections of one worker, by endpoint; the one used last is taken first.
 #[derive(Debug, Default)]
@@ -94,31 +95,37 @@ impl Idle {
     }
 }
 
-/// A new connection to an endpoint, until the slot's deadline: it begins with a PROXY header that
-/// tells the client's `ends` where the pool sends one, and is encrypted where the pool says so.
+/// A new connection to an endpoint, until the slot's deadline, and counts it: it begins with a PROXY
+/// header that tells the client's `ends` where the pool sends one, and is encrypted where the pool
+/// says so.
 ///
 /// # Errors
 /// Why there is none.
 pub async fn reach(
+    worker: &Worker,
     lease: &Lease,
-    ends: Option<Ends>,
+    ends: impl FnOnce() -> Option<Ends>,
     slot: &Slot,
-    buffers: &Buffers,
 ) -> Result<Stream, Reason> {
     let member = lease.member();
+    let started = Instant::now();
     let addresses = member.endpoint.addresses.load_full();
     let mut stream = connect(&addresses, slot).await?;
     if let Some(version) = lease.pool().send_proxy {
         let mut header = Vec::new();
-        push_header(&mut header, version, ends);
+        push_header(&mut header, version, ends());
         write(&mut stream, &header, slot).await?;
     }
-    match &member.tls {
-        None => Ok(stream),
-        Some(tls) => client::handshake(tls, stream, slot, buffers)
+    if let Some(tls) = &member.tls {
+        stream = client::handshake(tls, stream, slot, &worker.buffers)
             .await
-            .map_err(|detail| detail.map_or(Reason::ConnectTimeout, Reason::UpstreamTls)),
+            .map_err(|detail| detail.map_or(Reason::ConnectTimeout, Reason::UpstreamTls))?;
     }
+    let mut stats = worker.stats.borrow_mut();
+    let stats = stats.endpoint(member.endpoint.uid);
+    stats.connects += 1;
+    stats.connect.record(started.elapsed().as_nanos() as u64);
+    Ok(stream)
 }
 
 /// Connects to the first address that answers.

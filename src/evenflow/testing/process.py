@@ -45,13 +45,18 @@ class EvenflowProcess:
         env: Mapping[str, str] | None = None,
         args: Sequence[str] = (),
         port: int | None = None,
+        admin_port: int | None = None,
         hand_over_port: bool = True,
         ready: Callable[[], object] | None = None,
         directory: Path | None = None,
         config_name: str = "evenflow.yaml",
     ) -> None:
-        """Describe a balancer; `ready` replaces the wait for an answer at `/health/live`."""
+        """Describe a balancer; `ready` replaces the wait for an answer at `/health/live`.
+
+        `admin_port` is where its own pages are, when that is not the main port.
+        """
         self.port = free_port() if port is None else port
+        self.admin_port = self.port if admin_port is None else admin_port
         self._hand_over_port = hand_over_port
         self.env = dict(env or {})
         self.args = list(args)
@@ -201,7 +206,8 @@ class EvenflowProcess:
         """
         body = None if document is None else json.dumps(document)
         fields = [("Content-Type", "application/json"), *headers] if body else list(headers)
-        response = self.request(method, f"/api/v1{path}", headers=fields, body=body)
+        target = f"/api/v1{path}"
+        response = request(self.admin_port, method, target, headers=fields, body=body)
         fine = response.status == expect if expect else 200 <= response.status < 300
         assert fine, f"{method} {path}: {response.status} {response.body[:2000]!r}"
         return response.json() if response.body else None
@@ -225,7 +231,7 @@ class EvenflowProcess:
 
     def metrics(self) -> dict[str, float]:
         """Return every sample of `/metrics`, by its name with labels as printed."""
-        page = self.request("GET", "/metrics")
+        page = request(self.admin_port, "GET", "/metrics")
         assert page.status == 200, f"/metrics: {page.status} {page.body[:500]!r}"
         lines = page.text.splitlines()
         pairs = (line.rsplit(" ", 1) for line in lines if line and not line.startswith("#"))
@@ -261,7 +267,7 @@ class EvenflowProcess:
         return self._process
 
     def _answers(self) -> bool:
-        return self.request("GET", READY_PATH, timeout_s=2.0).status == 200
+        return request(self.admin_port, "GET", READY_PATH, timeout_s=2.0).status == 200
 
     def _ready_or_dead(self) -> bool:
         code = self._running().poll()

@@ -173,7 +173,7 @@ async fn exchange(
     {
         return Ok(answer);
     }
-    let stream = reach(lease, connection.ends(), &connection.slot, &worker.buffers)
+    let stream = reach(worker, lease, || connection.ends(), &connection.slot)
         .await
         .map_err(|reason| match reason {
             Reason::ConnectTimeout => ErrorKind::Timeout,

@@ -29,8 +29,8 @@ pub struct Listener {
     pub protocol: Protocol,
     /// Filter chains run before routing, by name, in order.
     pub filters: Vec<String>,
-    /// For `tcp` and `udp`: the pool that serves it; may be `null` beside `passthrough`. Must be `null` for
-    /// `http`.
+    /// For `tcp` and `udp`: the pool that serves it; may be `null` beside `passthrough`. Must be
+    /// `null` for `http`.
     pub pool: Option<String>,
     /// Bounds on what one client may send.
     pub limits: Limits,

@@ -3,7 +3,8 @@
 //! The algorithm is the key's, never the token's choice: a token names one only to find its key, and
 //! there are no other keys than public ones. Workers check signatures themselves: a token takes 19 µs
 //! (RSA, 2048 bits), 62 (4096), 54 (ES256) or 40 (Ed25519), a fraction of a TLS handshake, for which
-//! nobody is sent elsewhere either, and a thread beside them would compete for the same cores. What a token says is remembered until it ends, so that it is checked once.
+//! nobody is sent elsewhere either, and a thread beside them would compete for the same cores. What a
+//! token says is remembered until it ends, so that it is checked once.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
