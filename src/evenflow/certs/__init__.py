@@ -4,7 +4,7 @@ Below the plan, which takes what was read; when to read again is the controller'
 """
 
 from .files import Stamp, stamp
-from .material import Material, changes, needs_files, read_material
+from .material import Material, changes, needs_material, read_material
 from .moment import day
 from .ocsp import Staple
 from .pair import Pair, PairError, read_pair
@@ -19,7 +19,7 @@ __all__ = [
     "Staple",
     "changes",
     "day",
-    "needs_files",
+    "needs_material",
     "prune",
     "read_material",
     "read_pair",

@@ -58,7 +58,7 @@ def _holding(pairs: Mapping[str, Pair]) -> dict[str, bytes]:
     }
 
 
-def needs_files(config: Config) -> bool:
+def needs_material(config: Config) -> bool:
     """Whether `config`, in full form, names any file or key set."""
     return bool(
         config.certificates
@@ -229,6 +229,13 @@ class _Reader:
     def read_list(self, place: str, file: str) -> None:
         if file in self.networks:
             return
+        known = self.before.networks.get(file) if self.before is not None else None
+        if known is not None and self.before is not None:
+            now = stamp(Path(file))
+            if now is not None and now == self.before.stamps.get(file):
+                # Every change of the configuration comes here; long lists seldom change with it.
+                self.networks[file], self.stamps[file] = known, now
+                return
         content = self._bytes(place, file)
         if content is None:
             return

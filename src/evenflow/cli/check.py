@@ -15,7 +15,7 @@ from evenflow.cli.sources import load_or_fail, refuse
 @json_option
 def check(file: Path, as_json: bool) -> None:
     """Say what is wrong with the configuration FILE, together with the environment; starts nothing."""
-    from evenflow.certs import needs_files, read_material
+    from evenflow.certs import needs_material, read_material
     from evenflow.config import ConfigError, expand
     from evenflow.plan import compile_plan
 
@@ -23,7 +23,7 @@ def check(file: Path, as_json: bool) -> None:
     try:
         # Whether strategies can be found and do their work shows only here.
         full = expand(loaded.config)
-        material = read_material(full) if needs_files(full) else None
+        material = read_material(full) if needs_material(full) else None
         compile_plan(loaded.config, revision=1, admin_socket="", material=material)
     except ConfigError as error:
         refuse(loaded.locate(error), as_json=as_json)

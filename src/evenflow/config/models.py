@@ -127,7 +127,8 @@ class Backend(Model):
         default="", description="Unique; `backend-1` and so on when absent."
     )
     url: Url = Field(
-        description="http://, https://, tcp://, tls://, postgresql://, mysql://, redis:// or unix:."
+        description="http://, https://, tcp://, tls://, udp://, postgresql://, mysql://, redis:// "
+        "or unix:."
     )
     weight: Weight = 100
     health_check_path: UrlPath | None = None

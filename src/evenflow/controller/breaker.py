@@ -7,12 +7,12 @@ and tells what came of them. Somebody may hold it open or closed by hand.
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, field
 from random import Random
 from typing import Final, Literal, NamedTuple
 
 from evenflow.config import BreakerConfig
+from evenflow.controller.window import Window
 
 State = Literal["closed", "half_open", "open"]
 Override = Literal["open", "closed"]
@@ -20,7 +20,6 @@ Override = Literal["open", "closed"]
 JITTER: Final = 0.2
 """The share of its time by which a breaker opens earlier at most, so that a fleet's balancers, which
 opened together, do not probe together."""
-_SAMPLES: Final = 20
 
 
 class Counts(NamedTuple):
@@ -29,36 +28,6 @@ class Counts(NamedTuple):
     requests: int
     failed: int
     slow: int
-
-    def since(self, before: Counts) -> Counts:
-        """What was added since `before`."""
-        return Counts(*(now - then for now, then in zip(self, before, strict=True)))
-
-
-@dataclass(slots=True)
-class Window:
-    """The counts of the last seconds, in at most some twenty steps."""
-
-    _samples: deque[tuple[float, Counts]] = field(default_factory=deque)
-
-    def add(self, now: float, counts: Counts, length_s: float) -> Counts:
-        """Take the counts of now; what was added within the window."""
-        samples = self._samples
-        if samples and any(new < old for new, old in zip(counts, samples[-1][1], strict=True)):
-            # They began anew, with another server.
-            samples.clear()
-        while len(samples) > 1 and samples[1][0] <= now - length_s:
-            samples.popleft()
-        if len(samples) < 2 or now - samples[-2][0] >= length_s / _SAMPLES:
-            samples.append((now, counts))
-        else:
-            samples[-1] = (now, counts)
-        return counts.since(samples[0][1])
-
-    def clear(self) -> None:
-        """Forget everything up to the last counts."""
-        while len(self._samples) > 1:
-            self._samples.popleft()
 
 
 @dataclass(slots=True)
@@ -82,7 +51,7 @@ class CircuitBreaker:
     def judge(self, now: float, counts: Counts) -> bool:
         """Look at the requests of late; opens where too many went badly."""
         rules = self.rules
-        late = self._window.add(now, counts, rules.window)
+        late = Counts(*self._window.add(now, counts, rules.window))
         if self.state != "closed" or self.override is not None:
             self._window.clear()
             return False

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from random import Random
-from typing import Any
+from typing import Any, Literal
 
 import structlog
 
@@ -200,7 +200,7 @@ class Breakers:
     def _put(
         self,
         place: Place,
-        state: State | str,
+        state: Literal["closed", "half_open", "open", "held"],
         *,
         probes: int = 0,
         for_ms: int | None = None,
@@ -209,7 +209,7 @@ class Breakers:
         update: BreakerUpdate = {
             "pool": pool,
             "id": backend,
-            "state": state,  # type: ignore[typeddict-item]  # one of its literals
+            "state": state,
             "probes": probes,
             "for_ms": for_ms,
         }

@@ -47,7 +47,7 @@ class _Owner(Protocol):
 
     decisions: Decisions
 
-    async def renew_certificates(self, *, source: str) -> object:
+    async def renew_material(self, *, source: str) -> object:
         """Read all files again."""
 
 
@@ -112,7 +112,7 @@ class Certificates:
 
     async def _renew(self) -> bool:
         try:
-            await self._owner.renew_certificates(source="file")
+            await self._owner.renew_material(source="file")
         except (ConfigError, EngineError) as error:
             _log.error("files not reloaded, the old ones serve on", reason=str(error))
             return False

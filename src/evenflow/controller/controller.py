@@ -241,8 +241,11 @@ class Controller:
         """
         return await self._owned(self._reload(source, only_at), "reload")
 
-    async def renew_certificates(self, *, source: str) -> Applied:
-        """Read files again, and take what key sets hold; raises `ConfigError`, and then the old ones serve on."""
+    async def renew_material(self, *, source: str) -> Applied:
+        """Read files again, and take what key sets hold.
+
+        Raises `ConfigError`, and then the old ones serve on.
+        """
         return await self._exclusively(lambda: self.config, source, None)
 
     # What is going on.

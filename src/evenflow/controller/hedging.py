@@ -6,7 +6,6 @@ of large pools some backends stand for all.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -15,7 +14,8 @@ from typing import Final
 
 import structlog
 
-from evenflow.config import Config, Route
+from evenflow.config import Config, Pool, Route
+from evenflow.controller.window import Window
 from evenflow.engine import Engine, EngineError
 
 WINDOW_S: Final = 60.0
@@ -24,7 +24,6 @@ ENOUGH: Final = 100
 ASKED: Final = 32
 """Backends of a pool that are asked at the most."""
 _CHANGE: Final = 0.05
-_SAMPLES: Final = 600
 
 _log = structlog.get_logger("evenflow.hedging")
 
@@ -47,22 +46,7 @@ def quantile(counts: Sequence[int], bounds_s: Sequence[float], share: float) -> 
 class _Learnt:
     share: float
     backends: tuple[tuple[str, str], ...]
-    samples: deque[tuple[float, tuple[int, ...]]] = field(
-        default_factory=lambda: deque(maxlen=_SAMPLES)
-    )
-
-    def add(self, now: float, counts: tuple[int, ...]) -> tuple[int, ...]:
-        """Take the counts of now; what was added of late."""
-        samples = self.samples
-        if samples and any(new < old for new, old in zip(counts, samples[-1][1], strict=True)):
-            # Other backends than before.
-            samples.clear()
-        samples.append((now, counts))
-        while len(samples) > 2 and samples[1][0] <= now - WINDOW_S:
-            if sum(counts) - sum(samples[1][1]) < ENOUGH:
-                break
-            samples.popleft()
-        return tuple(new - old for new, old in zip(counts, samples[0][1], strict=True))
+    window: Window = field(default_factory=Window)
 
 
 class HedgeDelays:
@@ -78,7 +62,7 @@ class HedgeDelays:
         """Take over a configuration in its full form that has come into force."""
         known, learnt = self.delays, self._learnt
         self.delays, self._learnt = {}, {}
-        members = {pool.name: [backend.id for backend in pool.backends] for pool in config.pools}
+        pools = {pool.name: pool for pool in config.pools}
         for route in config.routes:
             name, hedge = route.name, route.hedge
             if hedge is None or not hedge.max:
@@ -86,7 +70,7 @@ class HedgeDelays:
             if not isinstance(hedge.after, str):
                 self.delays[name] = hedge.after
                 continue
-            fresh = _Learnt(float(hedge.after[1:]) / 100, _some_of(route, members))
+            fresh = _Learnt(float(hedge.after[1:]) / 100, _some_of(route, pools))
             before = learnt.get(name)
             if before is not None and before.share == fresh.share:
                 # Of other members what is known holds until they are known.
@@ -109,7 +93,8 @@ class HedgeDelays:
             if not self._bounds_s:
                 self._bounds_s = self._engine.snapshot()["bounds_s"]
             for name, learnt in self._learnt.items():
-                late = learnt.add(now, self._counts(learnt.backends))
+                counts = self._counts(learnt.backends)
+                late = learnt.window.add(now, counts, WINDOW_S, enough=ENOUGH)
                 if sum(late) >= ENOUGH:
                     self._take(name, quantile(late, self._bounds_s, learnt.share))
         except EngineError as error:
@@ -139,11 +124,11 @@ class HedgeDelays:
             _log.debug("delay not set", route=route, reason=str(error))
 
 
-def _some_of(route: Route, members: Mapping[str, Sequence[str]]) -> tuple[tuple[str, str], ...]:
+def _some_of(route: Route, pools: Mapping[str, Pool]) -> tuple[tuple[str, str], ...]:
     """Backends of the route's pools, those of large ones spread evenly over them."""
     found: list[tuple[str, str]] = []
-    for pool in route.pools:
-        ids = members.get(pool, ())
-        step = max(1, -(-len(ids) // ASKED))
-        found += [(pool, id) for id in ids[::step]]
+    for name in route.pools:
+        members = pools[name].backends if name in pools else ()
+        step = max(1, -(-len(members) // ASKED))
+        found += [(name, backend.id) for backend in members[::step]]
     return tuple(found)

@@ -81,7 +81,7 @@ class _Owner(Protocol):
 
     decisions: Decisions
 
-    async def renew_certificates(self, *, source: str) -> object:
+    async def renew_material(self, *, source: str) -> object:
         """Put anew in force what files and key sets hold."""
 
 
@@ -157,7 +157,7 @@ class Keys:
         try:
             await self._fetch(source, source.jwt.refresh_timeout)
             if self.changed():
-                await self._owner.renew_certificates(source="keys")
+                await self._owner.renew_material(source="keys")
         except (ConfigError, EngineError) as error:
             _log.error("new keys not in force, the old ones serve on", reason=str(error))
         finally:

@@ -16,7 +16,7 @@ from typing import Final
 
 import structlog
 
-from evenflow.certs import Material, needs_files, read_material
+from evenflow.certs import Material, needs_material, read_material
 from evenflow.config import Config, Pool, expand
 from evenflow.config.expand import by_scheme
 from evenflow.controller.breaker import State
@@ -152,7 +152,7 @@ class Live:
         warnings = sorted({found.error for found in resolutions.values() if found.error})
         pools = {pool.name: pool for pool in full.pools}
         material = Material()
-        if needs_files(full):
+        if needs_material(full):
             before = None if self._wanted is None else self.material
             await self.keys.first(full)
             fetched = self.keys.fetched()

@@ -23,12 +23,13 @@ from evenflow.controller import Controller, Key, Member, Verdict
 from evenflow.engine import EngineError, Probe, ProbeResult
 from evenflow.health.dialogue import Dialogue, Dialogues, ProxyVersion
 from evenflow.health.dns import DnsCheck
+from evenflow.health.encrypted import EncryptedCheck
 from evenflow.health.http import HttpCheck
 from evenflow.health.mysql import MysqlCheck
 from evenflow.health.postgresql import PostgresqlCheck
 from evenflow.health.redis import RedisCheck
 from evenflow.health.schedule import Schedule
-from evenflow.health.tcp import EncryptedCheck, TcpCheck
+from evenflow.health.tcp import TcpCheck
 from evenflow.health.tls import TlsCheck
 from evenflow.health.verdict import CheckResult, Standing, Thresholds, judge
 

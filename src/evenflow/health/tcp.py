@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
-from evenflow.config import HealthCheck, Target
+from evenflow.config import HealthCheck
 from evenflow.engine import Probe, ProbeResult
 from evenflow.health.dialogue import ProxyVersion, with_port
 from evenflow.health.verdict import CheckResult
@@ -58,22 +58,4 @@ class TcpCheck:
         """What the probe's result means."""
         if result["outcome"] == "ok":
             return CheckResult(True, "connected")
-        return CheckResult(False, failure(result, self.timeout_s))
-
-
-class EncryptedCheck(TcpCheck):
-    """Handshakes as connections to the backend do, by its pool's rules, and nothing more."""
-
-    @staticmethod
-    def serves(config: HealthCheck, target: Target) -> bool:
-        """Whether the check asks for nothing but what the pool's rules say."""
-        own = config.verify or config.server_name is not None or config.port is not None
-        return target.scheme == "tls" and not own
-
-    def judge(self, result: ProbeResult) -> CheckResult:
-        """What the probe's result means."""
-        if result["outcome"] == "ok":
-            return CheckResult(True, "TLS handshake")
-        if result["outcome"] == "protocol":
-            return CheckResult(False, f"no TLS handshake: {result['detail']}")
         return CheckResult(False, failure(result, self.timeout_s))

@@ -33,8 +33,8 @@ class RuntimeState:
     """What is known of a backend while it runs.
 
     `up` is its health, and `ramp` the share (0 to 1) of its weight that slow start has reached;
-    `ejected` is passive health and the backend's breaker, which the engine looks after by itself. A backend without a state
-    counts as up and at its full weight.
+    `ejected` is passive health and the backend's breaker, which the engine looks after by itself. A
+    backend without a state counts as up and at its full weight.
     """
 
     up: bool = True

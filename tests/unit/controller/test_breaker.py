@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from evenflow.config import BreakerConfig, ConfigError, read_document
 from evenflow.controller import Controller
-from evenflow.controller.breaker import JITTER, CircuitBreaker, Counts, State, Window
+from evenflow.controller.breaker import JITTER, CircuitBreaker, Counts, State
 from evenflow.state import MemoryStore
 from evenflow.testing.fake_engine import FakeEngine
 
@@ -182,22 +182,6 @@ def test_a_calm_time_makes_the_next_opening_short_again() -> None:
     breaker.recovered(now, "well")
     breaker.tripped(now + 101, "x")
     assert breaker.openings == 1
-
-
-def test_counts_that_begin_anew_do_not_confuse_a_window() -> None:
-    window = Window()
-    window.add(0, Counts(100, 50, 0), 10)
-    assert window.add(1, Counts(5, 5, 0), 10) == Counts(0, 0, 0)
-    assert window.add(2, Counts(6, 6, 0), 10) == Counts(1, 1, 0)
-
-
-def test_a_long_window_is_kept_in_few_samples() -> None:
-    window = Window()
-    late = Counts(0, 0, 0)
-    for second in range(10_000):
-        late = window.add(second, Counts(second, 0, 0), 3600)
-    assert 3400 <= late.requests <= 3800
-    assert len(window._samples) <= 24
 
 
 @pytest.mark.parametrize(

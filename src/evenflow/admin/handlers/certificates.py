@@ -1,7 +1,6 @@
 """Certificates: what is in force, without keys, and a new pair for one."""
 
 import asyncio
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from evenflow.admin.respond import json_response
 from evenflow.certs import PairError, prune, read_pair, remove_pair, save_pair
 from evenflow.config.types import parse_name
 from evenflow.controller import CertificateStatus
+from evenflow.observe.logs import timestamp
 
 _KEYS = {"cert", "key"}
 
@@ -88,14 +88,10 @@ def _shown(status: CertificateStatus) -> dict[str, Any]:
         "domains": list(status.domains),
         "subject": status.subject,
         "issuer": status.issuer,
-        "not_before": _moment(status.not_before),
-        "not_after": _moment(status.not_after),
+        "not_before": timestamp(status.not_before),
+        "not_after": timestamp(status.not_after),
         "fingerprint": status.fingerprint,
         "key": status.key,
-        "ocsp_until": None if status.ocsp_until is None else _moment(status.ocsp_until),
+        "ocsp_until": None if status.ocsp_until is None else timestamp(status.ocsp_until),
         "ocsp_problem": status.ocsp_problem,
     }
-
-
-def _moment(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")

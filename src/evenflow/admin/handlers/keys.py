@@ -1,6 +1,5 @@
 """The public keys that filters check tokens with."""
 
-from datetime import UTC, datetime
 from typing import Any
 
 from starlette.requests import Request
@@ -10,6 +9,7 @@ from evenflow.admin.context import Context
 from evenflow.admin.problems import not_found
 from evenflow.admin.respond import json_response
 from evenflow.controller import KeysStatus
+from evenflow.observe.logs import timestamp
 
 
 async def get_filter_keys(context: Context, request: Request) -> Response:
@@ -28,10 +28,6 @@ def _shown(status: KeysStatus) -> dict[str, Any]:
         "place": status.place,
         "keys": [{"kid": key.kid, "algorithms": list(key.algorithms)} for key in status.keys],
         "ignored": list(status.ignored),
-        "last_refresh": None if status.refreshed_at is None else _moment(status.refreshed_at),
+        "last_refresh": None if status.refreshed_at is None else timestamp(status.refreshed_at),
         "last_error": status.error,
     }
-
-
-def _moment(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")

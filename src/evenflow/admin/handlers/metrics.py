@@ -29,6 +29,7 @@ def view(context: Context) -> View:
     controller = context.controller
     snapshot = controller.snapshot()
     keys = controller.signing_keys()
+    certificates = controller.certificates()
     return View(
         snapshot=snapshot,
         process=process_usage(),
@@ -64,11 +65,9 @@ def view(context: Context) -> View:
             (each.filter, result): count for each in keys for result, count in each.fetches.items()
         },
         address_lists=controller.address_lists(),
-        certificates={each.name: each.not_after for each in controller.certificates()},
+        certificates={each.name: each.not_after for each in certificates},
         staples={
-            each.name: each.ocsp_until
-            for each in controller.certificates()
-            if each.ocsp_until is not None
+            each.name: each.ocsp_until for each in certificates if each.ocsp_until is not None
         },
     )
 
