@@ -26,7 +26,13 @@ def named() -> Iterator[Any]:
 
 
 def start(
-    evenflow: StartEvenflow, urls: list[str], *, pool: Any = None, workers: int = 2, **listener: Any
+    evenflow: StartEvenflow,
+    urls: list[str],
+    *,
+    pool: Any = None,
+    workers: int = 2,
+    host: str = "127.0.0.1",
+    **listener: Any,
 ) -> EvenflowProcess:
     """Start a balancer with one udp listener, whose port is its main one."""
     port, admin = free_port(), free_port()
@@ -34,7 +40,7 @@ def start(
         "listeners": [
             {
                 "name": "main",
-                "address": f"127.0.0.1:{port}",
+                "address": f"{host}:{port}",
                 "protocol": "udp",
                 "pool": "p",
                 **listener,
@@ -85,6 +91,33 @@ def test_sessions_go_round_and_each_stays_with_its_backend(
             seen += names
     assert sorted(seen) == [b"a", b"a", b"b", b"b"]
     assert len(set(a.senders)) == len(set(b.senders)) == 2
+
+
+@pytest.mark.parametrize(
+    ("host", "asked"), [("0.0.0.0", ["127.0.0.2", "127.0.0.3"]), ("[::]", ["::1"])]
+)
+def test_answers_come_from_the_address_that_was_asked(
+    evenflow: StartEvenflow, named: Any, host: str, asked: list[str]
+) -> None:
+    """One client speaks to several addresses of a listener at all of them: a session each."""
+    (a,) = named("a")
+    balancer = start(evenflow, [a.url], host=host)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(5)
+        for text in (b"1", b"2"):
+            for address in asked:
+                sock.sendto(text, (address, balancer.port))
+            answers = [sock.recvfrom(100) for _ in asked]
+            assert sorted((ip, data) for data, (ip, *_) in answers) == [
+                (ip, b"a:" + text) for ip in asked
+            ]
+    assert len(set(a.senders)) == len(asked)
+    # A connected socket gets nothing from elsewhere.
+    with socket.socket(family, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(5)
+        sock.connect((asked[0], balancer.port))
+        assert ask(sock, b"x") == b"a:x"
 
 
 @pytest.mark.parametrize("size", [0, 1, 1_472, 9_000, 65_505])

@@ -1,9 +1,9 @@
 //! UDP: a client's datagrams go to one endpoint, and what it answers goes back.
 //!
-//! A session is one client address at one listener. It has a socket of its own, connected to the
-//! endpoint, so that the kernel sorts the answers and tells of closed ports. It ends when nothing
-//! moved for too long, when as many answers came as are expected, or when its endpoint is out of
-//! service; the client's next datagram begins another one.
+//! A session is one client address at one address of a listener. It has a socket of its own,
+//! connected to the endpoint, so that the kernel sorts the answers and tells of closed ports. It
+//! ends when nothing moved for too long, when as many answers came as are expected, or when its
+//! endpoint is out of service; the client's next datagram begins another one.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -36,6 +36,10 @@ use crate::tcp::{Outcome, Told, record};
 use crate::timer::Slot;
 use crate::worker::Worker;
 
+mod local;
+
+use local::Peer;
+
 /// Endpoints asked before a datagram is given up.
 const ATTEMPTS: usize = 4;
 /// Larger datagrams are not kept to be sent again.
@@ -45,7 +49,7 @@ const KEPT_BYTES: usize = 4096;
 #[derive(Debug)]
 pub struct Desk {
     socket: UdpSocket,
-    sessions: RefCell<FxHashMap<SocketAddr, Rc<Session>>>,
+    sessions: RefCell<FxHashMap<Peer, Rc<Session>>>,
     /// The listener's number.
     uid: Cell<u32>,
     closed: Cell<bool>,
@@ -53,7 +57,7 @@ pub struct Desk {
 
 #[derive(Debug)]
 struct Session {
-    client: SocketAddr,
+    peer: Peer,
     upstream: UdpSocket,
     lease: Lease,
     slot: Slot,
@@ -84,6 +88,7 @@ impl Desk {
     /// # Errors
     /// What the runtime says.
     pub fn new(socket: std::net::UdpSocket) -> io::Result<Self> {
+        local::ask(&socket, socket.local_addr()?.ip())?;
         Ok(Self {
             socket: UdpSocket::from_std(socket)?,
             sessions: RefCell::default(),
@@ -100,21 +105,22 @@ impl Desk {
 
     /// Takes clients' datagrams for as long as the socket is the worker's.
     pub async fn serve(self: Rc<Self>, worker: Rc<Worker>, uid: u32) {
-        let mut datagram = vec![0; BODY_BYTES];
+        let (mut datagram, mut room) = (vec![0; BODY_BYTES], local::room());
         loop {
-            match self.socket.recv_from(&mut datagram).await {
-                Ok((size, client)) => self.take(&worker, uid, client, &datagram[..size]),
+            let receive = || local::receive(&self.socket, &mut datagram, &mut room);
+            match self.socket.async_io(Interest::READABLE, receive).await {
+                Ok((size, peer)) => self.take(&worker, uid, peer, &datagram[..size]),
                 Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
             }
         }
     }
 
-    fn take(self: &Rc<Self>, worker: &Rc<Worker>, uid: u32, client: SocketAddr, data: &[u8]) {
+    fn take(self: &Rc<Self>, worker: &Rc<Worker>, uid: u32, peer: Peer, data: &[u8]) {
         self.uid.set(uid);
-        let known = self.sessions.borrow().get(&client).map(Rc::clone);
+        let known = self.sessions.borrow().get(&peer).map(Rc::clone);
         let session = match known {
             Some(session) if session.serves() => Some(session),
-            known => self.open(worker, client, Tried::default(), known.as_deref()),
+            known => self.open(worker, peer, Tried::default(), known.as_deref()),
         };
         if let Some(session) = session {
             session.send(worker, data);
@@ -128,7 +134,7 @@ impl Desk {
             return;
         };
         tried.add(session.lease.index);
-        if let Some(next) = self.open(worker, session.client, tried, Some(session)) {
+        if let Some(next) = self.open(worker, session.peer, tried, Some(session)) {
             next.send(worker, &data);
         }
     }
@@ -138,13 +144,13 @@ impl Desk {
     fn open(
         self: &Rc<Self>,
         worker: &Rc<Worker>,
-        client: SocketAddr,
+        peer: Peer,
         tried: Tried,
         before: Option<&Session>,
     ) -> Option<Rc<Session>> {
         let table = worker.table();
         let listener = table.listener(self.uid.get())?;
-        let ip = client.ip().to_canonical();
+        let ip = peer.0.ip().to_canonical();
         let held = before.and_then(Session::end);
         let held = held.or_else(|| admit(worker, listener, ip))?;
         let counted = &held.0;
@@ -169,7 +175,7 @@ impl Desk {
         };
         lease.settle();
         let session = Rc::new(Session {
-            client,
+            peer,
             upstream,
             lease,
             slot: worker.timer.slot(),
@@ -184,7 +190,7 @@ impl Desk {
             held: RefCell::new(Some(held)),
         });
         let mut sessions = self.sessions.borrow_mut();
-        sessions.insert(client, Rc::clone(&session));
+        sessions.insert(peer, Rc::clone(&session));
         let (desk, worker) = (Rc::clone(self), Rc::clone(worker));
         tokio::task::spawn_local(run(desk, worker, Rc::clone(&session)));
         Some(session)
@@ -271,7 +277,7 @@ impl Session {
                 Poll::Ready(Err(_)) => break Poll::Ready(Some(Reason::ConnectFailed)),
                 Poll::Ready(Ok(())) => {
                     let data = room.filled();
-                    let _ = SockRef::from(&desk.socket).send_to(data, &self.client.into());
+                    let _ = local::answer(&desk.socket, data, self.peer);
                     self.down.update(|bytes| bytes + data.len() as u64);
                     self.expected.update(|expected| expected.saturating_sub(1));
                     self.lease.succeeded(worker);
@@ -336,8 +342,8 @@ async fn run(desk: Rc<Desk>, worker: Rc<Worker>, session: Rc<Session>) {
     session.over.set(true);
     let mut sessions = desk.sessions.borrow_mut();
     let same = |other: &Rc<Session>| Rc::ptr_eq(other, &session);
-    if sessions.get(&session.client).is_some_and(same) {
-        sessions.remove(&session.client);
+    if sessions.get(&session.peer).is_some_and(same) {
+        sessions.remove(&session.peer);
     }
     drop(sessions);
     let lease = &session.lease;
@@ -358,7 +364,7 @@ async fn run(desk: Rc<Desk>, worker: Rc<Worker>, session: Rc<Session>) {
     };
     lease.count_bytes(&worker, outcome.up, outcome.down);
     let told = Told {
-        client: Some(session.client.ip().to_canonical()),
+        client: Some(session.peer.0.ip().to_canonical()),
         version: "UDP",
         lease: Some(lease),
         name: "",
