@@ -150,7 +150,7 @@ impl Desk {
     ) -> Option<Rc<Session>> {
         let table = worker.table();
         let listener = table.listener(self.uid.get())?;
-        let ip = peer.0.ip().to_canonical();
+        let ip = peer.client.ip().to_canonical();
         let held = before.and_then(Session::end);
         let held = held.or_else(|| admit(worker, listener, ip))?;
         let counted = &held.0;
@@ -364,7 +364,7 @@ async fn run(desk: Rc<Desk>, worker: Rc<Worker>, session: Rc<Session>) {
     };
     lease.count_bytes(&worker, outcome.up, outcome.down);
     let told = Told {
-        client: Some(session.peer.0.ip().to_canonical()),
+        client: Some(session.peer.client.ip().to_canonical()),
         version: "UDP",
         lease: Some(lease),
         name: "",

@@ -12,8 +12,14 @@ use nix::sys::socket::{
     ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, sendmsg, setsockopt,
 };
 
-/// A client, and the address it speaks to where the socket has them all.
-pub type Peer = (SocketAddr, Option<IpAddr>);
+/// Whose datagrams are one session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Peer {
+    /// Where they come from.
+    pub client: SocketAddr,
+    /// The address they came to, where the socket has all of the machine's.
+    pub local: Option<IpAddr>,
+}
 
 /// Has the kernel tell where datagrams came to, if the socket is not at one address alone.
 ///
@@ -51,15 +57,18 @@ pub fn receive(
         ControlMessageOwned::Ipv6PacketInfo(info) => Some(info.ipi6_addr.s6_addr.into()),
         _ => None,
     });
-    let from = got.address.and_then(|from| {
+    let client = got.address.and_then(|from| {
         let v4 = from
             .as_sockaddr_in()
             .map(|&v4| SocketAddrV4::from(v4).into());
         v4.or_else(|| Some(SocketAddrV6::from(*from.as_sockaddr_in6()?).into()))
     });
-    let from = from.ok_or(io::ErrorKind::InvalidData)?;
-    // Nothing can be sent from a group.
-    Ok((got.bytes, (from, local.filter(|ip| !ip.is_multicast()))))
+    let peer = Peer {
+        client: client.ok_or(io::ErrorKind::InvalidData)?,
+        // Nothing can be sent from a group.
+        local: local.filter(|ip| !ip.is_multicast()),
+    };
+    Ok((got.bytes, peer))
 }
 
 /// Answers from where the client asked. The way out is the routing table's affair, not that of the
@@ -67,9 +76,9 @@ pub fn receive(
 ///
 /// # Errors
 /// What the kernel says.
-pub fn answer(socket: &impl AsRawFd, data: &[u8], (client, local): Peer) -> io::Result<()> {
+pub fn answer(socket: &impl AsRawFd, data: &[u8], peer: Peer) -> io::Result<()> {
     let (v4, v6);
-    let from = match local {
+    let from = match peer.local {
         None => None,
         Some(IpAddr::V4(ip)) => {
             let ipi_spec_dst = in_addr {
@@ -93,7 +102,7 @@ pub fn answer(socket: &impl AsRawFd, data: &[u8], (client, local): Peer) -> io::
             Some(ControlMessage::Ipv6PacketInfo(&v6))
         }
     };
-    let (data, to) = ([IoSlice::new(data)], SockaddrStorage::from(client));
+    let (data, to) = ([IoSlice::new(data)], SockaddrStorage::from(peer.client));
     sendmsg(
         socket.as_raw_fd(),
         &data,
