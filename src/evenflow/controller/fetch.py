@@ -1,10 +1,12 @@
-"""One document over HTTP, bounded in time and size: what key sets are fetched with."""
+"""One request over HTTP, bounded in time and size: for key sets, and for those who issue certificates."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import ssl
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -16,14 +18,43 @@ _CUT: Final = "the connection closed before the answer was complete"
 
 
 class FetchError(Exception):
-    """Why there is no document, for people to read."""
+    """Why there is no answer, for people to read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a server answered; names of fields are in lower case, of several the last counts."""
+
+    status: int
+    fields: Mapping[str, str]
+    body: bytes
 
 
 async def fetch(url: str, *, timeout_s: float, max_bytes: int, ca_file: str | None = None) -> bytes:
     """What `url` answers with 200; raises `FetchError`. Follows no redirect."""
+    accept = [("Accept", "application/jwk-set+json, application/json")]
+    answer = await ask(
+        "GET", url, fields=accept, timeout_s=timeout_s, max_bytes=max_bytes, ca_file=ca_file
+    )
+    if answer.status != 200:
+        raise FetchError(f"expected status 200, got {answer.status}")
+    return answer.body
+
+
+async def ask(
+    method: str,
+    url: str,
+    *,
+    fields: Sequence[tuple[str, str]] = (),
+    body: bytes = b"",
+    timeout_s: float,
+    max_bytes: int,
+    ca_file: str | None = None,
+) -> Answer:
+    """What is answered, whatever its status; raises `FetchError`. Follows no redirect."""
     try:
         async with asyncio.timeout(timeout_s):
-            return await _fetch(url, max_bytes, ca_file)
+            return await _ask(method, url, fields, body, max_bytes, ca_file)
     except TimeoutError:
         raise FetchError(f"no complete answer within {timeout_s:g} s") from None
     except ssl.SSLCertVerificationError as error:
@@ -34,7 +65,14 @@ async def fetch(url: str, *, timeout_s: float, max_bytes: int, ca_file: str | No
         raise FetchError(f"not valid HTTP: {error}") from None
 
 
-async def _fetch(url: str, max_bytes: int, ca_file: str | None) -> bytes:
+async def _ask(
+    method: str,
+    url: str,
+    fields: Sequence[tuple[str, str]],
+    body: bytes,
+    max_bytes: int,
+    ca_file: str | None,
+) -> Answer:
     parts = urlsplit(url)
     encrypted = parts.scheme == "https"
     context = await asyncio.to_thread(_context, ca_file) if encrypted else None
@@ -45,14 +83,17 @@ async def _fetch(url: str, max_bytes: int, ca_file: str | None) -> bytes:
     try:
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         http = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD)
-        fields = [
+        head = [
             ("Host", parts.netloc),
-            ("Accept", "application/jwk-set+json, application/json"),
+            *fields,
             ("User-Agent", "evenflow"),
             ("Connection", "close"),
+            *([("Content-Length", str(len(body)))] if body else []),
         ]
-        request = h11.Request(method="GET", target=target, headers=fields)
-        writer.write((http.send(request) or b"") + (http.send(h11.EndOfMessage()) or b""))
+        sent = http.send(h11.Request(method=method, target=target, headers=head)) or b""
+        if body:
+            sent += http.send(h11.Data(data=body)) or b""
+        writer.write(sent + (http.send(h11.EndOfMessage()) or b""))
         await writer.drain()
         return await _answer(http, reader, max_bytes)
     finally:
@@ -61,8 +102,8 @@ async def _fetch(url: str, max_bytes: int, ca_file: str | None) -> bytes:
             await writer.wait_closed()
 
 
-async def _answer(http: h11.Connection, reader: asyncio.StreamReader, max_bytes: int) -> bytes:
-    body = bytearray()
+async def _answer(http: h11.Connection, reader: asyncio.StreamReader, max_bytes: int) -> Answer:
+    status, fields, body = 0, dict[str, str](), bytearray()
     while True:
         try:
             event = http.next_event()
@@ -73,15 +114,14 @@ async def _answer(http: h11.Connection, reader: asyncio.StreamReader, max_bytes:
         match event:
             case h11.NEED_DATA:
                 http.receive_data(await reader.read(_READ))
-            case h11.Response(status_code=status):
-                if status != 200:
-                    raise FetchError(f"expected status 200, got {status}")
+            case h11.Response(status_code=status, headers=headers):
+                fields = {name.decode(): value.decode("latin-1") for name, value in headers}
             case h11.Data(data=data):
                 body += data
                 if len(body) > max_bytes:
                     raise FetchError(f"longer than {max_bytes // 1024} KiB")
             case h11.EndOfMessage():
-                return bytes(body)
+                return Answer(status, fields, bytes(body))
             case h11.ConnectionClosed() | h11.PAUSED:
                 raise FetchError(_CUT)
 
