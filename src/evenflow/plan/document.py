@@ -57,6 +57,13 @@ class ListenerTls(TypedDict):
     min_version: Literal["1.2", "1.3"]
     alpn: list[str]
     client_auth: ClientAuth | None
+    proofs: list[TlsProof]
+
+
+class TlsProof(TypedDict):
+    domain: str
+    chain_pem: str
+    key_pem: str
 
 
 class Passthrough(TypedDict):

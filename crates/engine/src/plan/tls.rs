@@ -54,6 +54,21 @@ pub struct ListenerTls {
     pub alpn: Vec<String>,
     /// Certificates asked of clients; `null` asks for none.
     pub client_auth: Option<ClientAuth>,
+    /// Certificates for those who are to issue one (RFC 8737). While there are any, `acme-tls/1` is
+    /// offered after the other protocols, so there must be others.
+    pub proofs: Vec<TlsProof>,
+}
+
+/// A certificate that proves a name to clients that speak `acme-tls/1` and nothing else.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsProof {
+    /// The name that they ask for.
+    pub domain: String,
+    /// The certificate, in PEM.
+    pub chain_pem: String,
+    /// Its private key, in PEM.
+    pub key_pem: Secret,
 }
 
 /// Certificates asked of clients.

@@ -11,6 +11,7 @@ use rustls::{
     Connection as Session, HandshakeKind, PeerIncompatible, ServerConfig, ServerConnection,
 };
 
+use super::certificates::ACME_TLS;
 use super::identity::Identity;
 use super::stream::{HandshakeError, TlsStream};
 use crate::buffer::HEAD_BYTES;
@@ -26,6 +27,8 @@ pub enum End {
     Full,
     /// A session gone on with.
     Resumed,
+    /// A name was proven to who is to issue a certificate; that was all.
+    Proof,
     /// Not over in time.
     Timeout,
     /// The client closed the connection.
@@ -47,9 +50,10 @@ pub enum End {
 }
 
 /// The words for [`End`], in its order.
-pub const ENDS: [&str; 11] = [
+pub const ENDS: [&str; 12] = [
     "full",
     "resumed",
+    "proof",
     "timeout",
     "closed",
     "plain_text",
@@ -119,8 +123,9 @@ pub async fn handshake(connection: &mut Connection) -> bool {
         let polled = stream.poll_handshake(cx, buffer.spare());
         worker.buffers.give(buffer);
         match polled {
-            Poll::Ready(Ok(())) => Poll::Ready(match stream.connection().handshake_kind() {
-                Some(HandshakeKind::Resumed) => End::Resumed,
+            Poll::Ready(Ok(())) => Poll::Ready(match stream.connection() {
+                session if session.alpn_protocol() == Some(ACME_TLS) => End::Proof,
+                session if session.handshake_kind() == Some(HandshakeKind::Resumed) => End::Resumed,
                 _ => End::Full,
             }),
             Poll::Ready(Err(HandshakeError::Closed)) => Poll::Ready(End::Closed),

@@ -1,5 +1,5 @@
 //! Certificates with their keys, from PEM, and the choice among them: by the name that the client
-//! asks for, then by the signatures that it understands.
+//! asks for, then by the signatures that it understands. Who is to issue one is shown another.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,9 +21,7 @@ pub type Wrong = (&'static str, String);
 /// # Errors
 /// Which of the two is wrong.
 pub fn read_pair(chain_pem: &str, key_pem: &plan::Secret) -> Result<CertifiedKey, Wrong> {
-    let chain = read_certificates(chain_pem).map_err(|message| ("chain_pem", message))?;
-    let key = PrivateKeyDer::from_pem_slice(key_pem.0.as_bytes())
-        .map_err(|_| ("key_pem", "holds no private key in PEM".to_owned()))?;
+    let (chain, key) = read_parts(chain_pem, key_pem)?;
     CertifiedKey::from_der(chain, key, &provider()).map_err(|error| match error {
         rustls::Error::InconsistentKeys(_) => {
             ("key_pem", "does not belong to the certificate".to_owned())
@@ -33,6 +31,29 @@ pub fn read_pair(chain_pem: &str, key_pem: &plan::Secret) -> Result<CertifiedKey
         }
         _ => ("key_pem", "is of no kind that can be used".to_owned()),
     })
+}
+
+/// Reads what proves a name. That certificate and key belong together is not seen to: the
+/// certificate has a critical extension that is for whoever asked for it, and would be refused.
+///
+/// # Errors
+/// Which of the two is wrong.
+pub fn read_proof(proof: &plan::TlsProof) -> Result<CertifiedKey, Wrong> {
+    let (chain, key) = read_parts(&proof.chain_pem, &proof.key_pem)?;
+    let key = provider()
+        .key_provider
+        .load_private_key(key)
+        .map_err(|_| ("key_pem", "is of no kind that can be used".to_owned()))?;
+    Ok(CertifiedKey::new(chain, key))
+}
+
+type Parts = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+fn read_parts(chain_pem: &str, key_pem: &plan::Secret) -> Result<Parts, Wrong> {
+    let chain = read_certificates(chain_pem).map_err(|message| ("chain_pem", message))?;
+    let key = PrivateKeyDer::from_pem_slice(key_pem.0.as_bytes())
+        .map_err(|_| ("key_pem", "holds no private key in PEM".to_owned()))?;
+    Ok((chain, key))
 }
 
 /// All certificates in a text.
@@ -72,6 +93,9 @@ pub fn read_crls(pem: &str) -> Result<Vec<CertificateRevocationListDer<'static>>
         .map_err(|_| "is not valid PEM".to_owned())
 }
 
+/// The protocol of those who want a name proven (RFC 8737 §6.2). Nothing is ever said in it.
+pub const ACME_TLS: &[u8] = b"acme-tls/1";
+
 /// Certificates of one name, ECDSA and the like before RSA: they are cheaper to prove.
 type Kinds = Vec<Arc<CertifiedKey>>;
 
@@ -82,9 +106,17 @@ pub struct Chooser {
     /// `*.example.org` under `example.org`.
     wildcard: HashMap<String, Kinds>,
     default: Kinds,
+    /// What proves a name to clients that speak [`ACME_TLS`].
+    proofs: HashMap<String, Arc<CertifiedKey>>,
 }
 
 impl Chooser {
+    /// Adds what proves a name.
+    pub fn prove(&mut self, domain: &str, key: CertifiedKey) {
+        self.proofs
+            .insert(domain.to_ascii_lowercase(), Arc::new(key));
+    }
+
     /// Adds a certificate; those added first with the first's domains are the default.
     pub fn add(&mut self, domains: &[String], key: &Arc<CertifiedKey>) {
         let first = self.default.is_empty();
@@ -133,6 +165,13 @@ fn insert(kinds: &mut Kinds, key: &Arc<CertifiedKey>) {
 
 impl ResolvesServerCert for Chooser {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        if hello.alpn().is_some_and(|mut offered| {
+            // It must be offered alone (RFC 8737 §3), and goes with no other certificate.
+            offered.next() == Some(ACME_TLS) && offered.next().is_none()
+        }) {
+            let name = hello.server_name()?.to_ascii_lowercase();
+            return self.proofs.get(&name).cloned();
+        }
         let kinds = hello
             .server_name()
             .map_or(&self.default, |name| self.named(&name.to_ascii_lowercase()));

@@ -9,7 +9,7 @@ use rustls::server::{NoServerSessionStorage, ProducesTickets, WebPkiClientVerifi
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 
-use super::certificates::{Chooser, Wrong, read_crls, read_pair, read_roots};
+use super::certificates::{ACME_TLS, Chooser, Wrong, read_crls, read_pair, read_proof, read_roots};
 use super::provider;
 use crate::plan::{Certificate, ClientAuth, ListenerTls, TlsVersion};
 
@@ -112,6 +112,16 @@ pub fn compile(
         };
         chooser.add(&certificate.domains, pair);
     }
+    if !wanted.proofs.is_empty() && wanted.alpn.is_empty() {
+        // With this as the only protocol, clients that want another would be turned away.
+        let message = "expected none where no application protocol is offered";
+        return Err(("proofs".into(), message.into()));
+    }
+    for (at, proof) in wanted.proofs.iter().enumerate() {
+        let key = read_proof(proof)
+            .map_err(|(field, message)| (format!("proofs[{at}].{field}"), message))?;
+        chooser.prove(&proof.domain, key);
+    }
     let versions: &[&rustls::SupportedProtocolVersion] = match wanted.min_version {
         TlsVersion::V12 => &[&TLS13, &TLS12],
         TlsVersion::V13 => &[&TLS13],
@@ -146,6 +156,9 @@ pub fn compile(
         .iter()
         .map(|name| name.clone().into_bytes())
         .collect();
+    if !wanted.proofs.is_empty() {
+        config.alpn_protocols.push(ACME_TLS.to_vec());
+    }
     // Sessions live in tickets alone: any worker can resume them, and there is nothing to fill up.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.ticketer = kept
