@@ -163,6 +163,7 @@ class LoadBalancer:
             sticky_key=session_key(self._state_folder(config)),
             read_sources=self._read_sources,
             lookup=self._lookup,
+            folder=self._acme_folder(config),
         )
         stack.push_async_callback(controller.close)
         if self._on_config is not None:
@@ -350,6 +351,10 @@ class LoadBalancer:
         chosen = "state" in config.model_fields_set or self._read_sources is not None
         kept = chosen and config.state.store == "sqlite" and self._given_store is None
         return Path(config.state.path) if kept else None
+
+    def _acme_folder(self, config: Config) -> Path | None:
+        folder = self._state_folder(config)
+        return None if folder is None else folder.absolute() / "acme"
 
     def _store_for(self, config: Config) -> StateStore:
         from evenflow.state import MemoryStore, SqliteStore

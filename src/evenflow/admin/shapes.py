@@ -133,6 +133,24 @@ class Applied(TypedDict):
     warnings: list[str]
 
 
+class AcmeView(TypedDict):
+    """How a certificate that is ordered from an authority stands."""
+
+    state: Literal["issued", "stand_in"]
+    """`stand_in`: there is none yet, and one that vouches for itself serves."""
+    directory: str
+    domains: list[str]
+    challenge: Literal["http-01", "tls-alpn-01"]
+    ordering: bool
+    """An order is under way."""
+    next_attempt: str | None
+    """When a new one is ordered, for renewal or because the last order failed."""
+    last_error: str | None
+    """Why the last order failed."""
+    failures: int
+    """Orders that failed in a row."""
+
+
 class CertificateView(TypedDict):
     """What may be shown of a certificate."""
 
@@ -150,6 +168,8 @@ class CertificateView(TypedDict):
     """Until when the stapled OCSP response holds."""
     ocsp_problem: str | None
     """Why the OCSP response is not stapled."""
+    acme: AcmeView | None
+    """Where it is ordered from an authority: how that goes."""
 
 
 class CertificateList(TypedDict):

@@ -527,6 +527,20 @@ _CERTIFICATES = (
         body=shapes.PutCertificate,
         parameters=(_IF_MATCH,),
     ),
+    Operation(
+        "POST",
+        f"{_ADMIN}/certificates/{{name}}/renew",
+        certificates.renew_certificate,
+        "Order a certificate anew",
+        "api",
+        Role.OPERATE,
+        {202: Answer("It is ordered, or was while this waited.", shapes.CertificateView)},
+        description="For certificates with `acme`. An order under way is waited for, not doubled.",
+        parameters=(
+            Parameter("wait", "Wait this long, at most 240s, for the end of the order.", _DURATION),
+        ),
+        errors=(404, 409),
+    ),
 )
 
 OPERATIONS = (

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 from urllib.parse import urlsplit
 
 from evenflow.config import Config, ConfigError, Problem
@@ -14,11 +15,24 @@ from evenflow.config.jwt import SOURCES, JwtAuth
 from evenflow.config.tls import Certificate
 from evenflow.config.types import list_file
 
+from .acme.proofs import Proof
 from .files import Stamp, stamp
 from .key_set import Address, KeysError, KeySet, address_of, jwt_filters, usable
 from .moment import day
 from .networks import read_networks
 from .pair import Pair, PairError, check_lists, check_roots, read_pair
+
+
+@dataclass(frozen=True, slots=True)
+class Ordered:
+    """Certificates that come from an authority, and what it is shown for further ones."""
+
+    pairs: Mapping[str, Pair] = field(default_factory=dict)
+    """By name; one that vouches for itself where there is no other yet."""
+    proofs: tuple[Proof, ...] = ()
+
+
+NOTHING_ORDERED: Final = Ordered()
 
 
 @dataclass(frozen=True)
@@ -37,6 +51,8 @@ class Material:
     """When the keys that are in files were read, in Unix seconds."""
     stapled: Mapping[str, bytes] = field(default_factory=dict)
     """The OCSP responses that held when this was read, by certificate."""
+    proofs: tuple[Proof, ...] = ()
+    """What is shown to those who are to issue a certificate."""
 
     def stale(self) -> bool:
         """Whether a file is not as it was when it was read, or other responses hold now."""
@@ -97,8 +113,12 @@ def read_material(
     config: Config,
     before: Material | None = None,
     fetched: Mapping[Address, KeySet] | None = None,
+    ordered: Ordered = NOTHING_ORDERED,
 ) -> Material:
     """Reads every file that `config`, in full form, names; `fetched` is what key sets hold.
+
+    `ordered` is what there is of certificates that come from an authority: in no file that is
+    watched, and absent where nothing runs that orders any.
 
     Raises `ConfigError` with every problem. A certificate that has expired is refused, except
     where it is in force already (in `before`) or at the start (`before` is None): then it is in
@@ -106,6 +126,10 @@ def read_material(
     """
     reader = _Reader(before)
     for name, certificate in config.certificates.items():
+        if certificate.acme is not None:
+            if (pair := ordered.pairs.get(name)) is not None:
+                reader.pairs[name] = pair
+            continue
         path = name if name == SERVER_CERTIFICATE else f"certificates.{name}"
         reader.read_certificate(name, certificate, path)
     for place, file in _text_files(config):
@@ -125,10 +149,14 @@ def read_material(
         reader.keys,
         reader.keys_read_at,
         _holding(reader.pairs),
+        ordered.proofs,
     )
 
 
 def _text_files(config: Config) -> Iterator[tuple[str, str]]:
+    for name, certificate in config.certificates.items():
+        if certificate.acme is not None and certificate.acme.ca_file is not None:
+            yield f"certificates.{name}.acme.ca_file", certificate.acme.ca_file
     for index, listener in enumerate(config.listeners):
         if listener.tls is None or listener.tls.client_auth.mode == "off":
             continue

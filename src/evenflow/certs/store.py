@@ -20,8 +20,8 @@ def save_pair(folder: Path, pair: Pair) -> tuple[Path, Path]:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     stem = f"{pair.name}-{pair.fingerprint[:16]}"
     cert, key = folder / f"{stem}.pem", folder / f"{stem}.key"
-    _write(cert, pair.chain_pem)
-    _write(key, pair.key_pem)
+    write_private(cert, pair.chain_pem)
+    write_private(key, pair.key_pem)
     return cert, key
 
 
@@ -44,8 +44,8 @@ def _stem(file: Path) -> str:
     return file.stem.rpartition("-")[0]
 
 
-def _write(file: Path, text: str) -> None:
-    """Whole or not at all."""
+def write_private(file: Path, text: str) -> None:
+    """Writes a file, readable by its owner only, whole or not at all."""
     draft = file.with_name(f".{file.name}.new")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="ascii") as out:

@@ -1,18 +1,25 @@
-"""`evenflow cert`: certificates for trying things out."""
+"""`evenflow cert`: certificates of a running balancer, and some for trying things out."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
 
 import click
 
-from evenflow.cli.common import json_option, print_json
+from evenflow.cli.client import Client, segment
+from evenflow.cli.common import FAILED, json_option, print_json, print_table, talking
+
+_API = "/api/v1/admin/certificates"
+_HEAD = ("NAME", "DOMAINS", "UNTIL", "ISSUER", "ORDER")
 
 
 @click.group()
 def cert() -> None:
-    """Make certificates."""
+    """Make certificates, list those of a running balancer, have them ordered anew."""
 
 
 @cert.command("self-signed")
@@ -53,6 +60,52 @@ def self_signed(
         print_json({"cert_file": str(files[0]), "key_file": str(files[1]), "names": list(names)})
     else:
         click.echo(f"{files[0]} and {files[1]}, for {', '.join(names)}, {days} days")
+
+
+@cert.command("list")
+@talking
+def list_(client: Client, as_json: bool) -> None:
+    """Print the certificates of a running balancer, and how the orders of some of them go."""
+    found = client.get(_API)
+    if as_json:
+        print_json(found)
+        return
+    print_table(_HEAD, [_row(each) for each in found["certificates"]])
+
+
+@cert.command("renew")
+@click.argument("name")
+@click.option("--wait", metavar="DURATION", help="Wait this long for its end, such as 60s.")
+@talking
+def renew(client: Client, as_json: bool, name: str, wait: str | None) -> None:
+    """Have the certificate NAME ordered anew that comes from an authority (`acme`).
+
+    With --wait, fails where the order did or is not over. It is tried again by itself.
+    """
+    query = "" if wait is None else f"?{urlencode({'wait': wait})}"
+    # The balancer bounds the wait; this only must not end before it.
+    shown = client.request("POST", f"{_API}/{segment(name)}/renew{query}", timeout_s=300)
+    if as_json:
+        print_json(shown)
+    else:
+        print_table(_HEAD, [_row(shown)])
+    acme = shown["acme"]
+    if wait is not None and (acme["ordering"] or acme["failures"]):
+        raise SystemExit(FAILED)
+
+
+def _row(shown: Mapping[str, Any]) -> list[object]:
+    acme = shown["acme"]
+    if acme is None:
+        order = ""
+    elif acme["ordering"]:
+        order = "under way"
+    elif acme["last_error"]:
+        order = f"failed: {acme['last_error']}; again at {acme['next_attempt'] or 'once'}"
+    else:
+        order = f"next at {acme['next_attempt'] or 'once'}"
+    issuer = "stand-in" if acme and acme["state"] == "stand_in" else shown["issuer"]
+    return [shown["name"], ",".join(shown["domains"]), shown["not_after"], issuer, order]
 
 
 def _write(file: Path, text: str, mode: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 
+from .check_acme import acme_problems
 from .expand import REDIRECT_LISTENER, SERVER_CERTIFICATE
 from .models import Backend, Config, Listener
 from .problems import Problem, hint
@@ -13,7 +14,11 @@ from .tls import Certificate, ListenerTls, TlsRules
 def tls_problems(config: Config, *, stream_main: bool) -> Iterator[Problem]:
     """Every contradiction about TLS."""
     for name, certificate in config.certificates.items():
-        yield from _certificate(f"certificates.{name}", certificate)
+        path = f"certificates.{name}"
+        if certificate.acme is None:
+            yield from _certificate(path, certificate)
+        else:
+            yield from acme_problems(config, path, certificate, certificate.acme)
     yield from _server(config, stream_main=stream_main)
     for index, listener in enumerate(config.listeners):
         yield from _listener(f"listeners[{index}]", listener, config.certificates)

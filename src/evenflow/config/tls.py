@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from .acme import Acme
 from .base import Model
 from .targets import parse_host
 from .types import Items, Name, Secret
@@ -51,7 +52,7 @@ Fingerprint = Annotated[str, AfterValidator(parse_fingerprint)]
 
 
 class Certificate(Model):
-    """A certificate with its key, from files or from references."""
+    """A certificate with its key: from files, from references, or ordered from an authority."""
 
     cert_file: FilePath | None = Field(
         default=None, description="The certificate and those that link it to a root, in PEM."
@@ -68,6 +69,9 @@ class Certificate(Model):
     )
     domains: Items[Domain] = Field(
         default=(), description="Names it is shown for; those in the certificate when absent."
+    )
+    acme: Acme | None = Field(
+        default=None, description="In place of all others: ordered from an authority, and renewed."
     )
 
 

@@ -4,6 +4,7 @@
 translations of calls to it.
 """
 
+from evenflow.controller.acme import AcmeStatus
 from evenflow.controller.breaker import Override
 from evenflow.controller.breakers import BreakerStatus, NoBreaker
 from evenflow.controller.certificates import CertificateStatus
@@ -13,6 +14,7 @@ from evenflow.controller.document import differences, merge_patch
 from evenflow.controller.edits import rebuilt
 from evenflow.controller.errors import (
     BackendNotFound,
+    NotOrdered,
     PieceInUse,
     PieceNotFound,
     PieceTaken,
@@ -38,6 +40,7 @@ from evenflow.controller.store import Revision, StateError, StateStore, StoredRe
 
 __all__ = [
     "MODELS",
+    "AcmeStatus",
     "Applied",
     "BackendNotFound",
     "BackendStatus",
@@ -52,6 +55,7 @@ __all__ = [
     "Member",
     "Merged",
     "NoBreaker",
+    "NotOrdered",
     "Override",
     "PieceInUse",
     "PieceNotFound",

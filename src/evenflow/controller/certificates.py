@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -14,6 +14,7 @@ import structlog
 
 from evenflow.certs import Material, Pair, Stamp, day, stamp
 from evenflow.config import ConfigError
+from evenflow.controller.acme import AcmeStatus
 from evenflow.controller.decisions import Decisions
 from evenflow.engine import EngineError
 
@@ -40,6 +41,8 @@ class CertificateStatus:
     """Until when the stapled OCSP response holds; None where none is stapled or it names no end."""
     ocsp_problem: str | None
     """Why the OCSP response is not stapled."""
+    acme: AcmeStatus | None
+    """How its orders go, where it comes from an authority."""
 
 
 class _Owner(Protocol):
@@ -54,9 +57,15 @@ class _Owner(Protocol):
 class Certificates:
     """Watches the files of what is in force. Used on one event loop."""
 
-    def __init__(self, owner: _Owner, material: Callable[[], Material]) -> None:
+    def __init__(
+        self,
+        owner: _Owner,
+        material: Callable[[], Material],
+        ordered: Callable[[], Mapping[str, AcmeStatus]],
+    ) -> None:
         self._owner = owner
         self._material = material
+        self._ordered = ordered
         # The last step of `WARN_DAYS` that was logged, by fingerprint.
         self._warned: dict[str, int] = {}
         # OCSP responses whose nearing end was logged.
@@ -64,7 +73,7 @@ class Certificates:
 
     def statuses(self) -> list[CertificateStatus]:
         """What is in force."""
-        now = time.time()
+        now, ordered = time.time(), self._ordered()
         return [
             CertificateStatus(
                 pair.name,
@@ -77,6 +86,7 @@ class Certificates:
                 pair.key_kind,
                 _staple_until(pair, now),
                 pair.staple.fault(now) if pair.staple is not None else None,
+                ordered.get(pair.name),
             )
             for pair in self._material().pairs.values()
         ]

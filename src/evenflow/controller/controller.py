@@ -14,6 +14,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import structlog
@@ -21,6 +22,7 @@ import structlog
 from evenflow.certs import changes as material_changes
 from evenflow.config import Backend, Config, ConfigError, Problem, read_document
 from evenflow.controller import edits
+from evenflow.controller.acme import AcmeCertificates
 from evenflow.controller.breakers import Breakers
 from evenflow.controller.certificates import Certificates, CertificateStatus
 from evenflow.controller.decisions import Decisions
@@ -89,7 +91,9 @@ class Controller:
         sticky_key: bytes = b"",
         read_sources: ReadSources | None = None,
         lookup: Lookup = system_lookup,
+        folder: Path | None = None,
     ) -> None:
+        """Decide over `engine`; what `store` is too small for is kept in `folder`, if anywhere."""
         self.engine = engine
         self.decisions = Decisions()
         self.started_at = time.time()
@@ -113,9 +117,18 @@ class Controller:
         self._rate = RequestRate()
         self._config_callbacks: list[Callable[[Config], None]] = []
         self._revision_callbacks: list[Callable[[Revision], None]] = []
-        self._certificates = Certificates(self, lambda: self._live.material)
         self._keys = Keys(self, lambda: self._live.material)
-        self._live = Live(engine, self.decisions, lookup, admin_socket, sticky_key, keys=self._keys)
+        self._acme = AcmeCertificates(self, lambda: self._live.material, folder)
+        self._certificates = Certificates(self, lambda: self._live.material, self._acme.statuses)
+        self._live = Live(
+            engine,
+            self.decisions,
+            lookup,
+            admin_socket,
+            sticky_key,
+            keys=self._keys,
+            acme=self._acme,
+        )
 
     # Life.
 
@@ -149,6 +162,7 @@ class Controller:
         self._tasks.loop_forever(self._each_second(), "ramps and rates")
         self._tasks.loop_forever(self._certificates.watch(), "watch certificates")
         self._tasks.loop_forever(self._keys.watch(), "watch keys")
+        self._tasks.loop_forever(self._acme.watch(), "order certificates")
 
     # The wanted state.
 
@@ -242,11 +256,18 @@ class Controller:
         return await self._owned(self._reload(source, only_at), "reload")
 
     async def renew_material(self, *, source: str) -> Applied:
-        """Read files again, and take what key sets hold.
+        """Read files again, and take what key sets hold and what was issued.
 
         Raises `ConfigError`, and then the old ones serve on.
         """
         return await self._exclusively(lambda: self.config, source, None)
+
+    async def renew_certificate(self, name: str, *, wait_s: float = 0.0) -> None:
+        """Have a certificate ordered now that comes from an authority; see `certificates`.
+
+        At most `wait_s` is waited for the end of the order. Raises `NotOrdered`.
+        """
+        await self._acme.renew(name, wait_s=wait_s)
 
     # What is going on.
 
@@ -392,7 +413,8 @@ class Controller:
     ) -> Applied:
         if self._config is not None:
             config = edits.with_secrets(config, self._config)
-            same = config == self._config and not self._keys.changed()
+            same = config == self._config
+            same = same and not self._keys.changed() and not self._acme.changed()
             if same and not await self._certificates.changed():
                 await self._keep_base(base)
                 return Applied(self.revision, [], list(warnings))

@@ -38,6 +38,13 @@ class RevisionConflict(Exception):
         """The revision in force."""
 
 
+class NotOrdered(Exception):
+    """A certificate of this name is not one that is ordered from an authority."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"certificate {name!r} is not ordered from an authority: it has no `acme`")
+
+
 class PieceNotFound(KeyError):
     """No pool, route, listener or filter has this name."""
 

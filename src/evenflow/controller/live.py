@@ -19,6 +19,7 @@ import structlog
 from evenflow.certs import Material, needs_material, read_material
 from evenflow.config import Config, Pool, expand
 from evenflow.config.expand import by_scheme
+from evenflow.controller.acme import AcmeCertificates
 from evenflow.controller.breaker import State
 from evenflow.controller.breakers import Breakers, Place
 from evenflow.controller.decisions import Decisions, Level
@@ -101,6 +102,7 @@ class Live:
         sticky_key: bytes = b"",
         *,
         keys: Keys,
+        acme: AcmeCertificates,
     ) -> None:
         self.members: Mapping[Key, Member] = {}
         self.runtime = Runtime()
@@ -111,6 +113,7 @@ class Live:
         self.member_callbacks: list[Callable[[], None]] = []
         self.probe_callbacks: list[Callable[[list[ProbeResult]], None]] = []
         self.keys = keys
+        self.acme = acme
         self.breakers = Breakers(engine, decisions, self._breaker_changed)
         self.hedging = HedgeDelays(engine)
         self._engine = engine
@@ -155,8 +158,10 @@ class Live:
         if needs_material(full):
             before = None if self._wanted is None else self.material
             await self.keys.first(full)
-            fetched = self.keys.fetched()
-            material = await asyncio.to_thread(read_material, full, before, fetched)
+            await self.acme.first(full)
+            fetched, ordered = self.keys.fetched(), self.acme.ordered(full)
+            material = await asyncio.to_thread(read_material, full, before, fetched, ordered)
+            warnings += self.acme.warnings(full)
         if splice is not None and (material != self.material or _encrypted(splice.pool)):
             # Only a whole plan carries what TLS needs.
             splice = None
@@ -220,6 +225,7 @@ class Live:
         if self._wanted is not None:
             self.breakers.follow(self._wanted.pools)
             self.keys.follow(self._wanted.config)
+            self.acme.follow(self._wanted.config)
             self.hedging.follow(self._wanted.config)
         for callback in self.member_callbacks:
             callback()

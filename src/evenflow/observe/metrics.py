@@ -8,6 +8,7 @@ own traffic appears nowhere.
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from evenflow.controller import AcmeStatus
 from evenflow.engine import EndpointSnapshot, Histogram, PoolSnapshot, Snapshot, Tunnels
 from evenflow.observe.exposition import Family, Times, exposition, labels
 from evenflow.observe.process import ProcessUsage
@@ -58,6 +59,8 @@ class View:
     """Entries of the audit log: `written`, or `failed`."""
     certificates: Mapping[str, float] = field(default_factory=dict)
     """When each certificate expires, in Unix seconds."""
+    acme: Mapping[str, AcmeStatus] = field(default_factory=dict)
+    """How the certificates stand that are ordered from an authority."""
     address_lists: Mapping[str, int] = field(default_factory=dict)
     """Networks in the files of address lists, by path."""
     staples: Mapping[str, float] = field(default_factory=dict)
@@ -100,9 +103,42 @@ def _families(view: View) -> Iterator[Family]:
         "When a certificate's stapled OCSP response ends.",
         [(labels(name=name), end) for name, end in view.staples.items()],
     )
+    yield from _acme(view)
     yield from _keys(view)
     yield from _control(view)
     yield from _process(view.process)
+
+
+def _acme(view: View) -> Iterator[Family]:
+    statuses = [(labels(name=name), status) for name, status in view.acme.items()]
+    yield Family(
+        "evenflow_acme_issued",
+        "gauge",
+        "Whether a certificate that is ordered was issued; 0 while a stand-in serves.",
+        [(label_set, int(each.state == "issued")) for label_set, each in statuses],
+    )
+    yield Family(
+        "evenflow_acme_next_attempt_timestamp_seconds",
+        "gauge",
+        "When a certificate is ordered next.",
+        [(label_set, each.next_attempt) for label_set, each in statuses],
+    )
+    yield Family(
+        "evenflow_acme_failures",
+        "gauge",
+        "Orders of a certificate that failed in a row.",
+        [(label_set, each.failures) for label_set, each in statuses],
+    )
+    yield Family(
+        "evenflow_acme_orders_total",
+        "counter",
+        "Orders of a certificate, by result.",
+        [
+            (labels(name=name, result=result), count)
+            for name, status in view.acme.items()
+            for result, count in status.orders.items()
+        ],
+    )
 
 
 def _keys(view: View) -> Iterator[Family]:

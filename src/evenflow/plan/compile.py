@@ -14,7 +14,7 @@ from evenflow.filters import compile_chain
 
 from . import document
 from .actions import compile_action, compile_fault, compile_hedge, compile_mirror, compile_rewrite
-from .control_plane import CONTROL_LISTENER, control_pool, control_routes
+from .control_plane import CONTROL_LISTENER, control_pool, control_routes, proof_routes
 from .keys import signing_keys
 from .matching import compile_match
 from .pools import Addresses, KeptEndpoint, States, compile_pool, given, milliseconds
@@ -60,6 +60,7 @@ def compile_plan(
         )
         for pool in config.pools
     ]
+    proofs = proof_routes(material.proofs, listeners)
     internal = control_routes(config, http)
     if config.admin.listen is not None:
         listeners.append(_control_listener(config, config.admin.listen))
@@ -88,7 +89,7 @@ def compile_plan(
             }
             for name, chain in config.filters.items()
         ],
-        "routes": [*(_route(config, route, http) for route in config.routes), *internal],
+        "routes": [*(_route(config, route, http) for route in config.routes), *proofs, *internal],
         "pools": pools,
     }
 

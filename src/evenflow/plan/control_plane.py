@@ -1,9 +1,10 @@
-"""The balancer's own paths: internal routes to the control plane, claimed before any other."""
+"""The balancer's own paths: internal routes to the control plane and proofs, before any other."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from evenflow.certs.acme.proofs import HttpProof, Proof
 from evenflow.config import Config, Match
 from evenflow.config.paths import CONTROL_POOL, exposed_paths
 
@@ -62,13 +63,42 @@ def control_routes(config: Config, listeners: Sequence[str]) -> list[document.Ro
     return routes
 
 
-def _route(name: str, listeners: list[str], path: str | None) -> document.Route:
+def proof_routes(
+    proofs: Sequence[Proof], listeners: Sequence[document.Listener]
+) -> list[document.Route]:
+    """Pages for those who are to issue a certificate (RFC 8555 §8.3), where HTTP is in the clear.
+
+    A token is as good as unique, so no page asks for its host.
+    """
+    clear = [each["name"] for each in listeners if each["protocol"] == "http" and not each["tls"]]
+    pages = {proof.path: proof.answer for proof in proofs if isinstance(proof, HttpProof)}
+    return [
+        _route(f"evenflow-acme-{number}", clear, path, _page(answer))
+        for number, (path, answer) in enumerate(sorted(pages.items()))
+        if clear
+    ]
+
+
+def _page(text: str) -> document.Action:
+    return {
+        "respond": {
+            "status": 200,
+            "content_type": "application/octet-stream",
+            "headers": [],
+            "body": text,
+        }
+    }
+
+
+def _route(
+    name: str, listeners: list[str], path: str | None, action: document.Action | None = None
+) -> document.Route:
     return {
         "name": name,
         "listeners": listeners,
         "match": compile_match(Match(path=path)),
         "filters": [],
-        "action": {"pool": CONTROL_POOL},
+        "action": {"pool": CONTROL_POOL} if action is None else action,
         "fallback": None,
         "rewrite": None,
         "mirror": None,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from evenflow.certs import Material
+from evenflow.certs.acme.proofs import TlsProof
 from evenflow.config import Config, Listener, Pool
+from evenflow.config.check_acme import answers_tls_alpn
 
 from . import document
 
@@ -47,6 +49,11 @@ def listener_tls(listener: Listener, material: Material) -> document.ListenerTls
         "min_version": tls.lowest_version,
         "alpn": list(tls.alpn or (("http/1.1",) if listener.protocol == "http" else ())),
         "client_auth": asked,
+        "proofs": [
+            {"domain": proof.domain, "chain_pem": proof.chain_pem, "key_pem": proof.key_pem}
+            for proof in material.proofs
+            if isinstance(proof, TlsProof) and answers_tls_alpn(listener)
+        ],
     }
 
 

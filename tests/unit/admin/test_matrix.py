@@ -30,6 +30,7 @@ NEEDED = {
     "GET /api/v1/admin/filters/{name}/keys": "read",
     "GET /api/v1/admin/certificates/{name}": "read",
     "PUT /api/v1/admin/certificates/{name}": "admin",
+    "POST /api/v1/admin/certificates/{name}/renew": "operate",
     "GET /health/live": None,
     "GET /health/ready": None,
     "GET /api/v1/health": "read",

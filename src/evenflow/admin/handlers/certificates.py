@@ -1,6 +1,7 @@
-"""Certificates: what is in force, without keys, and a new pair for one."""
+"""Certificates: what is in force, without keys, a new pair for one, an order for one."""
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,13 @@ from starlette.responses import Response
 
 from evenflow.admin.bodies import read_object
 from evenflow.admin.context import Context
-from evenflow.admin.handlers.backends import applied_document
+from evenflow.admin.handlers.backends import MAX_WAIT_S, applied_document
 from evenflow.admin.preconditions import etag, writing
-from evenflow.admin.problems import malformed, not_found
-from evenflow.admin.respond import json_response
+from evenflow.admin.problems import Refusal, malformed, not_found
+from evenflow.admin.respond import duration_parameter, json_response
 from evenflow.certs import PairError, prune, read_pair, remove_pair, save_pair
 from evenflow.config.types import parse_name
-from evenflow.controller import CertificateStatus
+from evenflow.controller import AcmeStatus, CertificateStatus, NotOrdered
 from evenflow.observe.logs import timestamp
 
 _KEYS = {"cert", "key"}
@@ -62,6 +63,7 @@ async def put_certificate(context: Context, request: Request) -> Response:
         "key_file": str(files[1]),
         "cert": None,
         "key": None,
+        "acme": None,
     }
     try:
         async with writing(request) as asked:
@@ -76,6 +78,22 @@ async def put_certificate(context: Context, request: Request) -> Response:
     return json_response(
         {**applied_document(applied), "certificate": shown}, status, etag(applied.revision)
     )
+
+
+async def renew_certificate(context: Context, request: Request) -> Response:
+    """Have a certificate ordered anew that comes from an authority."""
+    name = request.path_params["name"]
+    wait_s = duration_parameter(request, "wait", 0.0, at_most=MAX_WAIT_S) or 0.0
+    if _find(context, name) is None:
+        raise not_found(f"no certificate named {name!r}")
+    try:
+        await context.controller.renew_certificate(name, wait_s=wait_s)
+    except NotOrdered as error:
+        raise Refusal(409, str(error)) from None
+    found = _find(context, name)
+    if found is None:
+        raise not_found(f"no certificate named {name!r} any more")
+    return json_response(_shown(found), 202)
 
 
 def _find(context: Context, name: str) -> CertificateStatus | None:
@@ -94,4 +112,19 @@ def _shown(status: CertificateStatus) -> dict[str, Any]:
         "key": status.key,
         "ocsp_until": None if status.ocsp_until is None else timestamp(status.ocsp_until),
         "ocsp_problem": status.ocsp_problem,
+        "acme": None if status.acme is None else _acme(status.acme),
+    }
+
+
+def _acme(status: AcmeStatus) -> dict[str, Any]:
+    at_once = status.ordering or status.next_attempt <= time.time()
+    return {
+        "state": status.state,
+        "directory": status.directory,
+        "domains": list(status.domains),
+        "challenge": status.challenge,
+        "ordering": status.ordering,
+        "next_attempt": None if at_once else timestamp(status.next_attempt),
+        "last_error": status.error,
+        "failures": status.failures,
     }

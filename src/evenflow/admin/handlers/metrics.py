@@ -66,6 +66,7 @@ def view(context: Context) -> View:
         },
         address_lists=controller.address_lists(),
         certificates={each.name: each.not_after for each in certificates},
+        acme={each.name: each.acme for each in certificates if each.acme is not None},
         staples={
             each.name: each.ocsp_until for each in certificates if each.ocsp_until is not None
         },
