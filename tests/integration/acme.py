@@ -28,6 +28,7 @@ class Pebble:
     authority: Authority
     """Vouches for Pebble's own https."""
     log: Path
+    commands: list[tuple[list[str], dict[str, str]]]
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     @property
@@ -63,6 +64,15 @@ class Pebble:
         """Its log."""
         return self.log.read_text(encoding="utf-8", errors="replace")
 
+    def start(self) -> None:
+        """Start it and its DNS, and wait for it; of what was before it knows nothing."""
+        with self.log.open("ab") as log:
+            self.processes = [
+                subprocess.Popen(command, stdout=log, stderr=log, env=env)
+                for command, env in self.commands
+            ]
+        wait_for(lambda: self.get("/roots/0"), "Pebble answering", describe=self.said)
+
     def stop(self) -> None:
         """End it, and its DNS."""
         for process in self.processes:
@@ -76,8 +86,6 @@ def pebble(
     *,
     env: Mapping[str, str] | None = None,
     accounts: Mapping[str, str] | None = None,
-    ports: tuple[int, int] | None = None,
-    port: int | None = None,
 ) -> Iterator[Pebble]:
     """Run Pebble, with a DNS that knows all names to be on this machine.
 
@@ -86,14 +94,10 @@ def pebble(
     folder.mkdir(exist_ok=True)
     authority = Authority(folder)
     own = authority.issue("localhost", "127.0.0.1")
-    http_port, tls_port = ports or (free_port(), free_port())
-    dns = free_port()
-    made = Pebble(
-        port or free_port(), free_port(), http_port, tls_port, authority, folder / "pebble.log"
-    )
+    port, management, http_port, tls_port, dns, unused = (free_port() for _ in range(6))
     config = {
-        "listenAddress": f"127.0.0.1:{made.port}",
-        "managementListenAddress": f"127.0.0.1:{made.management}",
+        "listenAddress": f"127.0.0.1:{port}",
+        "managementListenAddress": f"127.0.0.1:{management}",
         "certificate": str(own.cert),
         "privateKey": str(own.key),
         "httpPort": http_port,
@@ -104,18 +108,16 @@ def pebble(
     file = folder / "pebble.json"
     file.write_text(json.dumps({"pebble": config}))
     names = [program("pebble-challtestsrv", "pebble"), "-dns01", f"127.0.0.1:{dns}"]
-    names += ["-management", f"127.0.0.1:{free_port()}", "-defaultIPv6", ""]
+    names += ["-management", f"127.0.0.1:{unused}", "-defaultIPv6", ""]
     names += ["-http01", "", "-https01", "", "-tlsalpn01", ""]
     command = [program("pebble", "pebble"), "-config", str(file), "-strict"]
     command += ["-dnsserver", f"127.0.0.1:{dns}"]
-    quick = {"PEBBLE_VA_NOSLEEP": "1", "PEBBLE_AUTHZREUSE": "0"}
-    with made.log.open("ab") as log:
-        made.processes += [
-            subprocess.Popen(names, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL),
-            subprocess.Popen(command, stdout=log, stderr=log, env={**quick, **(env or {})}),
-        ]
+    quick = {"PEBBLE_VA_NOSLEEP": "1", "PEBBLE_AUTHZREUSE": "0", **(env or {})}
+    commands = [(names, {}), (command, quick)]
+    log = folder / "pebble.log"
+    made = Pebble(port, management, http_port, tls_port, authority, log, commands)
     try:
-        wait_for(lambda: made.get("/roots/0"), "Pebble answering", describe=made.said)
+        made.start()
         yield made
     finally:
         made.stop()

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from evenflow.testing import EvenflowProcess, document, free_port, run_evenflow, wait_for
+from evenflow.testing.authority import Authority
 from tests.conftest import StartEvenflow, StartOrigins
 from tests.integration.acme import Pebble, pebble
 from tests.integration.test_tls import ask, connect
@@ -84,11 +85,14 @@ def authority(tmp_path: Path) -> Iterator[Pebble]:
 def start(evenflow: StartEvenflow, origins: StartOrigins) -> Any:
     """Start a balancer behind which one origin answers with `a`."""
 
-    def start(authority: Pebble, acme: dict[str, Any], **more: Any) -> EvenflowProcess:
+    def start(
+        authority: Pebble, acme: dict[str, Any], admin_port: int | None = None, **more: Any
+    ) -> EvenflowProcess:
         (a,) = origins("a")
         return evenflow(
             configuration(a.url, authority, acme, **more),
             port=authority.http_port,
+            admin_port=admin_port,
             hand_over_port=False,
         )
 
@@ -189,3 +193,74 @@ def test_a_failing_order_says_why_and_is_tried_again(
         "the proofs being taken back",
         describe=balancer.output,
     )
+
+
+def test_an_external_account_is_bound_and_refused_nonces_are_replaced(
+    tmp_path: Path, start: Any
+) -> None:
+    key = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"
+    rejecting = {"PEBBLE_WFE_NONCEREJECT": "40"}
+    with pebble(tmp_path / "pebble", accounts={"kid-1": key}, env=rejecting) as authority:
+        account = {"key_id": "kid-1", "hmac_key": key}
+        # Whom the listener serves is no matter of the authority's: it comes from anywhere.
+        admin = free_port()
+        balancer = start(
+            authority,
+            authority.acme("site.test", external_account=account),
+            admin={"listen": f"127.0.0.1:{admin}"},
+            security={"ip_whitelist": ["192.0.2.0/24"]},
+            admin_port=admin,
+        )
+        assert issued(balancer)["acme"]["last_error"] is None
+        assert balancer.request().status == 403
+        assert key not in balancer.output()
+        assert key not in str(balancer.api("GET", "/admin/config"))
+        # Another authority's accounts are no use, and it says so.
+        wrong = authority.acme("site.test", external_account={**account, "key_id": "kid-2"})
+        change = {"certificates": {"auto": {"acme": wrong}}}
+        balancer.api("PATCH", "/admin/config", change)
+        # What was issued fits still, so nothing is ordered unless it is asked for.
+        assert status(balancer)["acme"]["last_error"] is None
+        path = "/admin/certificates/auto/renew?wait=20s"
+        refused = balancer.api("POST", path, expect=202)["acme"]
+        assert "unauthorized" in refused["last_error"], refused
+        assert refused["state"] == "issued"
+
+
+def test_an_authority_that_forgot_the_account_gets_a_new_one_and_work_ends_with_the_certificate(
+    authority: Pebble, start: Any
+) -> None:
+    balancer = start(authority, authority.acme("site.test"))
+    before = issued(balancer)
+    authority.stop()
+    path = "/admin/certificates/auto/renew"
+    failed = balancer.api("POST", f"{path}?wait=20s", expect=202)
+    assert "cannot be reached" in failed["acme"]["last_error"]
+    assert failed["fingerprint"] == before["fingerprint"] == shown(authority)
+    authority.start()
+    wait_for(
+        lambda: status(balancer)["fingerprint"] != before["fingerprint"],
+        "another certificate",
+        describe=balancer.output,
+    )
+    with connect(authority.tls_port, "site.test", authority.root()) as stream:
+        assert ask(stream)[2] == b"a\n"
+    assert balancer.output().count("account opened") == 2
+    plain = {"name": "plain", "address": f"127.0.0.1:{authority.http_port}"}
+    gone = {"listeners": [plain], "certificates": {"auto": None}}
+    balancer.api("PATCH", "/admin/config", gone)
+    balancer.api("POST", path, expect=404)
+    assert not [name for name in balancer.metrics() if name.startswith("evenflow_acme")]
+
+
+def test_only_certificates_that_are_ordered_can_be_ordered_anew(
+    evenflow: StartEvenflow, origins: StartOrigins, tmp_path: Path
+) -> None:
+    (a,) = origins("a")
+    issued_elsewhere = Authority(tmp_path).issue("site.test")
+    files = {"cert_file": str(issued_elsewhere.cert), "key_file": str(issued_elsewhere.key)}
+    balancer = evenflow(document({"id": "a", "url": a.url}, certificates={"site": files}))
+    refusal = balancer.api("POST", "/admin/certificates/site/renew", expect=409)
+    assert "has no `acme`" in refusal["detail"]
+    ran = run_evenflow("cert", "renew", "site", env={"EVENFLOW_URL": balancer.url})
+    assert (ran.returncode, "has no `acme`" in ran.stderr) == (2, True), ran.stderr

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import ipaddress
+from collections.abc import Sequence
 from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
@@ -59,6 +60,13 @@ def parse_email(text: str) -> str:
     return text
 
 
+def _some_domains(domains: Sequence[str]) -> Sequence[str]:
+    # Not by bounds of the list, which would tell of a wrong name as well that there is none.
+    if not 1 <= len(domains) <= MAX_DOMAINS:
+        raise ValueError(f"expected 1 to {MAX_DOMAINS} names, got {len(domains)}")
+    return domains
+
+
 class ExternalAccount(Model):
     """An account with the authority that new ACME accounts are bound to (RFC 8555 §7.3.4)."""
 
@@ -84,7 +92,7 @@ class Acme(Model):
 
     domains: Annotated[
         Items[Annotated[str, AfterValidator(parse_proven_domain)]],
-        Field(min_length=1, max_length=MAX_DOMAINS),
+        AfterValidator(_some_domains),
     ] = Field(description="The names in the certificate; no wildcards.")
     email: Annotated[str, AfterValidator(parse_email)] | None = Field(
         default=None, description="Whom the authority tells of trouble."

@@ -48,6 +48,7 @@ SPREAD: Final = 1 / 30
 """The part of its life by which a certificate is renewed earlier at random: many that were issued
 together are not renewed together."""
 LONGEST_WAIT_S: Final = 6 * 3600.0
+ATTEMPTS_IN_LIFE: Final = 30
 LONGEST_ASKED_WAIT_S: Final = 7 * 86_400.0
 """How long an authority may ask to be left alone."""
 
@@ -110,6 +111,13 @@ class _Entry:
             return 0.0
         life = self.pair.not_after - self.pair.not_before
         return self.pair.not_before + life * (LIFE_BEFORE_RENEWAL - self.early)
+
+    def longest_wait(self) -> float:
+        """The longest time between two attempts: there must be several before it expires."""
+        if self.held is None:
+            return LONGEST_WAIT_S
+        life = self.pair.not_after - self.pair.not_before
+        return min(LONGEST_WAIT_S, life / ATTEMPTS_IN_LIFE)
 
 
 class _Owner(Protocol):
@@ -387,7 +395,8 @@ class AcmeCertificates:
         entry.error = str(error)
         entry.failures += 1
         entry.orders["failed"] += 1
-        wait = min(entry.acme.retry_after * 2.0 ** min(entry.failures - 1, 16), LONGEST_WAIT_S)
+        wait = entry.acme.retry_after * 2.0 ** min(entry.failures - 1, 16)
+        wait = min(wait, max(entry.acme.retry_after, entry.longest_wait()))
         # Spread, so that many balancers do not come back to the authority at once.
         wait *= random.uniform(0.9, 1.1)  # noqa: S311 - no secret
         if error.retry_after_s is not None:
