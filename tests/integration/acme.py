@@ -64,6 +64,11 @@ class Pebble:
         """Its log."""
         return self.log.read_text(encoding="utf-8", errors="replace")
 
+    @property
+    def stopped(self) -> bool:
+        """Whether it is not running."""
+        return all(process.poll() is not None for process in self.processes)
+
     def start(self) -> None:
         """Start it and its DNS, and wait for it; of what was before it knows nothing."""
         with self.log.open("ab") as log:

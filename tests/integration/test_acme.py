@@ -57,28 +57,18 @@ def issued(balancer: EvenflowProcess) -> dict[str, Any]:
     return status(balancer)
 
 
-@pytest.mark.parametrize("challenge", ["http-01", "tls-alpn-01"])
-def test_a_certificate_is_ordered_and_serves(
-    evenflow: StartEvenflow, origins: StartOrigins, tmp_path: Path, challenge: str
-) -> None:
-    (a,) = origins("a")
-    with pebble(tmp_path / "pebble") as authority:
-        acme = authority.acme("site.test", "www.site.test", challenge=challenge)
-        balancer = evenflow(
-            configuration(a.url, authority, acme), port=authority.http_port, hand_over_port=False
-        )
-        found = issued(balancer)
-        assert set(found["domains"]) == {"site.test", "www.site.test"}
-        trusted = authority.root()
-        for name in found["domains"]:
-            with connect(authority.tls_port, name, trusted) as stream:
-                assert ask(stream)[2] == b"a\n"
+@pytest.fixture(scope="module")
+def pebbles(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pebble]:
+    with pebble(tmp_path_factory.mktemp("pebble")) as running:
+        yield running
 
 
 @pytest.fixture
-def authority(tmp_path: Path) -> Iterator[Pebble]:
-    with pebble(tmp_path / "pebble") as running:
-        yield running
+def authority(pebbles: Pebble) -> Pebble:
+    """One authority for all, started again where a test ended it."""
+    if pebbles.stopped:
+        pebbles.start()
+    return pebbles
 
 
 @pytest.fixture
@@ -97,6 +87,22 @@ def start(evenflow: StartEvenflow, origins: StartOrigins) -> Any:
         )
 
     return start
+
+
+@pytest.mark.parametrize("challenge", ["http-01", "tls-alpn-01"])
+def test_a_certificate_is_ordered_and_serves(authority: Pebble, start: Any, challenge: str) -> None:
+    balancer = start(authority, authority.acme("site.test", "www.site.test", challenge=challenge))
+    found = issued(balancer)
+    assert set(found["domains"]) == {"site.test", "www.site.test"}
+    assert found["acme"]["challenge"] == challenge
+    trusted = authority.root()
+    for name in found["domains"]:
+        with connect(authority.tls_port, name, trusted) as stream:
+            assert ask(stream)[2] == b"a\n"
+    proven = balancer.metrics().get(
+        'evenflow_tls_handshakes_total{listener="web",result="proof"}', 0
+    )
+    assert (proven >= 2) == (challenge == "tls-alpn-01")
 
 
 def shown(authority: Pebble) -> str:
@@ -228,7 +234,7 @@ def test_an_external_account_is_bound_and_refused_nonces_are_replaced(
 
 
 def test_an_authority_that_forgot_the_account_gets_a_new_one_and_work_ends_with_the_certificate(
-    authority: Pebble, start: Any
+    authority: Pebble, start: Any, tmp_path: Path
 ) -> None:
     balancer = start(authority, authority.acme("site.test"))
     before = issued(balancer)
@@ -246,6 +252,18 @@ def test_an_authority_that_forgot_the_account_gets_a_new_one_and_work_ends_with_
     with connect(authority.tls_port, "site.test", authority.root()) as stream:
         assert ask(stream)[2] == b"a\n"
     assert balancer.output().count("account opened") == 2
+    # Whom nobody vouches for is told nothing.
+    doubted = {"certificates": {"auto": {"acme": {"ca_file": None}}}}
+    balancer.api("PATCH", "/admin/config", doubted)
+    failed = balancer.api("POST", f"{path}?wait=20s", expect=202)
+    assert "/dir: certificate: " in failed["acme"]["last_error"]
+    # A pair of one's own takes the place of one that is ordered.
+    own = Authority(tmp_path).issue("site.test")
+    pair = {"cert": own.cert.read_text(), "key": own.key.read_text()}
+    put = balancer.api("PUT", "/admin/certificates/auto", pair)["certificate"]
+    assert (put["fingerprint"], put["acme"]) == (own.fingerprint, None)
+    assert shown(authority) == own.fingerprint
+    balancer.api("POST", path, expect=409)
     plain = {"name": "plain", "address": f"127.0.0.1:{authority.http_port}"}
     gone = {"listeners": [plain], "certificates": {"auto": None}}
     balancer.api("PATCH", "/admin/config", gone)

@@ -91,6 +91,9 @@ def changes(before: Material, after: Material) -> list[str]:
         for name, pair in after.pairs.items()
         if (known := before.pairs.get(name)) is not None and known != pair
     ]
+    if before.proofs != after.proofs:
+        names = ", ".join(sorted({proof.domain for proof in after.proofs}))
+        lines.append(f"certificates: proofs are shown for {names or 'no name any more'}")
     lines += [
         f"{path}: another content"
         for path, text in after.texts.items()

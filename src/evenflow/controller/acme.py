@@ -13,30 +13,21 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, Protocol
+from typing import Final, Literal, Protocol
 
 import structlog
 
 from evenflow.certs import Material, Ordered, Pair, day, read_pair, self_signed
 from evenflow.certs.acme.messages import AcmeError
 from evenflow.certs.acme.proofs import Proof
-from evenflow.certs.acme.store import (
-    Account,
-    Held,
-    load_account,
-    load_held,
-    save_account,
-    save_held,
-)
+from evenflow.certs.acme.store import Held, load_held, save_held
 from evenflow.config import Config, ConfigError
 from evenflow.config.acme import Acme
+from evenflow.controller.acme_accounts import Accounts
 from evenflow.controller.decisions import Decisions
 from evenflow.controller.errors import NotOrdered
 from evenflow.controller.tasks import OwnedTasks
 from evenflow.engine import EngineError
-
-if TYPE_CHECKING:
-    from evenflow.certs.acme.session import Session
 
 TICK_S: Final = 0.25
 AT_ONCE: Final = 4
@@ -53,8 +44,6 @@ LONGEST_ASKED_WAIT_S: Final = 7 * 86_400.0
 """How long an authority may ask to be left alone."""
 
 _log = structlog.get_logger("evenflow.acme")
-
-AccountKey = tuple[str, str | None, str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +130,7 @@ class AcmeCertificates:
         self._folder = folder
         self._entries: dict[str, _Entry] = {}
         self._followed: dict[str, Acme] = {}
-        self._accounts: dict[AccountKey, tuple[Account, Session, asyncio.Lock]] = {}
+        self._accounts = Accounts(folder, owner.decisions)
         self._left_over = False
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._tasks = OwnedTasks()
@@ -212,8 +201,7 @@ class AcmeCertificates:
         before, self._followed = self._followed, _ordered(config)
         for name in self._entries.keys() - self._followed.keys():
             self._stop(self._entries.pop(name))
-        used = set(map(_account_key, self._followed.values()))
-        self._accounts = {key: each for key, each in self._accounts.items() if key in used}
+        self._accounts.keep_only(self._followed.values())
         for name, acme in self._followed.items():
             entry = self._entries[name]
             if before.get(name) == acme:
@@ -313,70 +301,30 @@ class AcmeCertificates:
             await self._owner.renew_material(source="acme")
 
         try:
-            session = await self._open(acme)
+            session = await self._accounts.open(acme)
             wanted = Wanted(tuple(acme.domains), acme.challenge)
             try:
                 chain, key = await carry_out(obtain(session, wanted), acme, show)
             except AccountGone:
                 session.kid = None
-                session = await self._open(acme)
+                session = await self._accounts.open(acme)
                 chain, key = await carry_out(obtain(session, wanted), acme, show)
         finally:
             if entry.proofs:
                 entry.proofs, self._left_over = (), True
         held = Held(acme.directory_url, tuple(acme.domains), chain, key)
         entry.take(held)
-        entry.wanted = self._left_over = False
-        if self._folder is not None:
-            await self._kept(lambda folder: save_held(folder, entry.name, held), entry.name)
+        entry.wanted = False
+        await self._keep(entry.name, held)
 
-    async def _open(self, acme: Acme) -> Session:
-        """The account for a certificate, opened where there is none."""
-        from evenflow.certs.acme.session import open_account
-        from evenflow.controller.ordering import carry_out
-
-        key: AccountKey = _account_key(acme)
-        if key not in self._accounts:
-            account = await asyncio.to_thread(self._account, acme)
-            self._accounts.setdefault(key, _session(account))
-        account, session, lock = self._accounts[key]
-        async with lock:
-            if session.kid is None and self._folder is not None:
-                # Its key first: an account whose key is lost cannot be used again.
-                await self._kept(lambda folder: save_account(folder, account), acme.directory_url)
-            known = session.kid
-            terms = await carry_out(open_account(session, acme, acme.directory_url), acme, _nothing)
-            if session.kid == known:
-                return session
-            told = f"; its terms of service are agreed to: {terms}" if terms else ""
-            self._owner.decisions.record(
-                "certificate", "account opened", f"with {acme.directory_url}{told}"
-            )
-            account = Account(*key, account.key_pem, session.kid)
-            self._accounts[key] = (account, session, lock)
-            await self._kept(lambda folder: save_account(folder, account), acme.directory_url)
-        return session
-
-    def _account(self, acme: Acme) -> Account:
-        from evenflow.certs.acme.jws import key_pem, new_key, read_key
-
-        try:
-            known = load_account(self._folder, acme) if self._folder is not None else None
-            if known is not None:
-                read_key(known.key_pem)
-                return known
-        except (OSError, ValueError) as error:
-            _log.error("kept account not used", directory=acme.directory_url, reason=str(error))
-        return Account(*_account_key(acme), key_pem(new_key()))
-
-    async def _kept(self, write: Callable[[Path], None], what: str) -> None:
+    async def _keep(self, name: str, held: Held) -> None:
         if self._folder is None:
             return
         try:
-            await asyncio.to_thread(write, self._folder)
+            await asyncio.to_thread(save_held, self._folder, name, held)
         except OSError as error:
             # It serves all the same, until the end of this process.
-            _log.error("not kept in the state folder", what=what, reason=str(error))
+            _log.error("certificate not kept", certificate=name, reason=str(error))
 
     def _succeeded(self, entry: _Entry) -> None:
         entry.error, entry.failures = None, 0
@@ -426,18 +374,6 @@ def _stand_in(name: str, acme: Acme) -> Pair:
     return read_pair(name, cert, key)
 
 
-def _account_key(acme: Acme) -> AccountKey:
-    external = acme.external_account
-    return acme.directory_url, acme.email, external.key_id if external is not None else None
-
-
-def _session(account: Account) -> tuple[Account, Session, asyncio.Lock]:
-    from evenflow.certs.acme.jws import read_key
-    from evenflow.certs.acme.session import Session
-
-    return account, Session(read_key(account.key_pem), account.url), asyncio.Lock()
-
-
 def _status(entry: _Entry, in_force: Pair | None) -> AcmeStatus:
     return AcmeStatus(
         "stand_in" if in_force in (None, entry.stand_in) else "issued",
@@ -450,7 +386,3 @@ def _status(entry: _Entry, in_force: Pair | None) -> AcmeStatus:
         entry.failures,
         dict(entry.orders),
     )
-
-
-async def _nothing(_proofs: tuple[Proof, ...]) -> None:
-    """An account needs no proofs."""

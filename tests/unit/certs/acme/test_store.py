@@ -23,7 +23,8 @@ ACCOUNT = Account(PRODUCTION, "ops@a.test", None, "SECRET", "https://ca.test/acc
 
 def test_what_is_kept_comes_back_and_is_for_its_owner_only(tmp_path: Path) -> None:
     folder = tmp_path / "state" / "acme"
-    assert load_held(folder, "site") is load_account(folder, ACME) is None
+    assert load_held(folder, "site") is None
+    assert load_account(folder, ACME) is None
     save_held(folder, "site", HELD)
     save_account(folder, ACCOUNT)
     assert (load_held(folder, "site"), load_account(folder, ACME)) == (HELD, ACCOUNT)
