@@ -414,7 +414,7 @@ class Controller:
         if self._config is not None:
             config = edits.with_secrets(config, self._config)
             same = config == self._config
-            same = same and not self._keys.changed() and not self._acme.changed()
+            same &= not (self._keys.changed() or self._acme.changed())
             if same and not await self._certificates.changed():
                 await self._keep_base(base)
                 return Applied(self.revision, [], list(warnings))

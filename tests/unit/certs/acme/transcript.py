@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from evenflow.certs.acme.jws import new_key
+from evenflow.certs.acme.jws import Key, new_key
 from evenflow.certs.acme.messages import Call, Pause, Reply, Show, Steps
 from evenflow.certs.acme.session import Session
 
@@ -21,9 +21,9 @@ DIRECTORY = {
 }
 
 
-def session() -> Session:
+def session(key: Key | None = None) -> Session:
     """An account that is open, with nonces enough."""
-    made = Session(new_key(), f"{CA}/account/1", DIRECTORY)
+    made = Session(key or new_key(), f"{CA}/account/1", DIRECTORY)
     made.nonces.extend(f"nonce{number}" for number in range(16))
     return made
 
