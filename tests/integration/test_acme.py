@@ -201,6 +201,29 @@ def test_a_failing_order_says_why_and_is_tried_again(
     )
 
 
+def test_the_flat_form_orders_as_well_and_all_workers_show_it(
+    authority: Pebble, evenflow: StartEvenflow, origins: StartOrigins
+) -> None:
+    (a,) = origins("a")
+    config = document(
+        {"id": "a", "url": a.url},
+        load_balancer={"port": authority.tls_port},
+        server={
+            "workers": 3,
+            "tls": {"certificates": ["auto"], "redirect_http": authority.http_port},
+        },
+        certificates={"auto": {"acme": authority.acme("flat.test")}},
+    )
+    balancer = evenflow(config, port=authority.http_port, hand_over_port=False)
+    issued(balancer)
+    # Kept in memory only, which is told.
+    assert "every start orders a new one" in balancer.output()
+    trusted = authority.root()
+    for _ in range(20):
+        with connect(authority.tls_port, "flat.test", trusted) as stream:
+            assert ask(stream)[2] == b"a\n"
+
+
 def test_an_external_account_is_bound_and_refused_nonces_are_replaced(
     tmp_path: Path, start: Any
 ) -> None:
@@ -244,11 +267,9 @@ def test_an_authority_that_forgot_the_account_gets_a_new_one_and_work_ends_with_
     assert "cannot be reached" in failed["acme"]["last_error"]
     assert failed["fingerprint"] == before["fingerprint"] == shown(authority)
     authority.start()
-    wait_for(
-        lambda: status(balancer)["fingerprint"] != before["fingerprint"],
-        "another certificate",
-        describe=balancer.output,
-    )
+    renewed = balancer.api("POST", f"{path}?wait=20s", expect=202)
+    assert (renewed["acme"]["last_error"], renewed["acme"]["failures"]) == (None, 0)
+    assert renewed["fingerprint"] != before["fingerprint"]
     with connect(authority.tls_port, "site.test", authority.root()) as stream:
         assert ask(stream)[2] == b"a\n"
     assert balancer.output().count("account opened") == 2

@@ -556,7 +556,7 @@ class ProxyProtocol(Model):
 
 
 class StateConfig(Model):
-    """Where what the API changed is kept."""
+    """Where what the API changed is kept, and certificates that were ordered."""
 
     store: Literal["memory", "sqlite"] = "sqlite"
     path: Annotated[str, Field(min_length=1)] = "./state"

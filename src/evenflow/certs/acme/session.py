@@ -75,7 +75,8 @@ class Session:
         assert reply is not None
         self._keep_nonce(reply)
         if not self.nonces:
-            raise AcmeError(f"the authority gave no nonce (status {reply.status})")
+            text = f"the authority gave no nonce (status {reply.status})"
+            raise AcmeError(text, retry_after_s=reply.retry_after_s())
         return self.nonces.popleft()
 
     def _keep_nonce(self, reply: Reply) -> None:

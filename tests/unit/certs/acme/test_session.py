@@ -106,8 +106,9 @@ def test_refusals_of_nonces_have_an_end() -> None:
 def test_what_is_no_nonce_is_not_sent(nonce: str) -> None:
     used = session()
     used.nonces.clear()
-    with pytest.raises(AcmeError, match="gave no nonce"):
-        run(used.post(f"{CA}/order", {}), iter([reply(replay_nonce=nonce)]))
+    with pytest.raises(AcmeError, match="gave no nonce") as caught:
+        run(used.post(f"{CA}/order", {}), iter([reply(replay_nonce=nonce, retry_after="60")]))
+    assert caught.value.retry_after_s == 60
 
 
 def test_a_refusal_is_told_with_its_parts_and_when_to_come_back() -> None:
