@@ -1,20 +1,12 @@
-"""One request over HTTP, bounded in time and size: for key sets, and for those who issue certificates."""
+"""One answer over HTTP, bounded in time and size: for key sets, and for those who issue certificates."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
-from urllib.parse import urlsplit
 
-import h11
-
-_READ: Final = 16 * 1024
-_MAX_HEAD: Final = 32 * 1024
-_CUT: Final = "the connection closed before the answer was complete"
+from evenflow.http_client import HttpError, request
 
 
 class FetchError(Exception):
@@ -53,78 +45,13 @@ async def ask(
 ) -> Answer:
     """What is answered, whatever its status; raises `FetchError`. Follows no redirect."""
     try:
-        async with asyncio.timeout(timeout_s):
-            return await _ask(method, url, fields, body, max_bytes, ca_file)
+        async with (
+            asyncio.timeout(timeout_s),
+            request(url, fields, method=method, body=body, ca_file=ca_file) as response,
+        ):
+            content = await response.read(max_bytes)
+            return Answer(response.status, response.headers, content)
     except TimeoutError:
         raise FetchError(f"no complete answer within {timeout_s:g} s") from None
-    except ssl.SSLCertVerificationError as error:
-        raise FetchError(f"certificate: {error.verify_message}") from None
-    except (OSError, ssl.SSLError) as error:
-        raise FetchError(f"cannot be reached: {error.strerror or error}") from None
-    except (h11.ProtocolError, UnicodeError) as error:
-        raise FetchError(f"not valid HTTP: {error}") from None
-
-
-async def _ask(
-    method: str,
-    url: str,
-    fields: Sequence[tuple[str, str]],
-    body: bytes,
-    max_bytes: int,
-    ca_file: str | None,
-) -> Answer:
-    parts = urlsplit(url)
-    encrypted = parts.scheme == "https"
-    context = await asyncio.to_thread(_context, ca_file) if encrypted else None
-    host = parts.hostname or ""
-    reader, writer = await asyncio.open_connection(
-        host, parts.port or (443 if encrypted else 80), ssl=context
-    )
-    try:
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        http = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD)
-        head = [
-            ("Host", parts.netloc),
-            *fields,
-            ("User-Agent", "evenflow"),
-            ("Connection", "close"),
-            *([("Content-Length", str(len(body)))] if body else []),
-        ]
-        sent = http.send(h11.Request(method=method, target=target, headers=head)) or b""
-        if body:
-            sent += http.send(h11.Data(data=body)) or b""
-        writer.write(sent + (http.send(h11.EndOfMessage()) or b""))
-        await writer.drain()
-        return await _answer(http, reader, max_bytes)
-    finally:
-        writer.transport.abort()
-        with contextlib.suppress(OSError):
-            await writer.wait_closed()
-
-
-async def _answer(http: h11.Connection, reader: asyncio.StreamReader, max_bytes: int) -> Answer:
-    status, fields, body = 0, dict[str, str](), bytearray()
-    while True:
-        try:
-            event = http.next_event()
-        except h11.RemoteProtocolError:
-            if reader.at_eof():
-                raise FetchError(_CUT) from None
-            raise
-        match event:
-            case h11.NEED_DATA:
-                http.receive_data(await reader.read(_READ))
-            case h11.Response(status_code=status, headers=headers):
-                fields = {name.decode(): value.decode("latin-1") for name, value in headers}
-            case h11.Data(data=data):
-                body += data
-                if len(body) > max_bytes:
-                    raise FetchError(f"longer than {max_bytes // 1024} KiB")
-            case h11.EndOfMessage():
-                return Answer(status, fields, bytes(body))
-            case h11.ConnectionClosed() | h11.PAUSED:
-                raise FetchError(_CUT)
-
-
-def _context(ca_file: str | None) -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=ca_file)
+    except HttpError as error:
+        raise FetchError(str(error)) from None
