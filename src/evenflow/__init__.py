@@ -12,13 +12,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from evenflow.balancer import LoadBalancer, Request
     from evenflow.config import Backend, Config, ConfigError, HealthCheck, Pool, Problem, Route
-    from evenflow.controller import Applied, BackendNotFound, BackendStatus, StateError, StateStore
+    from evenflow.controller import (
+        Applied,
+        BackendDiscovered,
+        BackendNotFound,
+        BackendStatus,
+        StateError,
+        StateStore,
+    )
     from evenflow.engine import EngineError
     from evenflow.state import MemoryStore, SqliteStore
 
 __all__ = [
     "Applied",
     "Backend",
+    "BackendDiscovered",
     "BackendNotFound",
     "BackendStatus",
     "Config",
@@ -40,6 +48,7 @@ __all__ = [
 _HOMES = {
     "Applied": "evenflow.controller",
     "Backend": "evenflow.config",
+    "BackendDiscovered": "evenflow.controller",
     "BackendNotFound": "evenflow.controller",
     "BackendStatus": "evenflow.controller",
     "Config": "evenflow.config",

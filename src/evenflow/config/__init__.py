@@ -4,6 +4,7 @@
 form. Nothing here knows how a strategy or filter is carried out.
 """
 
+from .discovery import Discover
 from .expand import effective_health_check, expand
 from .jwt import JwtAuth
 from .matching import parameters, path_segments
@@ -75,6 +76,7 @@ __all__ = [
     "ConfigError",
     "Connections",
     "Cors",
+    "Discover",
     "ExternalAuth",
     "FilterChain",
     "HeaderEdit",

@@ -14,6 +14,7 @@ from operator import attrgetter
 
 from .ambiguity import ambiguous_routes, claimed_paths
 from .check_datagrams import datagram_problems
+from .check_discovery import discovery_problems
 from .check_health import health_problems
 from .check_jwt import jwt_problems
 from .check_routes import contradictions, named_pools
@@ -29,7 +30,7 @@ from .expand import (
     redirect_address,
 )
 from .hashes import is_slow
-from .models import Backend, Config, LoadBalancerConfig, Pool, Route, SniRule, Strategy
+from .models import Config, LoadBalancerConfig, Pool, Route, SniRule, Strategy
 from .names import STRATEGY_PARAMETERS, strategy_names
 from .paths import exposed_paths, own_paths
 from .problems import Problem, hint
@@ -62,7 +63,7 @@ def problems_in(config: Config) -> list[Problem]:
         config,
         flat,
         all_routes(config, flat),
-        {pool.name: is_stream(pool.backends) for pool in (*flat, *config.pools)},
+        {pool.name: is_stream(pool) for pool in (*flat, *config.pools)},
         main_is_stream(config),
     )
     return [problem for rule in _RULES for problem in rule(view)]
@@ -85,25 +86,34 @@ def _known(path: str, name: str, names: Collection[str], what: str) -> Iterator[
         yield Problem(path, f"no {what} named {name!r}{hint(name, listed)}{choices}")
 
 
-def _backend_lists(config: Config) -> Iterator[tuple[str, Sequence[Backend]]]:
-    yield "backends", config.backends
+def _backend_lists(config: Config) -> Iterator[tuple[str, Pool | Config]]:
+    """The path of each list of backends, and what it is a part of."""
+    yield "backends", config
     for index, pool in enumerate(config.pools):
-        yield f"pools[{index}].backends", pool.backends
+        yield f"pools[{index}].backends", pool
 
 
 def _names(view: _View) -> Iterator[Problem]:
     config = view.config
-    ids = [*map(_ID, itertools.chain.from_iterable(each for _, each in _backend_lists(config)))]
+    ids = [
+        *map(
+            _ID, itertools.chain.from_iterable(each.backends for _, each in _backend_lists(config))
+        )
+    ]
     if len(set(ids)) < len(ids):
         yield from _unique(
             (
                 (f"{path}[{index}].id", backend.id)
-                for path, backends in _backend_lists(config)
-                for index, backend in enumerate(backends)
+                for path, place in _backend_lists(config)
+                for index, backend in enumerate(place.backends)
             ),
             "id",
         )
-    pools = [("backends", pool.name) for pool in view.flat] if config.backends else []
+    pools = (
+        [("backends", pool.name) for pool in view.flat]
+        if config.backends or config.discover
+        else []
+    )
     pools += [(f"pools[{index}].name", pool.name) for index, pool in enumerate(config.pools)]
     yield from _unique(pools, "pool")
     routes = [(f"routes[{index}].name", route.name) for index, route in enumerate(config.routes)]
@@ -161,15 +171,15 @@ def _kinds(view: _View) -> Iterator[Problem]:
     """HTTP backends behind HTTP, streams behind TCP or UDP, and no pool of both."""
     config = view.config
     yield from datagram_problems(config, list(_backend_lists(config)), view.flat)
-    for path, backends in _backend_lists(config):
-        targets = by_scheme(backends).values()
+    for path, held_by in _backend_lists(config):
+        targets = by_scheme(held_by).values()
         if len({target.is_stream for target in targets if not target.is_unix}) > 1:
             yield Problem(path, "holds HTTP and stream backends; give each kind a pool of its own")
     kinds = view.streams
     http = {
         pool.name
         for pool in (*view.flat, *config.pools)
-        if not by_scheme(pool.backends).keys().isdisjoint(HTTP_SCHEMES)
+        if not by_scheme(pool).keys().isdisjoint(HTTP_SCHEMES)
     }
     for index, listener in enumerate(config.listeners):
         path = f"listeners[{index}].pool"
@@ -201,7 +211,7 @@ def _kinds(view: _View) -> Iterator[Problem]:
                 text = f"pool {name!r} holds stream backends, which need a tcp or udp listener"
                 yield Problem(f"routes[{index}].{below}", text)
     only_http = config.listeners and all(each.protocol == "http" for each in config.listeners)
-    if is_stream(config.backends) and (only_http or config.routes):
+    if is_stream(config) and (only_http or config.routes):
         yield Problem("backends", "stream backends need a listener with protocol tcp or udp")
 
 
@@ -361,9 +371,7 @@ def _for_streams(path: str, chain: FilterChain) -> Iterator[Problem]:
 def _strategies(view: _View) -> Iterator[Problem]:
     config = view.config
     kinds = view.streams
-    yield from _strategy(
-        "load_balancer.strategy", config.load_balancer.strategy, is_stream(config.backends)
-    )
+    yield from _strategy("load_balancer.strategy", config.load_balancer.strategy, is_stream(config))
     for index, pool in enumerate(config.pools):
         if pool.strategy is not None:
             yield from _strategy(f"pools[{index}].strategy", pool.strategy, kinds[pool.name])
@@ -454,6 +462,10 @@ def _health_checks(view: _View) -> Iterator[Problem]:
     yield from health_problems(view.config, view.flat)
 
 
+def _discovery(view: _View) -> Iterator[Problem]:
+    return discovery_problems(view.config)
+
+
 _RULES: tuple[Callable[[_View], Iterable[Problem]], ...] = (
     _names,
     _addresses,
@@ -467,4 +479,5 @@ _RULES: tuple[Callable[[_View], Iterable[Problem]], ...] = (
     _numbers,
     _hedges,
     _health_checks,
+    _discovery,
 )

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from .expand import by_scheme
-from .models import Backend, Config, Listener, Pool
+from .models import Config, Listener, Pool
 from .problems import Problem
 
 
 def datagram_problems(
-    config: Config, lists: Sequence[tuple[str, Sequence[Backend]]], flat: Sequence[Pool]
+    config: Config, lists: Sequence[tuple[str, Pool | Config]], flat: Sequence[Pool]
 ) -> Iterator[Problem]:
-    """Every contradiction; `lists` are all lists of backends with their paths."""
-    for path, backends in lists:
-        kinds = {target.is_datagrams for target in by_scheme(backends).values()}
+    """Every contradiction; `lists` are the paths of all lists of backends and what these are a part of."""
+    for path, place in lists:
+        kinds = {target.is_datagrams for target in by_scheme(place).values()}
         if len(kinds) > 1:
             yield Problem(path, "holds udp and other backends; give each kind a pool of its own")
     of_pool = {pool.name: _is_datagrams(pool) for pool in (*flat, *config.pools)}
@@ -52,5 +52,5 @@ def _listener(
 
 def _is_datagrams(pool: Pool) -> bool | None:
     """Whether its backends take datagrams; `None` where it has none yet, which may be either."""
-    targets = by_scheme(pool.backends).values()
+    targets = by_scheme(pool).values()
     return any(target.is_datagrams for target in targets) if targets else None

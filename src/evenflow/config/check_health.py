@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter
 
-from .expand import CHECK_FIELDS, effective_health_check, given_check_fields
+from .expand import CHECK_FIELDS, effective_health_check, given_check_fields, stand_ins
 from .models import Backend, Config, Pool
 from .problems import Problem
 from .sections import HealthCheck
@@ -50,16 +50,21 @@ def _pools(
 
     Of backends without a check of their own one stands for all of its scheme.
     """
-    if config.backends and flat:
+    if (config.backends or config.discover) and flat:
         own = any(map(_OWN, config.backends))
         numbers = {id(each): index for index, each in enumerate(config.backends)} if own else {}
         for pool in flat:
-            yield "backends", pool, _told_apart("backends", pool.backends, numbers)
+            yield "backends", pool, _with_stand_ins(pool, "backends", numbers)
     for index, pool in enumerate(config.pools):
         path = f"pools[{index}]"
         own = any(map(_OWN, pool.backends))
         numbers = {id(each): at for at, each in enumerate(pool.backends)} if own else {}
-        yield f"{path}.health_check", pool, _told_apart(f"{path}.backends", pool.backends, numbers)
+        yield f"{path}.health_check", pool, _with_stand_ins(pool, f"{path}.backends", numbers)
+
+
+def _with_stand_ins(pool: Pool, path: str, numbers: Mapping[int, int]) -> list[tuple[str, Backend]]:
+    found = _told_apart(path, pool.backends, numbers)
+    return [*found, *(("", each) for each in stand_ins(pool))]
 
 
 def _told_apart(

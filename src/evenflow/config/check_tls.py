@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 
 from .check_acme import acme_problems
-from .expand import REDIRECT_LISTENER, SERVER_CERTIFICATE
-from .models import Backend, Config, Listener
+from .expand import REDIRECT_LISTENER, SERVER_CERTIFICATE, by_scheme
+from .models import Config, Listener
 from .problems import Problem, hint
 from .tls import Certificate, ListenerTls, TlsRules
 
@@ -41,7 +41,7 @@ def _server(config: Config, *, stream_main: bool) -> Iterator[Problem]:
     path = "server.tls"
     if config.listeners:
         yield Problem(path, "has no effect beside `listeners`; give these a `tls` of their own")
-    elif stream_main and any(each.target.is_datagrams for each in config.backends):
+    elif stream_main and any(each.is_datagrams for each in by_scheme(config).values()):
         yield Problem(path, "works on connections only, not on udp")
     elif stream_main and tls.redirect_http is not None:
         yield Problem(f"{path}.redirect_http", "works on HTTP only; the port relays bytes here")
@@ -115,9 +115,10 @@ def _pools(config: Config) -> Iterator[Problem]:
         path = f"pools[{index}].tls"
         if pool.tls is None:
             continue
-        if pool.backends and not _any_encrypted(pool.backends):
+        targets = by_scheme(pool)
+        if targets and not any(target.is_tls for target in targets.values()):
             yield Problem(path, "has no effect: none of the backends has an https:// or tls:// URL")
-        if pool.tls.alpn and any(each.target.scheme == "https" for each in pool.backends):
+        if pool.tls.alpn and "https" in targets:
             yield Problem(f"{path}.alpn", "is for tls:// backends; with https:// it is http/1.1")
         if not pool.tls.verify and (pool.tls.ca_file is not None or pool.tls.fingerprint):
             text = "is false, so ca_file and fingerprint would have no effect"
@@ -128,10 +129,6 @@ def _pools(config: Config) -> Iterator[Problem]:
         if pool.tls.client_cert is not None:
             names = config.certificates
             yield from _known(f"{path}.client_cert", (pool.tls.client_cert,), names)
-
-
-def _any_encrypted(backends: Sequence[Backend]) -> bool:
-    return any(backend.target.is_tls for backend in backends)
 
 
 def _known(path: str, wanted: Sequence[str], names: Collection[str]) -> Iterator[Problem]:

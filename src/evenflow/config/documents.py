@@ -41,8 +41,11 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
 
 
-def read_file(path: Path) -> Decoded:
-    """Decodes a file by its suffix: .toml, .json, else YAML; raises `ConfigError`."""
+def read_file(path: Path, list_key: str | None = None) -> Decoded:
+    """Decodes a file by its suffix: .toml, .json, else YAML; raises `ConfigError`.
+
+    With `list_key`, a file that is a list is read as if the list stood under this key.
+    """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
@@ -54,12 +57,12 @@ def read_file(path: Path) -> Decoded:
         case ".toml":
             return decode_toml(text, str(path))
         case ".json":
-            return decode_json(text, str(path))
+            return decode_json(text, str(path), list_key)
         case _:
-            return decode_yaml(text, str(path))
+            return decode_yaml(text, str(path), list_key)
 
 
-def decode_yaml(text: str, file: str | None = None) -> Decoded:
+def decode_yaml(text: str, file: str | None = None, list_key: str | None = None) -> Decoded:
     """Decodes YAML; raises `ConfigError`."""
     loader = _Loader(text)
     try:
@@ -80,7 +83,7 @@ def decode_yaml(text: str, file: str | None = None) -> Decoded:
         data = reader.value(node, ())
     except RecursionError:
         raise ConfigError([Problem("", "nested too deeply", None, file)]) from None
-    return _whole(data, reader.lines, reader.problems, file)
+    return _whole(data, reader.lines, reader.problems, file, list_key)
 
 
 def decode_toml(text: str, file: str | None = None) -> Decoded:
@@ -95,7 +98,7 @@ def decode_toml(text: str, file: str | None = None) -> Decoded:
     return Decoded(data, dict(_toml_lines(text)))
 
 
-def decode_json(text: str, file: str | None = None) -> Decoded:
+def decode_json(text: str, file: str | None = None, list_key: str | None = None) -> Decoded:
     """Decodes JSON; raises `ConfigError`."""
     twice: list[str] = []
 
@@ -117,20 +120,27 @@ def decode_json(text: str, file: str | None = None) -> Decoded:
         raise ConfigError([Problem("", "nested too deeply", None, file)]) from None
     try:
         # JSON is YAML too, which gives the lines; only odd white space keeps it from being so.
-        as_yaml = decode_yaml(text, file)
+        as_yaml = decode_yaml(text, file, list_key)
     except ConfigError as error:
         if twice:
             known = [problem for problem in error.errors if "twice" in problem.message]
             raise ConfigError(
                 known or [Problem("", f"key {key!r} is given twice", None, file) for key in twice]
             ) from None
-        return _whole(data, {}, [], file)
-    return _whole(data, as_yaml.lines, [], file)
+        return _whole(data, {}, [], file, list_key)
+    return as_yaml if list_key else _whole(data, as_yaml.lines, [], file)
 
 
 def _whole(
-    data: object, lines: dict[str, int], problems: list[Problem], file: str | None
+    data: object,
+    lines: dict[str, int],
+    problems: list[Problem],
+    file: str | None,
+    list_key: str | None = None,
 ) -> Decoded:
+    if list_key is not None and isinstance(data, list):
+        data = {list_key: data}
+        lines = {f"{list_key}{path}": line for path, line in lines.items()}
     if not problems and not isinstance(data, dict):
         problems = [Problem("", "expected keys and values at the top", 1, file)]
     if problems:

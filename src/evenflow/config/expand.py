@@ -58,6 +58,7 @@ def expand(config: Config) -> Config:
         update={
             "load_balancer": LoadBalancerConfig(),
             "backends": (),
+            "discover": (),
             "health_check": HealthCheck(),
             "security": None,
             "admin": config.admin.model_copy(update={"listen": listen}),
@@ -82,7 +83,7 @@ def effective_health_check(config: Config, pool: Pool, backend: Backend) -> Heal
         update["path"] = backend.health_check_path
     if check.kind == "auto":
         target = backend.target
-        stream = target.is_stream or (target.is_unix and is_stream(pool.backends))
+        stream = target.is_stream or (target.is_unix and is_stream(pool))
         spoken = target.scheme if target.scheme in _SPOKEN else "tcp"
         update["kind"] = spoken if stream else "http"
         if target.is_datagrams and check.port is None:
@@ -98,16 +99,35 @@ def given_check_fields(check: HealthCheck | HealthCheckOverride | None) -> set[s
     return {name for name in CHECK_FIELDS if getattr(check, name)}
 
 
-def is_stream(backends: Sequence[Backend]) -> bool:
-    """Whether bytes are relayed to these backends: some are streams and none is HTTP."""
-    targets = by_scheme(backends).values()
+def is_stream(place: Pool | Config) -> bool:
+    """Whether bytes are relayed to its backends: some are streams and none is HTTP."""
+    targets = by_scheme(place).values()
     return any(target.is_stream for target in targets) and all(
         target.is_stream or target.is_unix for target in targets
     )
 
 
-def by_scheme(backends: Sequence[Backend]) -> dict[str, Target]:
-    """One target of each scheme among these backends; quick for thousands of them."""
+def by_scheme(place: Pool | Config) -> dict[str, Target]:
+    """One target of each scheme among a pool's backends, or among those at the top.
+
+    What is still to be discovered counts, too.
+    """
+    found = _by_scheme(place.backends)
+    if not place.discover:
+        return found
+    return {each.scheme: each.target for each in place.sources} | found
+
+
+def stand_ins(place: Pool | Config) -> tuple[Backend, ...]:
+    """A backend for each source of further ones, such as it will find."""
+    return tuple(
+        Backend(id="discovered", url=f"{each.scheme}://{each.target.address}")
+        for each in place.sources
+    )
+
+
+def _by_scheme(backends: Sequence[Backend]) -> dict[str, Target]:
+    """Quick for thousands of them."""
     for asked, answer in tuple(_asked_of_late):
         if asked is backends:
             return answer
@@ -128,10 +148,11 @@ def flat_pools(config: Config) -> tuple[Pool, ...]:
         for backend in config.backends:
             by_path.setdefault(backend.target.path, []).append(backend)
         groups |= by_path
-    if not groups and not config.pools:
-        groups[""] = []
+    if config.discover or (not groups and not config.pools):
+        groups.setdefault("", [])
     return tuple(
-        Pool(name=path_name(path), backends=members) for path, members in sorted(groups.items())
+        Pool(name=path_name(path), backends=members, discover=() if path else config.discover)
+        for path, members in sorted(groups.items())
     )
 
 
@@ -167,11 +188,11 @@ def main_address(config: Config) -> str:
 
 def main_is_stream(config: Config) -> bool:
     """Whether the flat form's listener relays bytes."""
-    return not config.routes and is_stream(config.backends)
+    return not config.routes and is_stream(config)
 
 
-def _stream_protocol(backends: Sequence[Backend]) -> Literal["tcp", "udp"]:
-    datagrams = any(target.is_datagrams for target in by_scheme(backends).values())
+def _stream_protocol(config: Config) -> Literal["tcp", "udp"]:
+    datagrams = any(target.is_datagrams for target in by_scheme(config).values())
     return "udp" if datagrams else "tcp"
 
 
@@ -181,7 +202,7 @@ def main_listener(config: Config) -> Listener:
     return Listener(
         name=MAIN_LISTENER,
         address=main_address(config),
-        protocol=_stream_protocol(config.backends) if stream else "http",
+        protocol=_stream_protocol(config) if stream else "http",
         pool=DEFAULT if stream else None,
         tls=_main_tls(config),
     )
@@ -287,13 +308,14 @@ def _full_pool(config: Config, pool: Pool) -> Pool:
         if getattr(pool, name) is None
     }
     if update.get("idle_timeout", pool.idle_timeout) is None:
-        update["idle_timeout"] = _STREAM_IDLE if is_stream(pool.backends) else _HTTP_IDLE
+        update["idle_timeout"] = _STREAM_IDLE if is_stream(pool) else _HTTP_IDLE
     check = base.health_check or config.health_check
     if pool.health_check is not None:
         check = pool.health_check.onto(check)
-    if pool.backends and (given := given_check_fields(check)):
+    members = (*pool.backends, *stand_ins(pool)) if pool.discover else pool.backends
+    if members and (given := given_check_fields(check)):
         # What is given for all pools stays only where a backend has a use for it.
-        kinds = {effective_health_check(config, pool, backend).kind for backend in pool.backends}
+        kinds = {effective_health_check(config, pool, backend).kind for backend in members}
         useless = [name for name in given if not kinds.intersection(CHECK_FIELDS[name])]
         neutral = {name: HealthCheck.model_fields[name].default for name in useless}
         check = check.model_copy(update=neutral)

@@ -17,6 +17,7 @@ from pydantic_core import PydanticCustomError
 
 from .actions import Arms, Fault, Hedge, Mirror, Redirect, Respond, Rewrite, Sticky, StickyKey
 from .base import Model
+from .discovery import Discover, Discovers
 from .matching import Match, PathRegex, ValueRule
 from .sections import (
     AdminConfig,
@@ -63,6 +64,11 @@ def number_backends(backends: Sequence[Backend], prefix: str) -> tuple[Backend, 
         backend if backend.id else backend.model_copy(update={"id": next(numbers)})
         for backend in backends
     )
+
+
+def sources_in(discover: Discovers) -> tuple[Discover, ...]:
+    """The sources, of which one may stand by itself."""
+    return (discover,) if isinstance(discover, Discover) else tuple(discover)
 
 
 def _number_flat(backends: Sequence[Backend]) -> tuple[Backend, ...]:
@@ -286,6 +292,12 @@ class Pool(Model):
         description="Begin connections, health checks' too, with a PROXY header of this version.",
     )
     backends: Annotated[Items[Backend], AfterValidator(_number_in_pool)] = ()
+    discover: Discovers = Field(default=(), description="Further backends, from elsewhere.")
+
+    @property
+    def sources(self) -> tuple[Discover, ...]:
+        """All sources of further backends."""
+        return sources_in(self.discover)
 
 
 class Config(Model):
@@ -293,6 +305,9 @@ class Config(Model):
 
     load_balancer: LoadBalancerConfig = LoadBalancerConfig()
     backends: Annotated[Items[Backend], AfterValidator(_number_flat)] = ()
+    discover: Discovers = Field(
+        default=(), description="Further backends of the pool `default`, from elsewhere."
+    )
     health_check: HealthCheck = HealthCheck()
     security: FilterChain | None = None
     metrics: MetricsConfig = MetricsConfig()
@@ -305,6 +320,11 @@ class Config(Model):
     filters: dict[Name, FilterChain] = Field(default_factory=dict)
     certificates: dict[Name, Certificate] = Field(default_factory=dict)
     state: StateConfig = StateConfig()
+
+    @property
+    def sources(self) -> tuple[Discover, ...]:
+        """All sources of further backends of the pool `default`."""
+        return sources_in(self.discover)
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
@@ -325,6 +345,7 @@ __all__ = [
     "BreakerConfig",
     "Config",
     "Connections",
+    "Discover",
     "FilterChain",
     "HealthCheck",
     "HealthCheckOverride",

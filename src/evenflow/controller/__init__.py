@@ -10,9 +10,11 @@ from evenflow.controller.breakers import BreakerStatus, NoBreaker
 from evenflow.controller.certificates import CertificateStatus
 from evenflow.controller.controller import Applied, Controller, ReadSources
 from evenflow.controller.decisions import Decision, Decisions, Subscription
+from evenflow.controller.discovered import Elsewhere, Found, SourceStatus
 from evenflow.controller.document import differences, merge_patch
 from evenflow.controller.edits import rebuilt
 from evenflow.controller.errors import (
+    BackendDiscovered,
     BackendNotFound,
     NotOrdered,
     PieceInUse,
@@ -42,6 +44,7 @@ __all__ = [
     "MODELS",
     "AcmeStatus",
     "Applied",
+    "BackendDiscovered",
     "BackendNotFound",
     "BackendStatus",
     "BreakerStatus",
@@ -49,6 +52,8 @@ __all__ = [
     "Controller",
     "Decision",
     "Decisions",
+    "Elsewhere",
+    "Found",
     "Key",
     "KeysStatus",
     "Kind",
@@ -65,6 +70,7 @@ __all__ = [
     "RevisionConflict",
     "RevisionNotFound",
     "Runtime",
+    "SourceStatus",
     "StateError",
     "StateStore",
     "Status",

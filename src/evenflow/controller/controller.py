@@ -26,8 +26,14 @@ from evenflow.controller.acme import AcmeCertificates
 from evenflow.controller.breakers import Breakers
 from evenflow.controller.certificates import Certificates, CertificateStatus
 from evenflow.controller.decisions import Decisions
+from evenflow.controller.discovered import Elsewhere, SourceStatus
 from evenflow.controller.document import differences
-from evenflow.controller.errors import RevisionConflict, RevisionNotFound
+from evenflow.controller.errors import (
+    BackendDiscovered,
+    BackendNotFound,
+    RevisionConflict,
+    RevisionNotFound,
+)
 from evenflow.controller.keys import Keys, KeysStatus
 from evenflow.controller.live import Live, Swap
 from evenflow.controller.made import made
@@ -61,6 +67,12 @@ ReadSources = Callable[[], Config]
 
 Revisions = Collection[int] | None
 """The revisions on which a change may be made; `None` is any."""
+
+
+class Explained(Explanation):
+    """Where a request would go, and why; with the source of the backend, where it was found by one."""
+
+    discovered: str | None
 
 
 @dataclass(frozen=True)
@@ -216,15 +228,27 @@ class Controller:
     async def update_backend(
         self, id: str, change: Mapping[str, object], *, source: str, only_at: Revisions = None
     ) -> Applied:
-        """Merge-patch one backend; raises `BackendNotFound` or `ConfigError`."""
+        """Merge-patch one backend.
+
+        Raises `BackendNotFound`, `BackendDiscovered` or `ConfigError`.
+        """
         return await self._exclusively(
-            lambda: edits.with_changed_backend(self.config, id, change), source, only_at
+            lambda: self._configured(
+                id, lambda: edits.with_changed_backend(self.config, id, change)
+            ),
+            source,
+            only_at,
         )
 
     async def remove_backend(self, id: str, *, source: str, only_at: Revisions = None) -> Applied:
-        """Remove one backend; what is in flight on it goes on. Raises `BackendNotFound`."""
+        """Remove one backend; what is in flight on it goes on.
+
+        Raises `BackendNotFound` or `BackendDiscovered`.
+        """
         return await self._exclusively(
-            lambda: edits.without_backend(self.config, id), source, only_at
+            lambda: self._configured(id, lambda: edits.without_backend(self.config, id)),
+            source,
+            only_at,
         )
 
     async def restore_backends(
@@ -254,6 +278,15 @@ class Controller:
         the reason is in `last_reload_error`, the log and the decisions.
         """
         return await self._owned(self._reload(source, only_at), "reload")
+
+    async def renew_members(self) -> bool:
+        """Put in force what is found elsewhere by now; whether that changed anything.
+
+        The configuration stays what it is, and so does its revision. Raises `ConfigError` (a
+        strategy that fails) or `EngineError`, and then the members of before serve on.
+        """
+        task = self._tasks.start(self._renew_members(), "renew members")
+        return await asyncio.shield(task)
 
     async def renew_material(self, *, source: str) -> Applied:
         """Read files again, and take what key sets hold and what was issued.
@@ -293,6 +326,19 @@ class Controller:
         """Addresses, verdicts and ramps; only `set_verdict` changes a verdict."""
         return self._live.runtime
 
+    def get_members_from(self, elsewhere: Elsewhere) -> None:
+        """Have further members come from elsewhere; before `start`."""
+        self._live.elsewhere = elsewhere
+
+    @property
+    def discovered(self) -> Mapping[Key, str]:
+        """The source of each member that is not configured but was found elsewhere."""
+        return self._live.discovered
+
+    def discovery(self) -> list[SourceStatus]:
+        """How each source of further members is."""
+        return self._live.elsewhere.statuses()
+
     def on_members_changed(self, callback: Callable[[], None]) -> None:
         """Be told after every change of `members` or of their addresses."""
         self._live.member_callbacks.append(callback)
@@ -322,12 +368,13 @@ class Controller:
             self._live.joined,
             self._live.runtime.ejections,
             self._live.breakers,
+            self._live.discovered,
         )
 
     def backend(self, id: str) -> BackendStatus | None:
-        """One backend, the first of this id where several pools have one."""
+        """One backend; where several pools have one of this id, the first, configured ones before."""
         live = self._live
-        for pool in live.pools:
+        for pool in sorted(live.pools, key=lambda pool: (pool, id) in live.discovered):
             if (member := live.members.get((pool, id))) is not None:
                 try:
                     endpoint = self.engine.endpoint_snapshot(pool, id)
@@ -342,6 +389,7 @@ class Controller:
                     live.joined,
                     live.runtime.ejections,
                     live.breakers,
+                    live.discovered,
                 )
         return None
 
@@ -379,9 +427,11 @@ class Controller:
         """Statistics in the original's shape."""
         return stats_document(self.snapshot(), self._rate)
 
-    def explain(self, request: ExplainRequest) -> Explanation:
+    def explain(self, request: ExplainRequest) -> Explained:
         """Where a request would go, and why."""
-        return self.engine.explain(request)
+        found = self.engine.explain(request)
+        source = self.discovered.get((found["pool"] or "", found["backend"] or ""))
+        return {**found, "discovered": source}
 
     # How a change happens.
 
@@ -394,6 +444,16 @@ class Controller:
                 return await self._change(wanted(), source)
 
         return await self._owned(change(), "apply")
+
+    def _configured(self, id: str, edit: Callable[[], Config]) -> Config:
+        """What an edit of one backend makes; says so where this one is not configured."""
+        try:
+            return edit()
+        except BackendNotFound:
+            for (pool, known), source in self.discovered.items():
+                if known == id:
+                    raise BackendDiscovered(id, pool, source) from None
+            raise
 
     def _check_revision(self, only_at: Revisions) -> None:
         if only_at is not None and self.revision not in only_at:
@@ -421,6 +481,8 @@ class Controller:
         try:
             applied = await self._put_in_force(config, source, base, warnings)
         except Exception as error:
+            if self._config is not None:
+                self._live.elsewhere.follow(self._config)
             self.applies_total["failed"] += 1
             self.decisions.record(
                 "apply", "configuration refused", str(error), level="error", source=source
@@ -468,6 +530,7 @@ class Controller:
             changes=[*changes, *renewed][:20],
             warnings=warned,
         )
+        self._live.elsewhere.follow(config)
         self._live.published()
         self._tell(config)
         if fresh:
@@ -476,6 +539,16 @@ class Controller:
             for told in self._revision_callbacks:
                 told(head)
         return Applied(revision, [*changes, *renewed], warned)
+
+    async def _renew_members(self) -> bool:
+        async with self._lock:
+            wanted = await self._live.prepare_found()
+            if wanted is None:
+                return False
+            async with self._live.swap(wanted) as swap:
+                await self._in_thread(lambda: swap.put_in_force(self.revision))
+            self._live.published()
+            return True
 
     def _tell(self, config: Config) -> None:
         for callback in self._config_callbacks:

@@ -22,6 +22,7 @@ DecisionKind = Literal[
     "apply",
     "breaker",
     "certificate",
+    "discovery",
     "drain",
     "ejection",
     "health",

@@ -18,6 +18,16 @@ class BackendNotFound(KeyError):
         return f"no backend has the id {self.id!r}"
 
 
+class BackendDiscovered(Exception):
+    """A backend that is not configured but discovered, and cannot be changed here."""
+
+    def __init__(self, id: str, pool: str, source: str) -> None:
+        super().__init__(
+            f"backend {id!r} was discovered by the source {source!r} of pool {pool!r}; "
+            "change it there"
+        )
+
+
 class RevisionNotFound(KeyError):
     """This revision was never in force, or is forgotten."""
 

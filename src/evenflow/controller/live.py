@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import Final
 
@@ -23,6 +23,7 @@ from evenflow.controller.acme import AcmeCertificates
 from evenflow.controller.breaker import State
 from evenflow.controller.breakers import Breakers, Place
 from evenflow.controller.decisions import Decisions, Level
+from evenflow.controller.discovered import Elsewhere, Nowhere, with_found
 from evenflow.controller.hedging import HedgeDelays
 from evenflow.controller.keys import Keys
 from evenflow.controller.members import Members, members_of, spliced_members
@@ -61,7 +62,11 @@ class Wanted:
     """A configuration made ready for the engine."""
 
     config: Config
-    """In its full form."""
+    """In its full form, with the members found elsewhere."""
+    configured: Config
+    """The same without these."""
+    discovered: Mapping[Key, str]
+    """The source of each member found elsewhere."""
     pools: Mapping[str, Pool]
     members: Members
     splice: PoolSplice | None
@@ -74,7 +79,7 @@ class Wanted:
 
 def _encrypted(pool: Pool) -> bool:
     """Whether some of a pool's backends are sent to over TLS."""
-    return any(target.is_tls for target in by_scheme(pool.backends).values())
+    return any(target.is_tls for target in by_scheme(pool).values())
 
 
 def _unverified(config: Config) -> list[str]:
@@ -114,6 +119,7 @@ class Live:
         self.probe_callbacks: list[Callable[[list[ProbeResult]], None]] = []
         self.keys = keys
         self.acme = acme
+        self.elsewhere: Elsewhere = Nowhere()
         self.breakers = Breakers(engine, decisions, self._breaker_changed)
         self.hedging = HedgeDelays(engine)
         self._engine = engine
@@ -137,21 +143,15 @@ class Live:
 
     async def prepare(self, config: Config, *, first: bool) -> Wanted:
         """Expand a configuration and resolve the names that are new in it."""
-        full = expand(config)
+        configured = expand(config)
+        full, discovered = with_found(configured, await self.elsewhere.found(config))
         splice = None if self._wanted is None else members_splice(self._wanted.config, full)
         members = (
             members_of(full, self.members)
             if splice is None
             else spliced_members(full, splice, self.members)
         )
-        known = self.runtime.resolutions
-        names = {name for pool in full.pools for name in set(map(_NAME, pool.backends)) if name}
-        resolutions = {
-            name: found
-            for name in names
-            if (found := known.get(name)) is not None and found.addresses
-        }
-        resolutions |= await resolve_targets(names - resolutions.keys(), self._lookup)
+        resolutions = await self._resolved(full)
         warnings = sorted({found.error for found in resolutions.values() if found.error})
         pools = {pool.name: pool for pool in full.pools}
         material = Material()
@@ -166,7 +166,52 @@ class Live:
             # Only a whole plan carries what TLS needs.
             splice = None
         warnings += [*material.warnings, *_unverified(full)]
-        return Wanted(full, pools, members, splice, resolutions, warnings, material)
+        return Wanted(
+            full, configured, discovered, pools, members, splice, resolutions, warnings, material
+        )
+
+    async def prepare_found(self) -> Wanted | None:
+        """What is in force with the members found elsewhere by now; `None` where nothing differs."""
+        before = self._wanted
+        if before is None:
+            return None
+        full, discovered = with_found(before.configured, self.elsewhere.found_by_now())
+        splice = members_splice(before.config, full)
+        if splice is None and full == before.config:
+            return None
+        members = (
+            members_of(full, self.members)
+            if splice is None
+            else spliced_members(full, splice, self.members)
+        )
+        if splice is not None and _encrypted(splice.pool):
+            splice = None
+        return replace(
+            before,
+            config=full,
+            discovered=discovered,
+            pools={pool.name: pool for pool in full.pools},
+            members=members,
+            splice=splice,
+            resolutions=await self._resolved(full),
+            warnings=[],
+        )
+
+    async def _resolved(self, full: Config) -> dict[str, Resolution]:
+        """What all names of backends resolve to; only those are asked for that are new."""
+        known = self.runtime.resolutions
+        names = {name for pool in full.pools for name in set(map(_NAME, pool.backends)) if name}
+        resolutions = {
+            name: found
+            for name in names
+            if (found := known.get(name)) is not None and found.addresses
+        }
+        return resolutions | await resolve_targets(names - resolutions.keys(), self._lookup)
+
+    @property
+    def discovered(self) -> Mapping[Key, str]:
+        """The source of each member that was found elsewhere."""
+        return {} if self._wanted is None else self._wanted.discovered
 
     @property
     def material(self) -> Material:

@@ -165,6 +165,7 @@ def _flat_pool_written_out(config: Config, name: str) -> dict[str, Any]:
     implied = all_routes(config, flat)[len(config.routes) :]
     return {
         "backends": tuple(each for each in config.backends if id(each) not in moved),
+        "discover": () if pool.discover else config.discover,
         "pools": (*config.pools, pool),
         "routes": (*config.routes, *(each for each in implied if name in each.pools)),
     }

@@ -44,6 +44,8 @@ class BackendStatus:
     latency_s: float
     breaker: BreakerStatus | None = None
     """Its own breaker, where it has one."""
+    discovered: str | None = None
+    """The source that found it; `None` where it is configured."""
 
     @property
     def healthy(self) -> bool:
@@ -68,14 +70,18 @@ def backend_statuses(
     joined: Mapping[Key, float],
     ejections: Mapping[Key, tuple[float, str]],
     breakers: Breakers,
+    discovered: Mapping[Key, str],
 ) -> list[BackendStatus]:
     """All members, in the configuration's order.
 
-    `joined` has the Unix time since when each is there, `ejections` each one's time and reason.
+    `joined` has the Unix time since when each is there, `ejections` each one's time and reason,
+    `discovered` the source of each that is not configured.
     """
     endpoints = {(entry["pool"], entry["id"]): entry for entry in snapshot["endpoints"]}
     return [
-        backend_status(member, runtime, endpoints.get(member.key), joined, ejections, breakers)
+        backend_status(
+            member, runtime, endpoints.get(member.key), joined, ejections, breakers, discovered
+        )
         for member in members
     ]
 
@@ -87,6 +93,7 @@ def backend_status(
     joined: Mapping[Key, float],
     ejections: Mapping[Key, tuple[float, str]],
     breakers: Breakers,
+    discovered: Mapping[Key, str],
 ) -> BackendStatus:
     """One member; `endpoint` is what the engine knows of it."""
     now = time.monotonic()
@@ -127,6 +134,7 @@ def backend_status(
         errors=error_count(endpoint) if endpoint is not None else 0,
         latency_s=endpoint["latency_s"] if endpoint is not None else 0.0,
         breaker=breaker,
+        discovered=discovered.get(key),
     )
 
 

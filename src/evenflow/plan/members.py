@@ -69,7 +69,7 @@ def members_splice(old: Config, new: Config) -> PoolSplice | None:
                 after.backends[piece.at : piece.at + piece.inserted],
             )
             # How Unix sockets are checked depends on what is beside them.
-            if is_stream(before.backends) != is_stream(after.backends):
+            if is_stream(before) != is_stream(after):
                 return None
         position += len(before.backends)
     return found
