@@ -24,6 +24,7 @@ from evenflow.certs import stamp
 from evenflow.config import Backend, Config, StrategyConfig
 from evenflow.controller import Applied, BackendStatus, Controller, StateStore
 from evenflow.controller.controller import ReadSources
+from evenflow.discovery import Discovery
 from evenflow.engine import (
     DrainReport,
     Engine,
@@ -166,6 +167,8 @@ class LoadBalancer:
             folder=self._acme_folder(config),
         )
         stack.push_async_callback(controller.close)
+        discovery = Discovery(controller)
+        stack.push_async_callback(discovery.close)
         if self._on_config is not None:
             controller.on_config(self._on_config)
         audit_log = self._audit_log(config)
@@ -177,6 +180,7 @@ class LoadBalancer:
         self._controller = controller
         stack.callback(self._forget_controller)
         controller.start_background()
+        discovery.start()
         monitor = HealthMonitor(controller)
         stack.callback(monitor.close)
         monitor.start()
@@ -265,7 +269,10 @@ class LoadBalancer:
         return await self.controller.update_backend(id, change, source="python")
 
     async def remove_backend(self, id: str) -> Applied:
-        """Remove a backend; its requests in flight are finished. Raises `BackendNotFound`."""
+        """Remove a backend; its requests in flight are finished.
+
+        Raises `BackendNotFound`, or `BackendDiscovered` for one that is not configured.
+        """
         return await self.controller.remove_backend(id, source="python")
 
     async def drain_backend(self, id: str, *, timeout_s: float = 30.0) -> bool:

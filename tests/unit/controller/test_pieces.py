@@ -169,3 +169,20 @@ def test_names_are_taken_once_and_unknown_ones_are_not_found() -> None:
         without_piece(config, "routes", "web")
     with pytest.raises(ConfigError, match="name"):
         with_new_piece(config, "pools", {})
+
+
+def test_sources_of_the_flat_form_move_with_its_pool() -> None:
+    config = read_document(
+        {
+            "backends": [{"url": "http://10.0.0.1"}, {"url": "http://10.0.0.2/users"}],
+            "discover": {"dns": "app.internal:80"},
+        }
+    )
+    shown = piece_document("default", pieces(config, "pools")["default"])
+    other = piece_document("users", pieces(config, "pools")["users"])
+    assert shown["discover"]["dns"] == "app.internal:80"
+    users_moved = with_piece(config, "pools", "users", other)
+    assert [each.kind for each in users_moved.sources] == ["dns"]
+    moved = with_piece(users_moved, "pools", "default", {**shown, "slow_start": "5s"})
+    assert moved.sources == ()
+    assert {pool.name: len(pool.sources) for pool in moved.pools} == {"users": 0, "default": 1}
