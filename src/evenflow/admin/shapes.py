@@ -100,6 +100,8 @@ class BackendView(TypedDict):
     """A decaying estimate."""
     breaker: BreakerView | None
     """Its own breaker, where it has one."""
+    discovered: str | None
+    """The source that found it; null where it is configured."""
 
 
 class BackendList(TypedDict):
@@ -198,6 +200,35 @@ class KeyView(TypedDict):
 
     kid: str | None
     algorithms: list[str]
+
+
+class DiscoverySource(TypedDict):
+    """Where a pool's further endpoints come from, and how that is."""
+
+    pool: str
+    source: str
+    kind: Literal["dns", "srv", "file", "http", "consul", "kubernetes", "docker", "use"]
+    place: str
+    endpoints: int
+    """How many there are in its last good answer."""
+    last_success: str | None
+    last_change: str | None
+    next_attempt: str | None
+    """When it is asked again; null while it tells of changes by itself."""
+    last_error: str | None
+    """Why its last answer was not taken; the endpoints from before serve on."""
+    failures: int
+    """In a row."""
+    updates: dict[str, int]
+    """Answers that `changed` something, were `unchanged`, `empty` and not taken, or `failed`."""
+    notes: list[str]
+    """What of the last answer was left out, and why."""
+
+
+class DiscoveryList(TypedDict):
+    """All sources."""
+
+    sources: list[DiscoverySource]
 
 
 class FilterKeys(TypedDict):
@@ -383,6 +414,8 @@ class ExplanationView(TypedDict):
     pool: str | None
     picker: str | None
     backend: str | None
+    discovered: str | None
+    """The source that found the backend; null where it is configured."""
     reason: str
     candidates: list[Candidate]
 

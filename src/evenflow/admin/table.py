@@ -11,6 +11,7 @@ from evenflow.admin.handlers import (
     certificates,
     config,
     debug,
+    discovery,
     docs,
     health,
     keys,
@@ -492,6 +493,18 @@ _KEYS = (
     ),
 )
 
+_DISCOVERY = (
+    Operation(
+        "GET",
+        f"{_ADMIN}/discovery",
+        discovery.list_sources,
+        "List the sources of discovered endpoints",
+        "api",
+        Role.READ,
+        {200: Answer("All sources and how they are.", shapes.DiscoveryList)},
+    ),
+)
+
 _CERTIFICATES = (
     Operation(
         "GET",
@@ -551,6 +564,7 @@ OPERATIONS = (
     *_CONFIG,
     *_PIECES,
     *_KEYS,
+    *_DISCOVERY,
     *_CERTIFICATES,
     *_OPERATE,
     *_DOCS,

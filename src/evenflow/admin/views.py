@@ -21,6 +21,7 @@ _STATUS_KEYS = frozenset(
         "errors",
         "latency_ms",
         "breaker",
+        "discovered",
         # What a changing request adds to a backend.
         "revision",
         "changes",
@@ -60,6 +61,7 @@ def _view(backend: Backend | None, status: BackendStatus) -> dict[str, Any]:
         "errors": status.errors,
         "latency_ms": round(status.latency_s * 1000, 3),
         "breaker": breaker_view(status.breaker),
+        "discovered": status.discovered,
     }
 
 

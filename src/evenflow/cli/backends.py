@@ -29,7 +29,7 @@ def list_backends(client: Client, as_json: bool) -> None:
         print_json(document)
         return
     print_table(
-        ["ID", "POOL", "URL", "STATUS", "WEIGHT", "ACTIVE", "REQUESTS", "ERRORS", "REASON"],
+        ["ID", "POOL", "URL", "STATUS", "WEIGHT", "ACTIVE", "REQUESTS", "ERRORS", "FROM", "REASON"],
         [_row(entry) for entry in document["backends"]],
     )
 
@@ -109,8 +109,8 @@ backends.add_command(backend_breaker)
 
 def _row(entry: dict[str, Any]) -> list[object]:
     keys = ("id", "pool", "url", "status", "weight", "active_connections")
-    more = ("requests", "errors", "reason")
-    return [entry.get(key) for key in (*keys, *more)]
+    counts = [entry.get(key) for key in (*keys, "requests", "errors")]
+    return [*counts, entry.get("discovered") or "configuration", entry.get("reason")]
 
 
 def _labels(given: tuple[str, ...]) -> dict[str, str]:

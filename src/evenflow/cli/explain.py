@@ -80,7 +80,9 @@ def _print(answer: dict[str, Any]) -> None:
     split = f" (split: {answer['split']})" if answer.get("split") else ""
     click.echo(f"pool      {answer.get('pool') or '-'}{split}")
     picker = f" ({answer['picker']})" if answer.get("picker") else ""
-    click.echo(f"backend   {answer.get('backend') or 'none'}: {answer.get('reason') or ''}{picker}")
+    source = f" (discovered by {answer['discovered']})" if answer.get("discovered") else ""
+    backend = f"{answer.get('backend') or 'none'}{source}"
+    click.echo(f"backend   {backend}: {answer.get('reason') or ''}{picker}")
     candidates = answer.get("candidates") or ()
     if candidates:
         click.echo()

@@ -13,6 +13,7 @@ COMMANDS = {
     "check": "evenflow.cli.check:check",
     "config": "evenflow.cli.config:config",
     "demo": "evenflow.cli.demo:demo",
+    "discovery": "evenflow.cli.discovery:discovery",
     "explain": "evenflow.cli.explain:explain",
     "filters": "evenflow.cli.pieces:filters",
     "listeners": "evenflow.cli.pieces:listeners",

@@ -8,7 +8,7 @@ own traffic appears nowhere.
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from evenflow.controller import AcmeStatus
+from evenflow.controller import AcmeStatus, SourceStatus
 from evenflow.engine import EndpointSnapshot, Histogram, PoolSnapshot, Snapshot, Tunnels
 from evenflow.observe.exposition import Family, Times, exposition, labels
 from evenflow.observe.process import ProcessUsage
@@ -69,6 +69,8 @@ class View:
     """How many public keys each filter for tokens has."""
     keys_refreshed: Mapping[str, float] = field(default_factory=dict)
     """When they were read last, in Unix seconds."""
+    discovery: Sequence[SourceStatus] = ()
+    """The sources of endpoints."""
     key_fetches: Mapping[tuple[str, str], int] = field(default_factory=dict)
     """Fetches of key sets by filter and result (`ok`, `failed`)."""
 
@@ -105,6 +107,7 @@ def _families(view: View) -> Iterator[Family]:
     )
     yield from _acme(view)
     yield from _keys(view)
+    yield from _discovery(view.discovery)
     yield from _control(view)
     yield from _process(view.process)
 
@@ -161,6 +164,36 @@ def _keys(view: View) -> Iterator[Family]:
         [
             (labels(filter=name, result=result), count)
             for (name, result), count in view.key_fetches.items()
+        ],
+    )
+
+
+def _discovery(sources: Sequence[SourceStatus]) -> Iterator[Family]:
+    sets = [labels(pool=each.pool, source=each.source) for each in sources]
+    yield Family(
+        "evenflow_discovery_endpoints",
+        "gauge",
+        "Endpoints in the last good answer of a source.",
+        [(s, each.endpoints) for s, each in zip(sets, sources, strict=True)],
+    )
+    yield Family(
+        "evenflow_discovery_updates_total",
+        "counter",
+        "Answers of a source: changed, unchanged, empty (and not taken), failed.",
+        [
+            (f'{s},result="{result}"', count)
+            for s, each in zip(sets, sources, strict=True)
+            for result, count in each.updates.items()
+        ],
+    )
+    yield Family(
+        "evenflow_discovery_last_success_timestamp_seconds",
+        "gauge",
+        "When a source answered last.",
+        [
+            (s, each.last_success)
+            for s, each in zip(sets, sources, strict=True)
+            if each.last_success is not None
         ],
     )
 

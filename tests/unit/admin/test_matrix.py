@@ -53,6 +53,7 @@ NEEDED = {
     f"POST {API}/config/rollback": "admin",
     f"GET {API}/stats": "read",
     f"GET {API}/decisions": "read",
+    f"GET {API}/discovery": "read",
     f"GET {API}/audit": "read",
     f"GET {API}/events": "read",
     f"POST {API}/explain": "read",

@@ -17,7 +17,13 @@ from evenflow.admin.respond import duration_parameter, json_response
 from evenflow.admin.views import backend_views, configured_part
 from evenflow.config import Backend, Config, ConfigError, Problem, read_document
 from evenflow.config.expand import path_name
-from evenflow.controller import Applied, BackendNotFound, BackendStatus, rebuilt
+from evenflow.controller import (
+    Applied,
+    BackendDiscovered,
+    BackendNotFound,
+    BackendStatus,
+    rebuilt,
+)
 
 MAX_WAIT_S = 240.0
 """Below the time the engine waits for an answer to start."""
@@ -107,6 +113,8 @@ async def restore_backends(context: Context, request: Request) -> Response:
     views = document.get("backends") if isinstance(document, dict) else document
     if not isinstance(views, list) or not all(isinstance(view, dict) for view in views):
         raise malformed('expected {"backends": [{...}, ...]}', "backends")
+    # They are not configured, so there is nothing of them to restore.
+    views = [view for view in views if not view.get("discovered")]
     controller = context.controller
 
     def restored(config: Config) -> Config:
@@ -176,6 +184,8 @@ async def _of_one(change: Any) -> Applied:
         applied: Applied = await change
     except BackendNotFound as error:
         raise not_found(str(error)) from None
+    except BackendDiscovered as error:
+        raise Refusal(409, str(error)) from None
     return applied
 
 

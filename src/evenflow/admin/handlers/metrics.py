@@ -64,6 +64,7 @@ def view(context: Context) -> View:
         key_fetches={
             (each.filter, result): count for each in keys for result, count in each.fetches.items()
         },
+        discovery=controller.discovery(),
         address_lists=controller.address_lists(),
         certificates={each.name: each.not_after for each in certificates},
         acme={each.name: each.acme for each in certificates if each.acme is not None},
