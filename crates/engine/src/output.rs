@@ -7,13 +7,13 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use memchr::{memchr, memrchr};
+use nix::unistd::write;
 
 /// What the kernel writes into a pipe without letting others in between.
 const PIPE_BUF: usize = 4096;
@@ -26,9 +26,13 @@ static STDERR: Mutex<()> = Mutex::new(());
 
 /// An open output.
 #[derive(Debug)]
-pub struct Output {
-    file: File,
-    turn: Option<&'static Mutex<()>>,
+pub enum Output {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+    /// A file.
+    File(File),
 }
 
 impl Output {
@@ -37,20 +41,15 @@ impl Output {
     /// # Errors
     /// What the system says against it.
     pub fn open(name: &str) -> io::Result<Self> {
-        // Not through Rust's stdout, whose lock and buffer are shared with others in the process.
-        let (file, turn) = match name {
-            "stdout" => (io::stdout().as_fd().try_clone_to_owned()?.into(), &STDOUT),
-            "stderr" => (io::stderr().as_fd().try_clone_to_owned()?.into(), &STDERR),
+        Ok(match name {
+            "stdout" => Self::Stdout,
+            "stderr" => Self::Stderr,
             path => {
                 // Addresses of clients are nobody else's business: not for all to read.
                 let mut options = OpenOptions::new();
                 let file = options.append(true).create(true).mode(0o640).open(path)?;
-                return Ok(Self { file, turn: None });
+                Self::File(file)
             }
-        };
-        Ok(Self {
-            file,
-            turn: Some(turn),
         })
     }
 
@@ -59,8 +58,10 @@ impl Output {
     /// # Errors
     /// What the system says against it; some of the lines may be written then.
     pub fn write_lines(&mut self, mut lines: &[u8]) -> io::Result<()> {
-        let Some(turn) = self.turn else {
-            return self.write(lines);
+        let turn = match self {
+            Self::Stdout => &STDOUT,
+            Self::Stderr => &STDERR,
+            Self::File(_) => return self.write(lines),
         };
         while !lines.is_empty() {
             let (piece, rest) = lines.split_at(whole_lines(lines));
@@ -74,7 +75,7 @@ impl Output {
 
     fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
-            match self.file.write(bytes) {
+            match self.write_some(bytes) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => bytes = &bytes[written..],
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -83,6 +84,16 @@ impl Output {
             }
         }
         Ok(())
+    }
+
+    fn write_some(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // Not through Rust's stdout, whose lock and buffer are shared with others in the process;
+        // and not through a copy of the descriptor, which there may be none left for.
+        match self {
+            Self::Stdout => Ok(write(io::stdout(), bytes)?),
+            Self::Stderr => Ok(write(io::stderr(), bytes)?),
+            Self::File(file) => file.write(bytes),
+        }
     }
 }
 
