@@ -163,3 +163,40 @@ def test_retries_are_counted_by_their_reason(
     metrics = balancer.metrics()
     retries = metrics['evenflow_retries_total{pool="default",reason="reset"}']
     assert retries == len(broken.requests) >= 5
+
+
+def test_a_routes_own_budget_bounds_its_storm_and_leaves_other_routes_their_retries(
+    evenflow: StartEvenflow, origins: StartOrigins
+) -> None:
+    """Both routes lead to one pool, which would allow any number of retries."""
+    started = origins("a", "b")
+    for origin in started:
+        origin.default = hang_up()
+    config = document(
+        load_balancer={**NO_EJECTION, "max_retries": 1, "retry_budget": 1.0},
+        pools=[{"name": "app", "backends": [{"url": origin.url} for origin in started]}],
+        routes=[
+            {"name": "none", "match": {"path": "/none"}, "pool": "app", "retries": {"budget": 0}},
+            {"name": "few", "match": {"path": "/few"}, "pool": "app", "retries": {"budget": 0.1}},
+            {"name": "many", "match": {"path": "/many"}, "pool": "app"},
+        ],
+    )
+    balancer = evenflow(config)
+
+    def attempts(path: str) -> int:
+        before = sum(len(origin.requests) for origin in started)
+        for _ in range(60):
+            assert balancer.request(target=path).status == 502
+        return sum(len(origin.requests) for origin in started) - before
+
+    # What quiet times saved up is ten, and sixty requests add a tenth each.
+    made = {path: attempts(path) for path in ("/none", "/few", "/many")}
+    assert made["/none"] == 60
+    assert 75 <= made["/few"] <= 76, made
+    assert made["/many"] == 120
+    metrics = balancer.metrics()
+    refused = "evenflow_route_retries_over_budget_total"
+    assert metrics[f'{refused}{{route="none"}}'] == 60
+    assert metrics[f'{refused}{{route="few"}}'] == 120 - made["/few"]
+    assert f'{refused}{{route="many"}}' not in metrics
+    assert metrics['evenflow_retries_over_budget_total{pool="app"}'] == 0

@@ -370,7 +370,7 @@ async fn forward(
     } = *way;
     let mut pool = &*table.pools[pool_index];
     if pool.breaker.is_none() || pool.state.breaker.allows() {
-        worker.fund_retries(pool);
+        worker.fund_retries(route, pool);
     }
     let route_deadline = match route.timeout_ms {
         0 => u64::MAX,
@@ -478,7 +478,7 @@ async fn forward(
                 if route.retries.statuses.contains(&status)
                     && may_repeat(&scratch.request, attempt.connection, &body)
                     && noted.attempts <= route.retries.max
-                    && worker.spend_retry(pool)
+                    && worker.spend_retry(route, pool)
                 {
                     upstream.discard(attempt.connection);
                     Failure::status()
@@ -518,7 +518,7 @@ async fn forward(
             || (repeatable
                 && !failure.client
                 && noted.attempts <= route.retries.max
-                && worker.spend_retry(pool));
+                && worker.spend_retry(route, pool));
         if !allowed {
             body.abandon(connection);
             lease.release();

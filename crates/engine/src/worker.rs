@@ -21,7 +21,7 @@ use crate::events::Events;
 use crate::filters::passed::Passed;
 use crate::http1::head::{RequestHead, ResponseHead};
 use crate::stats::{EndpointStats, Stats};
-use crate::table::{Pool, PoolState, Table};
+use crate::table::{Pool, PoolState, Route, Table};
 use crate::timer::{SWEEP, Timer};
 use crate::upstream::Idle;
 
@@ -138,6 +138,8 @@ pub struct Worker {
     scratch: RefCell<Vec<Box<Scratch>>>,
     /// Of retries by pool, and of hedges by route.
     pub budgets: RefCell<FxHashMap<u32, Budget>>,
+    /// Retries left of routes with a budget of their own that had some.
+    route_retries: RefCell<FxHashMap<u32, f64>>,
     log: RefCell<Option<(Arc<AccessLog>, LogBuffer)>>,
     date: RefCell<(u64, String)>,
     /// No connection is kept after its request.
@@ -163,6 +165,7 @@ impl Worker {
             stats: RefCell::default(),
             scratch: RefCell::default(),
             budgets: RefCell::default(),
+            route_retries: RefCell::default(),
             log: RefCell::default(),
             date: RefCell::default(),
             draining: Cell::new(false),
@@ -230,8 +233,18 @@ impl Worker {
         }
     }
 
-    /// A live request adds its share to the pool's retry budget.
-    pub fn fund_retries(&self, pool: &Pool) {
+    /// A live request adds its share to the route's and the pool's retry budgets.
+    pub fn fund_retries(&self, route: &Route, pool: &Pool) {
+        if let Some(share) = route.retries.budget
+            && let Some(tokens) = self.route_retries.borrow_mut().get_mut(&route.uid)
+        {
+            *tokens = (*tokens + share).min(self.saved_retries(share));
+        }
+        self.fund_pool_retries(pool);
+    }
+
+    /// A live request or session adds its share to the pool's retry budget.
+    pub fn fund_pool_retries(&self, pool: &Pool) {
         if pool.retry_budget > 0.0
             && let Some(budget) = self.budgets.borrow_mut().get_mut(&pool.state.uid)
         {
@@ -239,8 +252,35 @@ impl Worker {
         }
     }
 
+    /// Takes one retry off the route's and the pool's budgets, if there is one left in both.
+    pub fn spend_retry(&self, route: &Route, pool: &Pool) -> bool {
+        let Some(share) = route.retries.budget else {
+            return self.spend_pool_retry(pool);
+        };
+        let mut budgets = self.route_retries.borrow_mut();
+        let saved = self.saved_retries(share);
+        let tokens = budgets.entry(route.uid).or_insert(saved);
+        if *tokens < 1.0 {
+            let mut stats = self.stats.borrow_mut();
+            stats.happened(route.uid, "retry_over_budget");
+            return false;
+        }
+        let spent = self.spend_pool_retry(pool);
+        *tokens -= f64::from(u8::from(spent));
+        spent
+    }
+
+    /// The most retries that a route's quiet times save up here.
+    fn saved_retries(&self, share: f64) -> f64 {
+        if share > 0.0 {
+            (MAX_SAVED / self.workers as f64).max(1.0)
+        } else {
+            0.0
+        }
+    }
+
     /// Takes one retry off the pool's budget, if there is one left.
-    pub fn spend_retry(&self, pool: &Pool) -> bool {
+    pub fn spend_pool_retry(&self, pool: &Pool) -> bool {
         let now = self.coarse_ms.get();
         let floor = match pool.retry_floor {
             0 => 0.0,
@@ -315,6 +355,9 @@ impl Worker {
         self.budgets.borrow_mut().retain(|uid, _| {
             routes.contains(uid) || table.pools.iter().any(|pool| pool.state.uid == *uid)
         });
+        self.route_retries
+            .borrow_mut()
+            .retain(|uid, _| routes.contains(uid));
         stats
             .tunnels
             .retain(|route, tunnels| tunnels.active > 0 || routes.contains(route));
@@ -348,6 +391,9 @@ const TRIM_EVERY_S: u64 = 10;
 
 /// The most retries a pool's live traffic can save up on one worker.
 const MAX_RETRY_TOKENS: f64 = 1000.0;
+
+/// The most retries that a route's quiet times save up, on all workers.
+const MAX_SAVED: f64 = 10.0;
 
 fn thread_cpu_ns() -> u64 {
     // The clock of the calling thread, read without unsafe code through procfs on Linux.

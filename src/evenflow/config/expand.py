@@ -282,6 +282,7 @@ def _full_route(config: Config, route: Route) -> Route:
         per_try_timeout=(
             base.per_try_timeout if retries.per_try_timeout is None else retries.per_try_timeout
         ),
+        budget=retries.budget,
     )
     upgrade = base.upgrade if route.upgrade is None else route.upgrade
     return route.model_copy(update={"retries": full, "upgrade": upgrade})

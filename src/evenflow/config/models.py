@@ -229,6 +229,11 @@ class Retries(Model):
         default=None, description="connect and reset always; also timeout and statuses such as 503."
     )
     per_try_timeout: Duration | None = None
+    budget: Share | None = Field(
+        default=None,
+        description="At most this share of the route's live requests, beside the pool's budget; "
+        "null has no bound of its own.",
+    )
 
 
 class Route(Model):

@@ -283,6 +283,7 @@ _ROUTE_EVENTS = {
     "hedge_over_budget": ("evenflow_hedges_total", "result", "over_budget"),
     "hedge_unavailable": ("evenflow_hedges_total", "result", "unavailable"),
     "fallback": ("evenflow_fallbacks_total", "", ""),
+    "retry_over_budget": ("evenflow_route_retries_over_budget_total", "", ""),
 }
 _ROUTE_EVENT_HELP = {
     "evenflow_mirrored_total": "Copies of requests for a mirror, by what became of them.",
@@ -290,6 +291,8 @@ _ROUTE_EVENT_HELP = {
     "evenflow_hedges_total": "Second tries of slow requests: won, lost (and were cancelled), failed; "
     "not made because the budget was spent or no other backend had room.",
     "evenflow_fallbacks_total": "Requests that went to a route's fallback pool.",
+    "evenflow_route_retries_over_budget_total": "Further attempts not made because the route's own "
+    "retry budget was spent.",
 }
 
 

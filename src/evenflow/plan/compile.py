@@ -214,6 +214,7 @@ def _route(config: Config, route: Route, http_listeners: list[str]) -> document.
             "per_try_timeout_ms": milliseconds(given(retries.per_try_timeout)),
             "statuses": [status for status in on if isinstance(status, int)],
             "on_timeout": "timeout" in on,
+            "budget": retries.budget,
         },
         "hedge": compile_hedge(route.hedge),
         "upgrade": {

@@ -111,6 +111,7 @@ def _route(
             "per_try_timeout_ms": 0,
             "statuses": [],
             "on_timeout": False,
+            "budget": None,
         },
         "hedge": None,
         "upgrade": None,

@@ -143,6 +143,7 @@ class Retries(TypedDict):
     per_try_timeout_ms: int
     statuses: list[int]
     on_timeout: bool
+    budget: float | None
 
 
 class Hedge(TypedDict):

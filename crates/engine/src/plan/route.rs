@@ -129,4 +129,7 @@ pub struct Retries {
     pub statuses: Vec<u16>,
     /// Whether an attempt that ran into its timeout may be repeated (idempotent methods only).
     pub on_timeout: bool,
+    /// How many in all, as a share of the route's live requests (0 to 1) and beside the pool's
+    /// budget; `null` is no bound.
+    pub budget: Option<f64>,
 }

@@ -285,7 +285,10 @@ fn compile_route(
         fault: route.fault.map(Box::new),
         internal: route.internal,
         timeout_ms: route.timeout_ms,
-        retries: route.retries.clone(),
+        retries: plan::Retries {
+            budget: route.retries.budget.map(|share| share.clamp(0.0, 1.0)),
+            ..route.retries.clone()
+        },
         hedge: route.hedge.map(|rules| Box::new(rules.into())),
         upgrade: route.upgrade,
     })

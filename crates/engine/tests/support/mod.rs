@@ -71,6 +71,7 @@ pub fn route(name: &str, pool: &str) -> Value {
         "timeout_ms": 0,
         "retries": {
             "max": 0, "delay_ms": 0, "per_try_timeout_ms": 0, "statuses": [], "on_timeout": false,
+            "budget": null,
         },
         "hedge": null,
         "upgrade": null,
