@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from evenflow.testing import Client, TcpOrigin, free_port, request, wait_for
 from evenflow.testing.behaviours import pattern

@@ -535,7 +535,7 @@ async fn forward(
         pool.state.retries[counter].fetch_add(1, Ordering::Relaxed);
         tried.add(lease.index);
         drop(lease);
-        if tried_all(pool, &tried) {
+        if pool.all_tried(&tried) {
             // Nobody else is left: the same ones again.
             tried = Tried::default();
         }
@@ -578,16 +578,6 @@ async fn fail(
         ..Answer::empty(status, &lines)
     };
     respond(connection, head, noted, &answer).await
-}
-
-/// Whether every member that could serve has been tried.
-fn tried_all(pool: &Pool, tried: &Tried) -> bool {
-    (0u32..)
-        .zip(pool.members.iter())
-        .take(64)
-        .all(|(index, member)| {
-            tried.contains(index) || member.endpoint.usable(pool.looks_past_health()).is_err()
-        })
 }
 
 /// Whether a request may be sent a second time although an endpoint may have seen the first.

@@ -30,7 +30,7 @@ use crate::hedge::Hedge;
 use crate::http1::head::RequestHead;
 use crate::mirror::Mirror;
 use crate::passthrough::Passthrough;
-use crate::picker::Picker;
+use crate::picker::{Picker, Tried};
 use crate::plan::{self, Protocol};
 use crate::rewrite::Rewrite;
 use crate::route::Router;
@@ -145,6 +145,8 @@ pub struct Listener {
     pub passthrough: Option<Passthrough>,
     /// For UDP: answers to one datagram; 0 is any number.
     pub answers: u32,
+    /// For TCP and UDP: further endpoints for a session that reached none.
+    pub retries: plan::StreamRetries,
     /// Whose PROXY headers are read.
     pub proxies: Option<IpSet>,
     /// Its routes.
@@ -260,6 +262,17 @@ impl Pool {
     /// Whether endpoints get requests although their health speaks against it.
     pub fn looks_past_health(&self) -> bool {
         self.use_all || self.panic == Some(plan::Panic::UseAll)
+    }
+
+    /// Whether every member that could serve has been tried.
+    pub fn all_tried(&self, tried: &Tried) -> bool {
+        let past_health = self.looks_past_health();
+        (0u32..)
+            .zip(self.members.iter())
+            .take(64)
+            .all(|(index, member)| {
+                tried.contains(index) || member.endpoint.usable(past_health).is_err()
+            })
     }
 
     /// Whether breakers refuse requests that endpoints could serve otherwise: the time in

@@ -21,13 +21,10 @@ use crate::picker::{Tried, hash_key};
 use crate::proxy_protocol::Ends;
 use crate::relay::Relay;
 use crate::stats::ErrorKind;
-use crate::stream::Stream;
+use crate::stream::{Gone, Stream};
 use crate::tls::accept;
 use crate::upstream::reach;
 use crate::worker::Worker;
-
-/// Attempts to connect before a client is turned away.
-const ATTEMPTS: u32 = 4;
 
 /// Serves one client to its end.
 pub async fn serve(
@@ -126,6 +123,7 @@ async fn session(connection: &mut Connection) {
         return record(&worker, &told, &outcome);
     };
     let rules = &table.pools[pool];
+    worker.fund_pool_retries(rules);
     let hash = rules
         .picker
         .key()
@@ -148,12 +146,23 @@ async fn session(connection: &mut Connection) {
             Err(reason) => {
                 lease.failed(&worker, ErrorKind::Connect, reason);
                 outcome.reason = Some(reason);
-                if attempts == ATTEMPTS {
+                if attempts > listener.retries.max || !worker.spend_pool_retry(rules) {
                     break None;
                 }
                 rules.state.retries[0].fetch_add(1, Ordering::Relaxed);
                 tried.add(lease.index);
+                drop(lease);
             }
+        }
+        if rules.all_tried(&tried) {
+            // Nobody else is left: the same ones again.
+            tried = Tried::default();
+        }
+        if listener.retries.delay_ms > 0
+            && let Err(reason) = pause(connection, listener.retries.delay_ms).await
+        {
+            outcome.reason = Some(reason);
+            break None;
         }
     };
     let lease = match connected {
@@ -226,6 +235,26 @@ pub struct Told<'a> {
     pub attempts: u32,
     /// When it began.
     pub started: Instant,
+}
+
+/// Waits between two attempts, unless the client goes away meanwhile.
+async fn pause(connection: &mut Connection, for_ms: u64) -> Result<(), Reason> {
+    let until = connection.worker.shared.now_ms() + for_ms;
+    connection.slot.arm(until);
+    let mut watch_client = true;
+    poll_fn(|cx| {
+        if connection.slot.fired() {
+            return Poll::Ready(Ok(()));
+        }
+        if watch_client && let Poll::Ready(gone) = connection.stream.poll_gone(cx) {
+            watch_client = false;
+            if gone == Gone::Reset {
+                return Poll::Ready(Err(Reason::ClientGone));
+            }
+        }
+        Poll::Pending
+    })
+    .await
 }
 
 async fn open(connection: &Connection, lease: &Lease) -> Result<Stream, Reason> {

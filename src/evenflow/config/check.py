@@ -30,7 +30,15 @@ from .expand import (
     redirect_address,
 )
 from .hashes import is_slow
-from .models import Config, LoadBalancerConfig, Pool, Route, SniRule, Strategy
+from .models import (
+    Config,
+    LoadBalancerConfig,
+    Pool,
+    Route,
+    SniRule,
+    Strategy,
+    StreamRetries,
+)
 from .names import STRATEGY_PARAMETERS, strategy_names
 from .paths import exposed_paths, own_paths
 from .problems import Problem, hint
@@ -189,6 +197,9 @@ def _kinds(view: _View) -> Iterator[Problem]:
             if listener.sni:
                 text = "is for tcp listeners, which do not decrypt; routes match the host"
                 yield Problem(f"listeners[{index}].sni", text)
+            if listener.retries != StreamRetries():
+                text = "is for tcp and udp listeners; HTTP's retries stand at the routes"
+                yield Problem(f"listeners[{index}].retries", text)
             continue
         if listener.pool is None and not listener.sni:
             yield Problem(path, f"a {listener.protocol} listener needs the name of its pool")

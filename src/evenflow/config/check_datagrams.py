@@ -43,6 +43,8 @@ def _listener(
         return
     if listener.sni:
         yield Problem(f"{path}.sni", "is for tcp listeners")
+    if listener.retries.delay is not None:
+        yield Problem(f"{path}.retries.delay", "is for tcp listeners: a datagram does not wait")
     if listener.proxy_protocol.accept:
         yield Problem(f"{path}.proxy_protocol", "works on connections only, not on udp")
     for address in listener.addresses:

@@ -11,7 +11,17 @@ from collections.abc import Sequence
 from operator import attrgetter
 from typing import Literal
 
-from .models import Backend, Config, Listener, LoadBalancerConfig, Match, Pool, Retries, Route
+from .models import (
+    Backend,
+    Config,
+    Listener,
+    LoadBalancerConfig,
+    Match,
+    Pool,
+    Retries,
+    Route,
+    StreamRetries,
+)
 from .sections import HealthCheck, HealthCheckOverride
 from .targets import Target, parse_listen
 from .tls import Certificate, ListenerTls
@@ -224,10 +234,22 @@ def _listeners(config: Config) -> tuple[Listener, ...]:
             )
             if getattr(listener, name) is None
         }
+        if listener.protocol != "http":
+            update["retries"] = _stream_retries(config.load_balancer, listener)
         if config.security is not None:
             update["filters"] = (SECURITY_CHAIN, *listener.filters)
         full.append(listener.model_copy(update=update))
     return tuple(full)
+
+
+def _stream_retries(base: LoadBalancerConfig, listener: Listener) -> StreamRetries:
+    retries = listener.retries
+    delay = base.retry_delay if retries.delay is None else retries.delay
+    return StreamRetries(
+        max=base.max_retries if retries.max is None else retries.max,
+        # A datagram does not wait.
+        delay=None if listener.protocol == "udp" else delay,
+    )
 
 
 def _server_certificate(config: Config) -> dict[str, Certificate]:

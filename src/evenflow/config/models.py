@@ -99,7 +99,9 @@ class LoadBalancerConfig(Model):
         description="connect and reset always; also timeout and statuses such as 503.",
     )
     per_try_timeout: Duration = Field(default=0.0, description="Of one attempt; 0 is no own bound.")
-    retry_budget: Share = Field(default=0.2, description="Retries as a share of live requests ...")
+    retry_budget: Share = Field(
+        default=0.2, description="Retries as a share of live requests and sessions ..."
+    )
     retry_floor: Count = Field(default=10, description="... or this many per second, if more.")
     timeout: Duration = Field(
         default=30.0, description="Until a backend's response head; 0 is no bound."
@@ -183,6 +185,17 @@ class SniRule(Model):
     pool: Name
 
 
+class StreamRetries(Model):
+    """Further backends for a session that reached none. What is absent comes from `load_balancer`."""
+
+    max: Annotated[int, Field(ge=0, le=10)] | None = Field(
+        default=None, description="Attempts after the first."
+    )
+    delay: Annotated[Duration, Field(le=60)] | None = Field(
+        default=None, description="Waited before each; for tcp."
+    )
+
+
 class Listener(Model):
     """One or more sockets. What is absent comes from `server`."""
 
@@ -213,6 +226,9 @@ class Listener(Model):
         "`pool` takes the others.",
     )
     proxy_protocol: ProxyProtocol = ProxyProtocol()
+    retries: StreamRetries = Field(
+        default=StreamRetries(), description="For tcp and udp; HTTP's stand at the routes."
+    )
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -372,6 +388,7 @@ __all__ = [
     "StateConfig",
     "Strategy",
     "StrategyConfig",
+    "StreamRetries",
     "Upgrade",
     "ValueRule",
     "number_backends",

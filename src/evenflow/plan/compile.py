@@ -157,6 +157,10 @@ def _listener(config: Config, listener: Listener, material: Material) -> documen
         "redirect_https": _redirect_port(listener),
         "passthrough": passthrough(listener),
         "answers": listener.answers,
+        "retries": {
+            "max": listener.retries.max or 0,
+            "delay_ms": milliseconds(listener.retries.delay or 0.0),
+        },
         "proxy_protocol": {"trusted": list(proxies.trusted)} if proxies.accept else None,
     }
 

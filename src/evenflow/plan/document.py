@@ -76,6 +76,11 @@ class ProxyProtocol(TypedDict):
     trusted: list[str]
 
 
+class StreamRetries(TypedDict):
+    max: int
+    delay_ms: int
+
+
 class Listener(TypedDict):
     name: str
     addresses: list[str]
@@ -90,6 +95,7 @@ class Listener(TypedDict):
     redirect_https: int | None
     passthrough: list[Passthrough]
     answers: int
+    retries: StreamRetries
     proxy_protocol: ProxyProtocol | None
 
 

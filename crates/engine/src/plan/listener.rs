@@ -49,8 +49,20 @@ pub struct Listener {
     pub passthrough: Vec<Passthrough>,
     /// For `udp`: how many datagrams answer one, after which a session is over; 0 is any number.
     pub answers: u32,
+    /// For `tcp` and `udp`: further endpoints for a session that reached none.
+    pub retries: StreamRetries,
     /// Whose PROXY headers are read; `null` reads nobody's.
     pub proxy_protocol: Option<ProxyProtocol>,
+}
+
+/// Further attempts to reach an endpoint.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StreamRetries {
+    /// After the first.
+    pub max: u32,
+    /// Waited before each; datagrams do not wait.
+    pub delay_ms: u64,
 }
 
 /// TLS clients that a pool serves.

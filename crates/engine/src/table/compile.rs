@@ -126,6 +126,7 @@ pub fn compile(
             state: registry.listener(&listener.name),
             addresses: addresses(listener),
             answers: listener.answers,
+            retries: listener.retries,
             protocol: listener.protocol,
             edits,
             chain,

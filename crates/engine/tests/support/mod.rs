@@ -47,7 +47,7 @@ pub fn listener(name: &str, address: &str) -> Value {
         "forwarded": false,
         "tls": null,
         "redirect_https": null,
-        "passthrough": [], "answers": 0,
+        "passthrough": [], "answers": 0, "retries": {"max": 3, "delay_ms": 0},
         "proxy_protocol": null,
     })
 }
