@@ -357,7 +357,7 @@ class Probe(TypedDict):
     send_proxy: Literal["v1", "v2"] | None
 
 
-Outcome = Literal["ok", "refused", "unreachable", "timeout", "reset", "protocol"]
+Outcome = Literal["ok", "refused", "unreachable", "no_socket", "timeout", "reset", "protocol"]
 
 
 class ProbeResult(TypedDict):

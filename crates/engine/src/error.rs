@@ -56,6 +56,8 @@ pub enum Reason {
     QueueFull,
     /// Every endpoint stayed full for as long as the queue allows.
     QueueTimeout,
+    /// This machine has no descriptor or memory left for a connection to an endpoint.
+    NoSocket,
     /// No connection to the endpoint could be made.
     ConnectFailed,
     /// No encrypted connection to the endpoint could be made; the text says why.
@@ -110,6 +112,7 @@ impl Reason {
             | Self::QueueFull
             | Self::QueueTimeout
             | Self::SessionsFull
+            | Self::NoSocket
             | Self::AuthUnavailable => 503,
             Self::ConnectTimeout | Self::UpstreamTimeout | Self::RouteTimeout => 504,
             Self::Version => 505,
@@ -145,6 +148,7 @@ impl Reason {
             Self::BreakerOpen => "breaker_open",
             Self::QueueFull => "queue_full",
             Self::QueueTimeout => "queue_timeout",
+            Self::NoSocket => "no_socket",
             Self::ConnectFailed => "connect_failed",
             Self::UpstreamTls(_) => "upstream_tls",
             Self::ConnectTimeout => "connect_timeout",
@@ -187,6 +191,7 @@ impl Reason {
             Self::TooFewBackends => "Too few backends are available.",
             Self::BreakerOpen => "The backends fail and get a rest.",
             Self::QueueFull | Self::QueueTimeout => "All backends are busy.",
+            Self::NoSocket => "No connection can be opened now.",
             Self::ConnectFailed => "The backend could not be reached.",
             Self::UpstreamTls(_) => "No encrypted connection to the backend could be made.",
             Self::UpstreamReset => "The backend closed the connection.",

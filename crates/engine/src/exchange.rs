@@ -517,6 +517,7 @@ async fn forward(
         let allowed = failure.kind == ErrorKind::Status
             || (repeatable
                 && !failure.client
+                && failure.reason != Reason::NoSocket
                 && noted.attempts <= route.retries.max
                 && worker.spend_retry(route, pool));
         if !allowed {

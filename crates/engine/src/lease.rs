@@ -332,8 +332,12 @@ impl Lease {
         }
     }
 
-    /// The endpoint failed; after too many in a row it is ejected.
+    /// The endpoint failed; after too many in a row it is ejected. It is not to blame for what this
+    /// machine lacks.
     pub fn failed(&self, worker: &Worker, kind: ErrorKind, reason: Reason) {
+        if reason == Reason::NoSocket {
+            return;
+        }
         let endpoint = &self.member().endpoint;
         worker.stats.borrow_mut().endpoint(endpoint.uid).errors[kind as usize] += 1;
         self.tell_breakers(worker, false);

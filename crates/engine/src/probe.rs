@@ -29,6 +29,7 @@ use tokio::time::timeout;
 use crate::plan::{Address, ProxyVersion};
 use crate::proxied::push_header;
 use crate::tls::client::Upstream;
+use crate::upstream::is_ours;
 
 /// Probes that run at once.
 pub const CONCURRENCY: usize = 256;
@@ -107,8 +108,10 @@ pub enum Outcome {
     Ok,
     /// Nobody listens there.
     Refused,
-    /// No way there, or a local reason not to connect.
+    /// No way there.
     Unreachable,
+    /// This machine has no descriptor or memory left for a connection: no verdict on the server.
+    NoSocket,
     /// Not over in time.
     Timeout,
     /// The server ended the connection before its response was complete.
@@ -134,6 +137,7 @@ impl Failure {
 
     fn connecting(error: &io::Error) -> Self {
         let outcome = match error.kind() {
+            _ if is_ours(error) => Outcome::NoSocket,
             // A Unix socket's file that is missing is a server that is not there.
             io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => Outcome::Refused,
             io::ErrorKind::ConnectionReset => Outcome::Reset,

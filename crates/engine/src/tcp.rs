@@ -146,7 +146,10 @@ async fn session(connection: &mut Connection) {
             Err(reason) => {
                 lease.failed(&worker, ErrorKind::Connect, reason);
                 outcome.reason = Some(reason);
-                if attempts > listener.retries.max || !worker.spend_pool_retry(rules) {
+                if reason == Reason::NoSocket
+                    || attempts > listener.retries.max
+                    || !worker.spend_pool_retry(rules)
+                {
                     break None;
                 }
                 rules.state.retries[0].fetch_add(1, Ordering::Relaxed);

@@ -7,6 +7,7 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Instant;
 
+use nix::errno::Errno;
 use rustc_hash::FxHashMap;
 use tokio::net::{TcpStream, UnixStream};
 
@@ -128,6 +129,16 @@ pub async fn reach(
     Ok(stream)
 }
 
+/// Whether an error says that this machine lacks descriptors or memory for a socket, whoever it is
+/// for.
+pub fn is_ours(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(
+        errno,
+        Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM)
+    )
+}
+
 /// Connects to the first address that answers.
 async fn connect(addresses: &[Address], slot: &Slot) -> Result<Stream, Reason> {
     for address in addresses {
@@ -142,6 +153,7 @@ async fn connect(addresses: &[Address], slot: &Slot) -> Result<Stream, Reason> {
         match opened {
             None => return Err(Reason::ConnectTimeout),
             Some(Ok(stream)) => return Ok(stream),
+            Some(Err(error)) if is_ours(&error) => return Err(Reason::NoSocket),
             Some(Err(_)) => {}
         }
     }

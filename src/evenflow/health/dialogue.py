@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol, runtime_checkable
@@ -107,8 +108,14 @@ async def connected(address: str, send_proxy: ProxyVersion = None) -> AsyncItera
             plain.abort()
 
 
-async def hold(check: Dialogue, address: str) -> CheckResult:
-    """Hold one conversation; every way it can fail becomes a result."""
+_OURS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+
+async def hold(check: Dialogue, address: str) -> CheckResult | None:
+    """Hold one conversation; every way it can fail becomes a result.
+
+    `None` is no result at all: this machine has no socket left for it, whoever it is for.
+    """
     try:
         async with asyncio.timeout(check.timeout_s):
             return await check.run(address)
@@ -123,9 +130,14 @@ async def hold(check: Dialogue, address: str) -> CheckResult:
     except ConnectionError:
         return CheckResult(False, "connection reset")
     except OSError as error:
+        if error.errno in _OURS:
+            return None
         return CheckResult(False, error.strerror or str(error) or "unreachable")
     except ValueError as error:
         return CheckResult(False, f"cannot be checked: {error}")
+
+
+Told = Callable[[CheckResult | None], None]
 
 
 class Dialogues:
@@ -135,7 +147,7 @@ class Dialogues:
         self._turns = asyncio.Semaphore(CONCURRENCY)
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def start(self, check: Dialogue, address: str, done: Callable[[CheckResult], None]) -> None:
+    def start(self, check: Dialogue, address: str, done: Told) -> None:
         """Hold a conversation as soon as there is a turn, and tell what came of it."""
         task = asyncio.get_running_loop().create_task(self._hold(check, address, done))
         self._tasks.add(task)
@@ -146,9 +158,7 @@ class Dialogues:
         for task in self._tasks:
             task.cancel()
 
-    async def _hold(
-        self, check: Dialogue, address: str, done: Callable[[CheckResult], None]
-    ) -> None:
+    async def _hold(self, check: Dialogue, address: str, done: Told) -> None:
         async with self._turns:
             found = await hold(check, address)
         done(found)

@@ -36,6 +36,8 @@ from evenflow.health.verdict import CheckResult, Standing, Thresholds, judge
 TICK_S: Final = 0.05
 LOST_AFTER_S: Final = 10.0
 """A probe without a result this long after its timeout counts as lost and is made again."""
+TELL_EVERY_S: Final = 60.0
+"""Checks that cannot be made for want of sockets are told of so often."""
 
 _log = structlog.get_logger("evenflow.health")
 
@@ -119,6 +121,7 @@ class HealthMonitor:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._sweep_at = 0.0
+        self._told_at = 0.0
         self._running = False
 
     def start(self) -> None:
@@ -254,16 +257,21 @@ class HealthMonitor:
             target, _ = self._waiting.pop(result["id"], (None, 0.0))
             if target is None or isinstance(target.check, Dialogue):
                 continue
-            self._settle(target, target.check.judge(result), now, wall)
+            none = result["outcome"] == "no_socket"
+            self._settle(target, None if none else target.check.judge(result), now, wall)
         self._arm()
 
-    def _heard(self, target: Target, found: CheckResult) -> None:
+    def _heard(self, target: Target, found: CheckResult | None) -> None:
         if self._running:
             self._settle(target, found, time.monotonic(), time.time())
             self._arm()
 
-    def _settle(self, target: Target, found: CheckResult, now: float, wall: float) -> None:
+    def _settle(self, target: Target, found: CheckResult | None, now: float, wall: float) -> None:
         if self._targets.get(target.key) is not target:
+            return
+        if found is None:
+            self._not_made(now)
+            self._schedule.again(target, now, target.config.interval)
             return
         before = target.standing.status
         target.standing = judge(target.standing, found, target.thresholds)
@@ -274,6 +282,12 @@ class HealthMonitor:
             target.since = wall
         self._controller.set_verdict(target.key, self._verdict(target, found, changed, wall))
         self._schedule.again(target, now, target.config.interval)
+
+    def _not_made(self, now: float) -> None:
+        """Tell, now and then, of checks that were not made, which say nothing of the backends."""
+        if now >= self._told_at:
+            self._told_at = now + TELL_EVERY_S
+            _log.warning("health checks not made: this machine has no socket left for them")
 
     def _verdict(self, target: Target, found: CheckResult, changed: bool, wall: float) -> Verdict:
         reason = found.reason

@@ -16,7 +16,7 @@ def failure(result: ProbeResult, timeout_s: float) -> str:
     match result["outcome"]:
         case "refused":
             return "connection refused"
-        case "unreachable":
+        case "unreachable" | "no_socket":
             return result["detail"] or "unreachable"
         case "timeout":
             return f"no answer within {timeout_s:g} s"

@@ -89,7 +89,7 @@ pub async fn ask(
             let asked = exchange(connection, &lease, &rules.path, &out, deadline).await;
             match &asked {
                 Ok(_) => lease.succeeded(&worker),
-                Err(kind) => lease.failed(&worker, *kind, Reason::AuthUnavailable),
+                Err((kind, reason)) => lease.failed(&worker, *kind, *reason),
             }
             asked.ok()
         }
@@ -157,7 +157,7 @@ async fn exchange(
     path: &str,
     lines: &[u8],
     deadline: u64,
-) -> Result<(ResponseHead, Buffer), ErrorKind> {
+) -> Result<(ResponseHead, Buffer), (ErrorKind, Reason)> {
     let worker = &connection.worker;
     let endpoint = &lease.member().endpoint;
     let mut question = Vec::with_capacity(128 + path.len() + lines.len());
@@ -176,10 +176,11 @@ async fn exchange(
     let stream = reach(worker, lease, || connection.ends(), &connection.slot)
         .await
         .map_err(|reason| match reason {
-            Reason::ConnectTimeout => ErrorKind::Timeout,
-            _ => ErrorKind::Connect,
+            Reason::ConnectTimeout => (ErrorKind::Timeout, reason),
+            _ => (ErrorKind::Connect, reason),
         })?;
-    once(connection, lease, stream, &question).await
+    let answer = once(connection, lease, stream, &question).await;
+    answer.map_err(|kind| (kind, Reason::AuthUnavailable))
 }
 
 async fn once(
