@@ -325,6 +325,29 @@ def test_a_mirror_gets_copies_and_changes_nothing_for_the_client(
         assert {bytes(r.body) for r in shadow.requests} == {body}
 
 
+@pytest.mark.parametrize("per_connection", [0, 2])
+def test_copies_share_a_kept_connection_and_outlive_its_end(
+    evenflow: StartEvenflow, origins: StartOrigins, per_connection: int
+) -> None:
+    """A shadow that closes after some requests, unannounced, still gets every copy once."""
+    (main,) = origins("main")
+    (shadow,) = origins("shadow", requests_per_connection=per_connection)
+    shadow.on("/chunks", respond(200, b"one two", framing="chunked"))
+    mirror = {"name": "r", "pool": "main", "mirror": {"pool": "shadow"}}
+    balancer = evenflow(
+        document(pools=[pool("main", main), pool("shadow", shadow)], routes=[mirror])
+    )
+    answered = 'evenflow_mirrored_total{route="r",result="answered"}'
+    with balancer.client() as client:
+        for number, path in enumerate(["/", "/chunks", "/", "/chunks", "/", "/"], start=1):
+            assert ask(client, "GET", path).text == "main\n"
+            balancer.wait_for_metric(answered, number)
+    assert len(shadow.requests) == 6
+    assert shadow.connections == (3 if per_connection else 1)
+    failed = 'evenflow_mirrored_total{route="r",result="failed"}'
+    assert failed not in balancer.metrics()
+
+
 def test_a_share_is_mirrored_and_large_bodies_are_left_out(
     evenflow: StartEvenflow, origins: StartOrigins
 ) -> None:

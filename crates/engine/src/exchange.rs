@@ -583,11 +583,15 @@ async fn fail(
 
 /// Whether a request may be sent a second time although an endpoint may have seen the first.
 fn may_repeat(head: &RequestHead, connection: &Connection, body: &RequestBody) -> bool {
-    let idempotent = matches!(
-        head.method.get(connection.buffer.bytes()),
+    is_idempotent(head.method.get(connection.buffer.bytes())) && body.is_replayable()
+}
+
+/// Whether a method promises that doing it twice is doing it once (RFC 9110 §9.2.2).
+pub fn is_idempotent(method: &[u8]) -> bool {
+    matches!(
+        method,
         b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE" | b"PUT" | b"DELETE"
-    );
-    idempotent && body.is_replayable()
+    )
 }
 
 /// An identifier for a request: 128 random bits in hexadecimal digits.

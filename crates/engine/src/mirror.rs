@@ -1,21 +1,29 @@
 //! Copies of requests for a pool whose answers nobody sees.
 //!
-//! A copy is sent when the client has its answer, by a task of its own and over a connection of its
-//! own, so whatever becomes of it changes nothing for the client.
+//! A copy is sent when the client has its answer, by a task of its own that shares nothing with the
+//! client's connection, so whatever becomes of it changes nothing for the client. Connections to the
+//! mirror's endpoints are kept and used again as those of requests are.
 
+use std::future::poll_fn;
+use std::io::IoSlice;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
+use crate::attempt::{ENDLESS, Failure, MAX_INTERIM, Step, Upstream, poll_head};
+use crate::buffer::BODY_BYTES;
 use crate::connection::Connection;
 use crate::error::Reason;
-use crate::exchange::Way;
+use crate::exchange::{Way, is_idempotent};
+use crate::http1::body::Decoder;
 use crate::http1::encode::{self, Aim, Origin};
-use crate::http1::head::ResponseHead;
+use crate::http1::head::{Length, ResponseHead};
 use crate::lease::{self, Lease};
 use crate::picker::Tried;
 use crate::proxy_protocol::Ends;
 use crate::request_body::RequestBody;
 use crate::stats::ErrorKind;
+use crate::stream::Stream;
 use crate::table::Route;
 use crate::upstream::reach;
 use crate::worker::{Scratch, Worker};
@@ -75,30 +83,43 @@ pub fn send(
         host: route.rewritten_host(),
     };
     let edit = &way.listener.edits[index].request;
-    encode::request_head(&mut request, head, base, origin, &aim, edit);
-    // One answer only: its end is the connection's.
-    request.truncate(request.len() - 2);
-    request.extend_from_slice(b"connection: close\r\n\r\n");
+    // Nobody could talk on with what it switched to.
+    let origin = Origin {
+        upgrade: false,
+        ..*origin
+    };
+    encode::request_head(&mut request, head, base, &origin, &aim, edit);
     let data = body.first(&connection.buffer, &mut request);
     request.extend_from_slice(data);
-    let worker = Rc::clone(worker);
-    let ends = connection.ends();
+    let method = head.method.get(base);
+    let copy = Copy {
+        worker: Rc::clone(worker),
+        request,
+        // Only a PROXY header tells them; asking costs two system calls.
+        ends: lease.pool().send_proxy.and_then(|_| connection.ends()),
+        head_request: method == b"HEAD",
+        idempotent: is_idempotent(method),
+    };
     let patience = Duration::from_millis(mirror.timeout_ms);
     worker.mirrored.update(|copies| copies + 1);
     tokio::task::spawn_local(async move {
-        let copied = tokio::time::timeout(patience, copy(&worker, &lease, ends, &request)).await;
-        let what = match copied {
+        let worker = &copy.worker;
+        let answered = tokio::time::timeout(patience, copy.run(&lease)).await;
+        let what = match answered {
             Ok(Ok(status)) if status < 500 => {
-                lease.succeeded(&worker);
+                lease.succeeded(worker);
                 "mirror_answered"
             }
             outcome => {
-                let (kind, reason) = match outcome {
-                    Ok(Ok(_)) => (ErrorKind::Status, Reason::UpstreamReset),
-                    Ok(Err(())) => (ErrorKind::Reset, Reason::UpstreamReset),
-                    Err(_) => (ErrorKind::Timeout, Reason::UpstreamTimeout),
+                let failure = match outcome {
+                    Ok(Ok(_)) => Failure::status(),
+                    Ok(Err(failure)) => failure,
+                    Err(_) => Failure::new(ErrorKind::Timeout, Reason::UpstreamTimeout),
                 };
-                lease.failed(&worker, kind, reason);
+                // A kept connection that died: no verdict on the endpoint.
+                if !failure.stale {
+                    lease.failed(worker, failure.kind, failure.reason);
+                }
                 "mirror_failed"
             }
         };
@@ -107,47 +128,142 @@ pub fn send(
     });
 }
 
-/// Sends the copy and reads the answer to its end; its status.
-async fn copy(
-    worker: &Worker,
-    lease: &Lease,
+/// A copy on its way.
+struct Copy {
+    worker: Rc<Worker>,
+    request: Vec<u8>,
     ends: Option<Ends>,
-    request: &[u8],
-) -> Result<u16, ()> {
-    let slot = worker.timer.slot();
-    slot.arm(worker.coarse_ms.get() + lease.member().connect_timeout_ms);
-    let mut stream = reach(worker, lease, || ends, &slot).await.map_err(|_| ())?;
-    let mut sent = 0;
-    let mut answer = Vec::with_capacity(4096);
-    let mut received = 0;
-    let mut chunk = vec![0; 16 * 1024];
-    std::future::poll_fn(|cx| {
-        use std::task::Poll;
-        while sent < request.len() {
-            let slice = [std::io::IoSlice::new(&request[sent..])];
-            match stream.poll_write_vectored(cx, &slice) {
-                Poll::Ready(Ok(count)) if count > 0 => sent += count,
-                // It may have answered before it closed.
-                Poll::Ready(_) => sent = request.len(),
-                Poll::Pending => break,
+    head_request: bool,
+    idempotent: bool,
+}
+
+impl Copy {
+    /// Sends the copy and reads the answer to its end, on a kept connection first and then on a new
+    /// one; the answer's status.
+    async fn run(&self, lease: &Lease) -> Result<u16, Failure> {
+        let worker = &self.worker;
+        let member = lease.member();
+        let made = member.made();
+        let mut kept = lease.kept(worker, made);
+        loop {
+            let reused = kept.is_some();
+            let stream = match kept.take() {
+                Some(stream) => stream,
+                None => self.connect(lease).await?,
+            };
+            let mut upstream = Upstream::new(stream, made);
+            let answered = self.exchange(&mut upstream, reused).await;
+            let failure = match answered {
+                Ok((status, reusable)) => {
+                    worker.buffers.give(std::mem::take(&mut upstream.buffer));
+                    if reusable {
+                        upstream.keep(worker, lease);
+                    }
+                    return Ok(status);
+                }
+                Err(failure) => failure,
+            };
+            worker.buffers.give(upstream.buffer);
+            if failure.stale {
+                // Its siblings are likely dead too.
+                worker.idle.forget(member.endpoint.uid);
+            }
+            if !failure.stale || !(failure.unsent || self.idempotent) {
+                return Err(failure);
             }
         }
-        loop {
-            match stream.poll_read(cx, &mut chunk) {
-                Poll::Ready(Ok(count)) if count > 0 && received < MAX_ANSWER => {
-                    received += count;
-                    if answer.len() < 32 * 1024 {
-                        answer.extend_from_slice(&chunk[..count]);
+    }
+
+    async fn connect(&self, lease: &Lease) -> Result<Stream, Failure> {
+        let worker = &self.worker;
+        let slot = worker.timer.own_slot().await;
+        slot.arm(worker.coarse_ms.get() + lease.member().connect_timeout_ms);
+        let reached = reach(worker, lease, || self.ends, &slot).await;
+        reached.map_err(|reason| Failure::new(ErrorKind::Connect, reason))
+    }
+
+    /// Sends the request and reads the answer; its status, and whether the connection is of further
+    /// use.
+    async fn exchange(
+        &self,
+        upstream: &mut Upstream,
+        mut reused: bool,
+    ) -> Result<(u16, bool), Failure> {
+        let worker = &self.worker;
+        let mut response = ResponseHead::default();
+        let mut sent = 0;
+        let mut broken = false;
+        for _ in 0..=MAX_INTERIM {
+            let mut scanned = 0;
+            let step = poll_fn(|cx| {
+                while sent < self.request.len() && !broken {
+                    let slice = [IoSlice::new(&self.request[sent..])];
+                    match upstream.stream.poll_write_vectored(cx, &slice) {
+                        Poll::Ready(Ok(count)) if count > 0 => sent += count,
+                        // It may have answered before it closed.
+                        Poll::Ready(_) => broken = true,
+                        Poll::Pending => break,
                     }
                 }
-                Poll::Ready(_) => return Poll::Ready(()),
-                Poll::Pending => return Poll::Pending,
+                poll_head(cx, worker, upstream, &mut scanned, reused)
+            });
+            let len = match step.await {
+                Step::Head(len) => len,
+                Step::Failed(failure) => {
+                    let unsent = sent == 0;
+                    return Err(Failure { unsent, ..failure });
+                }
+            };
+            let parsed = response.parse(&upstream.buffer.bytes()[..len], self.head_request);
+            parsed.map_err(protocol)?;
+            upstream.buffer.consume(len);
+            reused = false;
+            match response.status {
+                101 => return Err(protocol("The mirror switched protocols unasked.")),
+                ..200 => {}
+                status => {
+                    let whole = self.read_body(upstream, response.length).await?;
+                    let all_sent = sent == self.request.len() && !broken;
+                    return Ok((status, whole && all_sent && response.keep_alive));
+                }
             }
         }
-    })
-    .await;
-    let end = memchr::memmem::find(&answer, b"\r\n\r\n").ok_or(())?;
-    let mut head = ResponseHead::default();
-    head.parse(&answer[..end + 4], true).map_err(|_| ())?;
-    Ok(head.status)
+        Err(Failure::new(ErrorKind::Protocol, ENDLESS))
+    }
+
+    /// Reads an answer's body; whether it came to its end with nothing behind it. Of a very large one
+    /// the rest is left.
+    async fn read_body(&self, upstream: &mut Upstream, length: Length) -> Result<bool, Failure> {
+        let mut decoder = Decoder::new(length);
+        let mut received = 0;
+        loop {
+            let used = decoder.decode(upstream.buffer.bytes_mut());
+            let used = used.map_err(protocol)?.used;
+            upstream.buffer.consume(used);
+            received += used;
+            if decoder.is_done() {
+                return Ok(upstream.buffer.is_empty() && length != Length::UntilClose);
+            }
+            if received > MAX_ANSWER {
+                return Ok(false);
+            }
+            if used > 0 && !upstream.buffer.is_empty() {
+                continue;
+            }
+            upstream.buffer.compact();
+            if upstream.buffer.size() == 0 {
+                upstream.buffer = self.worker.buffers.take(BODY_BYTES);
+            }
+            let Upstream { stream, buffer, .. } = upstream;
+            match poll_fn(|cx| stream.poll_read(cx, buffer.spare())).await {
+                Ok(count) if count > 0 => buffer.end += count,
+                _ if decoder.close() => return Ok(false),
+                _ => return Err(Failure::new(ErrorKind::Reset, Reason::UpstreamReset)),
+            }
+        }
+    }
+}
+
+fn protocol(detail: &'static str) -> Failure {
+    Failure::new(ErrorKind::Protocol, Reason::UpstreamProtocol(detail))
 }
