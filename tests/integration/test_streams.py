@@ -129,3 +129,90 @@ def test_a_bounded_database_turns_the_surplus_away_or_lets_it_wait(
                 assert second.read_to_end() == b""
         with Client(balancer.port) as third:
             assert third.read_until(b"\n") == b"t\n"
+
+
+def full_form(
+    evenflow: StartEvenflow,
+    urls: list[str],
+    listener: dict[str, Any],
+    server: dict[str, Any] | None = None,
+    **pool: Any,
+) -> EvenflowProcess:
+    """Start a balancer with one tcp listener, without ejection."""
+    port, admin = free_port(), free_port()
+    document = {
+        "listeners": [
+            {"name": "main", "address": f"127.0.0.1:{port}", "protocol": "tcp", "pool": "p"}
+            | listener
+        ],
+        "pools": [{"name": "p", "backends": [{"url": url} for url in urls], **pool}],
+        "load_balancer": {"outlier": {"enabled": False}},
+        "health_check": {"enabled": False},
+        "admin": {"listen": f"127.0.0.1:{admin}"},
+        "server": {"workers": 1} | (server or {}),
+    }
+    return evenflow(document, port=port, admin_port=admin, hand_over_port=False)
+
+
+REFUSED = 'evenflow_errors_total{reason="connect_failed"}'
+
+
+def test_a_session_that_one_backend_refuses_is_served_by_the_other(
+    evenflow: StartEvenflow,
+) -> None:
+    with TcpOrigin("alive") as alive:
+        urls = [f"tcp://127.0.0.1:{free_port()}", alive.url("tcp")]
+        balancer = full_form(evenflow, urls, {"retries": {"max": 1}})
+        for _ in range(6):
+            with Client(balancer.port) as client:
+                assert client.read_until(b"\n") == b"alive\n"
+        metrics = balancer.metrics()
+        assert metrics['evenflow_retries_total{pool="p",reason="connect"}'] == 3
+        assert metrics.get(REFUSED, 0) == 0
+
+
+def test_without_retries_a_refused_session_is_closed_and_counted(evenflow: StartEvenflow) -> None:
+    with TcpOrigin("alive") as alive:
+        urls = [f"tcp://127.0.0.1:{free_port()}", alive.url("tcp")]
+        balancer = full_form(evenflow, urls, {"retries": {"max": 0}})
+        got = []
+        for _ in range(6):
+            with Client(balancer.port) as client:
+                got.append(client.half_close().read_to_end())
+        assert sorted(got) == [b""] * 3 + [b"alive\nbye\n"] * 3
+        wait_for(lambda: balancer.metrics().get(REFUSED) == 3, "three refused sessions")
+        metrics = balancer.metrics()
+        assert metrics['evenflow_retries_total{pool="p",reason="connect"}'] == 0
+
+
+def test_a_session_waits_for_a_backend_that_starts_again(evenflow: StartEvenflow) -> None:
+    port = free_port()
+    retries = {"max": 10, "delay": "100ms"}
+    balancer = full_form(evenflow, [f"tcp://127.0.0.1:{port}"], {"retries": retries})
+    with Client(balancer.port) as client:
+        wait_for(
+            lambda: balancer.metrics()['evenflow_retries_total{pool="p",reason="connect"}'] >= 1,
+            "a first attempt",
+        )
+        with TcpOrigin("late", port=port):
+            assert client.read_until(b"\n") == b"late\n"
+
+
+def test_a_spent_budget_ends_the_retries_of_sessions(evenflow: StartEvenflow) -> None:
+    urls = [f"tcp://127.0.0.1:{free_port()}" for _ in range(2)]
+    balancer = full_form(evenflow, urls, {}, retry_budget=0.0, retry_floor=0)
+    for _ in range(3):
+        with Client(balancer.port) as client:
+            assert client.read_to_end() == b""
+    over = 'evenflow_retries_over_budget_total{pool="p"}'
+    wait_for(lambda: balancer.metrics()[over] == 3, "three retries over the budget")
+
+
+def test_sessions_may_end_before_what_else_is_in_flight(evenflow: StartEvenflow) -> None:
+    with TcpOrigin("t") as origin:
+        bounds = {"shutdown_timeout": "10m", "stream_drain_timeout": "200ms"}
+        balancer = full_form(evenflow, [origin.url("tcp")], {}, server=bounds)
+        with Client(balancer.port) as client:
+            assert client.read_until(b"\n") == b"t\n"
+            assert balancer.stop(timeout_s=10) == 0
+            assert client.read_to_end() == b""

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from evenflow.testing import Client, TranscriptError, WebSocket, document, echo_websocket, wait_for
+from evenflow.testing import (
+    Client,
+    Gate,
+    TranscriptError,
+    WebSocket,
+    document,
+    echo_websocket,
+    wait_for,
+)
 from evenflow.testing.behaviours import respond
 
 if TYPE_CHECKING:
@@ -100,6 +109,26 @@ def test_conversations_outlive_reloads_of_everything_but_their_route(
         with socket, pytest.raises(TranscriptError, match="ended"):
             socket.receive()
     balancer.wait_for_metric('evenflow_errors_total{reason="tunnel_drained"}', len(sockets))
+
+
+def test_conversations_may_end_before_what_else_is_in_flight(
+    evenflow: StartEvenflow, echo: Origin
+) -> None:
+    gate = Gate()
+    echo.on("/slow", respond(body=b"late", before=gate))
+    bounds = {"shutdown_timeout": "10m", "stream_drain_timeout": "200ms"}
+    balancer = evenflow(behind(echo, {}, server=bounds))
+    with WebSocket(balancer.client()) as socket, balancer.client() as client:
+        socket.say("hello")
+        client.send(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
+        wait_for(lambda: gate.arrivals, "the request at the origin")
+        balancer.signal(signal.SIGTERM)
+        with pytest.raises(TranscriptError, match="ended"):
+            socket.receive()
+        gate.open()
+        client.expect(200, body=b"late")
+    assert balancer.wait(timeout_s=10) == 0
+    assert record_of(balancer)["reason"] == "tunnel_drained"
 
 
 def test_a_silent_conversation_ends_and_a_lively_one_goes_on(

@@ -1,10 +1,11 @@
 //! One body on its way from one stream to another, with back-pressure: nothing is read before what
 //! was read last has been written. Used for requests, responses and TCP alike.
 
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 use std::task::{Context, Poll, ready};
 
 use crate::buffer::{BODY_BYTES, Buffer, Buffers, LARGE_BYTES, UPLOAD_BYTES};
+use crate::error::Reason;
 use crate::http1::body::{Decoder, encode_size_line};
 use crate::http1::head::Length;
 use crate::stream::Stream;
@@ -19,12 +20,25 @@ pub enum Broken {
     Read,
     /// The receiver's connection failed.
     Write,
-    /// The sender closed before the end.
+    /// The sender closed before the end, or without TLS's word for it.
     Truncated,
     /// The sender's framing is wrong.
     Framing(&'static str),
     /// The body is larger than allowed.
     TooLarge,
+}
+
+impl Broken {
+    /// Why a session ended: `sender` is to blame for it, or `receiver`. Nobody is where a stream at
+    /// rest ended without TLS's word for it: RFC 8446 §6.1 asks for that word, but many leave it
+    /// out, and nothing was cut short.
+    pub fn reason(&self, at_rest: bool, sender: Reason, receiver: Reason) -> Option<Reason> {
+        match self {
+            Self::Truncated if at_rest => None,
+            Self::Write => Some(receiver),
+            _ => Some(sender),
+        }
+    }
 }
 
 /// What a relay waits for.
@@ -125,6 +139,11 @@ impl Relay {
     /// Takes the buffers back; the first holds what came behind the body.
     pub fn into_buffers(self) -> (Buffer, Vec<u8>) {
         (self.buffer, self.lead)
+    }
+
+    /// Whether all that came was passed on.
+    pub fn is_at_rest(&self) -> bool {
+        self.staged() == 0 && self.buffer.is_empty()
     }
 
     fn staged(&self) -> usize {
@@ -291,6 +310,9 @@ impl Relay {
                 self.buffer.end += count;
                 self.moved = true;
                 Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Poll::Ready(Err(Broken::Truncated))
             }
             Poll::Ready(Err(_)) => Poll::Ready(Err(Broken::Read)),
             Poll::Pending => {

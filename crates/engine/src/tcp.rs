@@ -170,7 +170,8 @@ async fn session(connection: &mut Connection) {
     };
     let lease = match connected {
         Some((lease, upstream)) => {
-            outcome = both_ways(connection, upstream, &lease).await;
+            let drain_ms = listener.timeouts.drain_ms;
+            outcome = both_ways(connection, upstream, &lease, drain_ms).await;
             lease.count_bytes(&worker, outcome.up, outcome.down);
             Some(lease)
         }
@@ -272,7 +273,12 @@ async fn open(connection: &Connection, lease: &Lease) -> Result<Stream, Reason> 
 
 /// Relays until both sides have ended. An end of one side is passed on while the other goes on; that
 /// of the second is told by closing, unless TLS has a word for it.
-async fn both_ways(connection: &mut Connection, mut upstream: Stream, lease: &Lease) -> Outcome {
+async fn both_ways(
+    connection: &mut Connection,
+    mut upstream: Stream,
+    lease: &Lease,
+    drain_ms: u64,
+) -> Outcome {
     let worker = Rc::clone(&connection.worker);
     let relay = |buffer| Relay::new(Length::UntilClose, false, Vec::new(), buffer, None);
     let (mut up, mut down) = (
@@ -282,34 +288,48 @@ async fn both_ways(connection: &mut Connection, mut upstream: Stream, lease: &Le
     );
     let (mut up_ended, mut down_ended) = (false, false);
     let idle_ms = lease.member().idle_timeout_ms;
-    let mut armed = false;
+    let mut moved_at = worker.coarse_ms.get();
+    let mut drained_at = u64::MAX;
+    let (from_client, from_server) = (Reason::ClientGone, Reason::UpstreamReset);
     let reason = poll_fn(|cx| {
         let (client, server) = (&mut connection.stream, &mut upstream);
         if !up_ended && let Poll::Ready(result) = up.poll(cx, &worker.buffers, client, server) {
-            if result.is_err() {
-                return Poll::Ready(Some(Reason::ClientGone));
+            if let Err(broken) = result {
+                let at_rest = up.is_at_rest() && down.is_at_rest();
+                return Poll::Ready(broken.reason(at_rest, from_client, from_server));
             }
             up_ended = (down_ended && !server.is_tls()) || server.poll_shutdown(cx).is_ready();
         }
         if !down_ended && let Poll::Ready(result) = down.poll(cx, &worker.buffers, server, client) {
-            if result.is_err() {
-                return Poll::Ready(Some(Reason::UpstreamReset));
+            if let Err(broken) = result {
+                let at_rest = up.is_at_rest() && down.is_at_rest();
+                return Poll::Ready(broken.reason(at_rest, from_server, from_client));
             }
             down_ended = (up_ended && !client.is_tls()) || client.poll_shutdown(cx).is_ready();
         }
         if up_ended && down_ended {
             return Poll::Ready(None);
         }
-        if armed && connection.slot.fired() {
-            return Poll::Ready(Some(Reason::UpstreamTimeout));
+        let now = worker.coarse_ms.get();
+        if up.moved || down.moved {
+            (up.moved, down.moved) = (false, false);
+            moved_at = now;
         }
-        if !armed || up.moved || down.moved {
-            (armed, up.moved, down.moved) = (true, false, false);
-            connection.slot.arm(match idle_ms {
-                0 => u64::MAX,
-                idle => worker.coarse_ms.get() + idle,
-            });
+        if worker.draining.get() && drained_at == u64::MAX {
+            drained_at = now + drain_ms;
         }
+        let idle_at = match idle_ms {
+            0 => u64::MAX,
+            idle => moved_at + idle,
+        };
+        if now >= idle_at.min(drained_at) {
+            return Poll::Ready(Some(if now >= drained_at {
+                Reason::TunnelDrained
+            } else {
+                Reason::UpstreamTimeout
+            }));
+        }
+        connection.slot.arm(idle_at.min(drained_at));
         Poll::Pending
     })
     .await;

@@ -24,7 +24,7 @@ use crate::http1::head::{Length, Span};
 use crate::lease::Lease;
 use crate::plan::Upgrade;
 use crate::record::{self, Noted};
-use crate::relay::{Broken, Relay};
+use crate::relay::Relay;
 use crate::stats::TunnelStats;
 use crate::stream::Stream;
 use crate::worker::{Scratch, Worker};
@@ -194,14 +194,17 @@ impl Tunnel {
     fn poll(&mut self, cx: &mut Context<'_>, connection: &mut Connection) -> Poll<Option<Reason>> {
         let worker = std::rc::Rc::clone(&connection.worker);
         let (client, server) = (&mut connection.stream, &mut self.upstream);
-        let mut broken = None;
+        let (from_client, from_server) = (Reason::ClientGone, Reason::UpstreamReset);
+        let mut broken: Option<Option<Reason>> = None;
         if !self.ended.0
             && let Poll::Ready(result) = self.up.poll(cx, &worker.buffers, client, server)
         {
             match result {
                 Ok(()) => self.ended.0 = server.poll_shutdown(cx).is_ready(),
-                Err(Broken::Write) => broken = Some(Reason::UpstreamReset),
-                Err(_) => broken = Some(Reason::ClientGone),
+                Err(error) => {
+                    let at_rest = self.up.is_at_rest() && self.down.is_at_rest();
+                    broken = Some(error.reason(at_rest, from_client, from_server));
+                }
             }
         }
         if broken.is_none()
@@ -210,8 +213,10 @@ impl Tunnel {
         {
             match result {
                 Ok(()) => self.ended.1 = client.poll_shutdown(cx).is_ready(),
-                Err(Broken::Write) => broken = Some(Reason::ClientGone),
-                Err(_) => broken = Some(Reason::UpstreamReset),
+                Err(error) => {
+                    let at_rest = self.up.is_at_rest() && self.down.is_at_rest();
+                    broken = Some(error.reason(at_rest, from_server, from_client));
+                }
             }
         }
         let now = worker.coarse_ms.get();
@@ -221,7 +226,7 @@ impl Tunnel {
             self.count(&worker);
         }
         if broken.is_some() || self.ended == (true, true) {
-            return Poll::Ready(broken);
+            return Poll::Ready(broken.flatten());
         }
         self.follow_plan(&worker, connection.door.get(), now);
         let idle_at = after(self.moved_at, self.rules.idle_ms);
@@ -240,9 +245,11 @@ impl Tunnel {
         Poll::Pending
     }
 
-    /// Takes a new plan's bounds over, or sets the end when the plan has taken something away.
+    /// Takes a new plan's bounds over, or sets the end when the plan has taken something away or all
+    /// is to end.
     fn follow_plan(&mut self, worker: &Worker, listener: u32, now: u64) {
-        let mut stands = !self.lease.member().endpoint.has(GONE);
+        let gone = self.lease.member().endpoint.has(GONE);
+        let mut stands = !gone && !worker.draining.get();
         let generation = worker.generation();
         if generation != self.generation {
             self.generation = generation;

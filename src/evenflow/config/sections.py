@@ -536,6 +536,12 @@ class ServerConfig(Model):
     shutdown_timeout: Duration = Field(
         default=30.0, description="For what is in flight at the end."
     )
+    stream_drain_timeout: Duration | None = Field(
+        default=None,
+        description="For tunnels (WebSocket) and tcp and udp sessions at the end, where it is "
+        "shorter; as long as shutdown_timeout when absent. Also for tunnels whose route, listener "
+        "or backend is removed.",
+    )
     trusted_proxies: Items[Network] = Field(
         default=(), description="Networks whose forwarding headers are believed."
     )

@@ -149,6 +149,7 @@ def _listener(config: Config, listener: Listener, material: Material) -> documen
             "body_ms": milliseconds(given(listener.read_timeout)),
             "write_ms": milliseconds(given(listener.write_timeout)),
             "idle_ms": milliseconds(given(listener.idle_timeout)),
+            "drain_ms": _stream_drain_ms(config),
             "min_body_rate": config.server.min_body_rate,
         },
         "trusted_proxies": list(given(listener.trusted_proxies)),
@@ -163,6 +164,12 @@ def _listener(config: Config, listener: Listener, material: Material) -> documen
         },
         "proxy_protocol": {"trusted": list(proxies.trusted)} if proxies.accept else None,
     }
+
+
+def _stream_drain_ms(config: Config) -> int:
+    """How long tunnels and sessions may go on; at the end of the process never beyond its drain."""
+    own, all = config.server.stream_drain_timeout, config.server.shutdown_timeout
+    return milliseconds(all if own is None else own)
 
 
 def _limits(limits: Limits, *, datagrams: bool) -> document.Limits:
@@ -224,7 +231,7 @@ def _route(config: Config, route: Route, http_listeners: list[str]) -> document.
         "upgrade": {
             "idle_ms": milliseconds(upgrade.idle_timeout),
             "max_ms": milliseconds(upgrade.max_lifetime),
-            "drain_ms": milliseconds(config.server.shutdown_timeout),
+            "drain_ms": _stream_drain_ms(config),
         }
         if upgrade.enabled
         else None,

@@ -35,6 +35,7 @@ class Timeouts(TypedDict):
     body_ms: int
     write_ms: int
     idle_ms: int
+    drain_ms: int
     min_body_rate: int
 
 

@@ -118,6 +118,8 @@ pub struct Timeouts {
     pub write_ms: u64,
     /// A kept-alive connection between two requests.
     pub idle_ms: u64,
+    /// A `tcp` or `udp` session once the engine drains.
+    pub drain_ms: u64,
     /// The lowest average rate of a request body in bytes per second after a grace of `body_ms`.
     pub min_body_rate: u32,
 }

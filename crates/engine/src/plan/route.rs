@@ -60,7 +60,7 @@ pub struct Upgrade {
     pub idle_ms: u64,
     /// From the switch. 0 is no bound.
     pub max_ms: u64,
-    /// From when its listener, route or endpoint is gone.
+    /// From when its listener, route or endpoint is gone, or the engine drains.
     pub drain_ms: u64,
 }
 

@@ -41,7 +41,7 @@ pub fn listener(name: &str, address: &str) -> Value {
         },
         "timeouts": {
             "head_ms": 10000, "body_ms": 10000, "write_ms": 10000, "idle_ms": 60000,
-            "min_body_rate": 0,
+            "drain_ms": 30000, "min_body_rate": 0,
         },
         "trusted_proxies": [],
         "forwarded": false,
