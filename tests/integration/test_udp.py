@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -32,6 +33,7 @@ def start(
     pool: Any = None,
     workers: int = 2,
     host: str = "127.0.0.1",
+    server: Any = None,
     **listener: Any,
 ) -> EvenflowProcess:
     """Start a balancer with one udp listener, whose port is its main one."""
@@ -51,7 +53,7 @@ def start(
             | (pool or {})
         ],
         "admin": {"listen": f"127.0.0.1:{admin}"},
-        "server": {"workers": workers},
+        "server": {"workers": workers} | (server or {}),
     }
     return evenflow(document, port=port, admin_port=admin, hand_over_port=False)
 
@@ -185,6 +187,38 @@ def test_a_closed_port_is_noticed_and_the_client_served_elsewhere(
             assert ask(sock, b"y") == f"{other.name}:y".encode()
 
 
+def test_an_empty_datagram_that_met_a_closed_port_is_sent_on_as_well(
+    evenflow: StartEvenflow, named: Any
+) -> None:
+    (b,) = named("b")
+    closed = f"udp://127.0.0.1:{free_port()}"
+    balancer = start(evenflow, [closed, b.url], workers=1, pool={"outlier": {"enabled": False}})
+    for _ in range(4):
+        with client(balancer.port) as sock:
+            assert ask(sock, b"") == b""
+    assert b.received == [b""] * 4
+
+
+def test_without_retries_a_datagram_that_met_a_closed_port_is_lost(
+    evenflow: StartEvenflow, named: Any
+) -> None:
+    (b,) = named("b")
+    closed = f"udp://127.0.0.1:{free_port()}"
+    balancer = start(
+        evenflow,
+        [closed, b.url],
+        workers=1,
+        retries={"max": 0},
+        pool={"outlier": {"enabled": False}},
+    )
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(client(balancer.port)) for _ in range(4)]
+        for sock in clients:
+            sock.send(b"x")
+        balancer.wait_for_metric('evenflow_errors_total{reason="connect_failed"}', 2)
+        wait_for(lambda: len(b.received) == 2, "the datagrams of the other half")
+
+
 def test_a_session_moves_to_another_backend_with_its_place(
     evenflow: StartEvenflow, named: Any
 ) -> None:
@@ -302,3 +336,107 @@ def test_real_dns_servers_are_asked_and_checked(evenflow: StartEvenflow, tmp_pat
         wait_for(
             lambda: statuses() == ["healthy", "unhealthy"], "one down", describe=balancer.output
         )
+
+
+class Held:
+    """A backend whose answers the test sends itself."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.socket = sock
+        self.url = f"udp://127.0.0.1:{sock.getsockname()[1]}"
+
+    def take(self) -> tuple[bytes, Any]:
+        """The next datagram, and where its answer goes."""
+        data, sender = self.socket.recvfrom(100)
+        return data, sender
+
+    def answer(self, expected: bytes) -> None:
+        data, sender = self.take()
+        assert data == expected
+        self.socket.sendto(b"re:" + data, sender)
+
+
+@pytest.fixture
+def held() -> Iterator[Held]:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(5)
+        sock.bind(("127.0.0.1", 0))
+        yield Held(sock)
+
+
+def test_sessions_of_a_removed_listener_go_on_until_it_comes_back(
+    evenflow: StartEvenflow, held: Held
+) -> None:
+    balancer = start(evenflow, [held.url])
+    port = free_port()
+    second = {"name": "second", "address": f"127.0.0.1:{port}", "protocol": "udp", "pool": "p"}
+    balancer.api("POST", "/admin/listeners", second)
+    with client(port) as old, client(port) as new:
+        old.send(b"1")
+        data, sender = held.take()
+        balancer.api("DELETE", "/admin/listeners/second")
+        held.socket.sendto(b"late:" + data, sender)
+        assert old.recv(100) == b"late:1"
+        old.send(b"2")
+        held.answer(b"2")
+        assert old.recv(100) == b"re:2"
+        # Another client gets no session; this one's next datagram comes through, and nothing else.
+        new.send(b"no")
+        old.send(b"3")
+        held.answer(b"3")
+        assert old.recv(100) == b"re:3"
+        # The port is not kept from whoever wants it.
+        balancer.api("POST", "/admin/listeners", second)
+        for sock in (new, old):
+            sock.send(b"again")
+            held.answer(b"again")
+            assert sock.recv(100) == b"re:again"
+
+
+def test_the_port_of_a_removed_listener_closes_with_its_last_session(
+    evenflow: StartEvenflow, held: Held
+) -> None:
+    balancer = start(evenflow, [held.url])
+    port = free_port()
+    second = {"name": "second", "address": f"127.0.0.1:{port}", "protocol": "udp", "pool": "p"}
+    balancer.api("POST", "/admin/listeners", {**second, "answers": 1})
+    with client(port) as sock:
+        sock.send(b"1")
+        data, sender = held.take()
+        balancer.api("DELETE", "/admin/listeners/second")
+        held.socket.sendto(data, sender)
+        assert sock.recv(100) == b"1"
+
+        def refused() -> bool:
+            try:
+                sock.send(b"?")
+                sock.send(b"?")
+            except ConnectionRefusedError:
+                return True
+            return False
+
+        wait_for(refused, "the port being closed")
+
+
+def test_answers_that_are_to_come_are_waited_for_at_the_end(
+    evenflow: StartEvenflow, held: Held
+) -> None:
+    balancer = start(evenflow, [held.url], answers=1)
+    with client(balancer.port) as sock:
+        sock.send(b"1")
+        data, sender = held.take()
+        balancer.signal(signal.SIGTERM)
+        wait_for(lambda: '"draining"' in balancer.output(), "the end's beginning")
+        held.socket.sendto(data, sender)
+        assert sock.recv(100) == b"1"
+        assert balancer.wait(timeout_s=10) == 0
+
+
+def test_sessions_end_at_the_bound_for_streams(evenflow: StartEvenflow, held: Held) -> None:
+    bounds = {"shutdown_timeout": "10m", "stream_drain_timeout": "200ms"}
+    balancer = start(evenflow, [held.url], server=bounds)
+    with client(balancer.port) as sock:
+        sock.send(b"1")
+        held.answer(b"1")
+        assert sock.recv(100) == b"re:1"
+        assert balancer.stop(timeout_s=10) == 0

@@ -91,10 +91,38 @@ impl Acceptor {
         });
     }
 
-    /// Accepts no more, and serves what the kernel has accepted already.
-    pub async fn end(&mut self, worker: &Rc<Worker>) {
+    /// Accepts no more, and serves what the kernel has accepted already. Sessions of datagrams go on
+    /// through the socket; whether there are any, which [`Self::close`] ends.
+    pub async fn end(&mut self, worker: &Rc<Worker>) -> bool {
         self.hold().await;
+        if let Listening::Udp(desk) = &*self.entry.socket {
+            let go_on = desk.finish(worker);
+            if go_on {
+                let served = Rc::clone(desk).serve_last(Rc::clone(worker));
+                self.task = Some(tokio::task::spawn_local(served));
+            }
+            return go_on;
+        }
         self.entry.empty(worker).await;
+        false
+    }
+
+    /// Whether nothing is served any more.
+    pub fn is_done(&self) -> bool {
+        self.task.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// Whether it keeps the port from another socket for datagrams.
+    pub fn has_port(&self, port: u16) -> bool {
+        matches!(&*self.entry.socket, Listening::Udp(desk) if desk.port() == port)
+    }
+
+    /// Ends what goes on after [`Self::end`].
+    pub async fn close(&mut self, worker: &Worker) {
+        self.hold().await;
+        if let Listening::Udp(desk) = &*self.entry.socket {
+            desk.close(worker);
+        }
     }
 }
 
@@ -113,9 +141,6 @@ impl Entry {
     /// Serves the connections that the kernel has accepted already: closing the socket under them
     /// would reset them.
     async fn empty(&self, worker: &Rc<Worker>) {
-        if let Listening::Udp(desk) = &*self.socket {
-            return desk.close(worker);
-        }
         loop {
             let accepted = poll_fn(|cx| {
                 let polled = match &*self.socket {

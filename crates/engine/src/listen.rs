@@ -62,6 +62,12 @@ pub fn bind(address: &str, workers: usize) -> io::Result<(String, Vec<Socket>)> 
     Ok((bound.to_string(), sockets))
 }
 
+/// The port of an address for datagrams.
+pub fn datagram_port(address: &str) -> Option<u16> {
+    let (_, port) = address.strip_prefix(DATAGRAMS)?.rsplit_once(':')?;
+    port.parse().ok()
+}
+
 fn open(address: SocketAddr, kind: Type) -> io::Result<RawSocket> {
     let socket = RawSocket::new(Domain::for_address(address), kind, None)?;
     if address.is_ipv6() {

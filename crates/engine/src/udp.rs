@@ -3,7 +3,8 @@
 //! A session is one client address at one address of a listener. It has a socket of its own,
 //! connected to the endpoint, so that the kernel sorts the answers and tells of closed ports. It
 //! ends when nothing moved for too long, when as many answers came as are expected, or when its
-//! endpoint is out of service; the client's next datagram begins another one.
+//! endpoint is out of service; the client's next datagram begins another one. A listener that is
+//! taken away begins none any more, and lets those that there are go on to their ends.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -19,6 +20,7 @@ use rustc_hash::FxHashMap;
 use socket2::SockRef;
 use tokio::io::{Interest, ReadBuf};
 use tokio::net::UdpSocket;
+use tokio::sync::Notify;
 
 use crate::acceptor::Counted;
 use crate::buffer::{BODY_BYTES, Buffer};
@@ -40,19 +42,25 @@ mod local;
 
 use local::Peer;
 
-/// Endpoints asked before a datagram is given up.
-const ATTEMPTS: usize = 4;
+/// Datagrams that are served yet when their listener ends.
+const LAST_DATAGRAMS: usize = 4096;
 /// Larger datagrams are not kept to be sent again.
 const KEPT_BYTES: usize = 4096;
 
 /// One worker's socket of a listener, and who speaks through it.
 #[derive(Debug)]
 pub struct Desk {
-    socket: UdpSocket,
+    /// `None` once it is given up.
+    socket: RefCell<Option<Rc<UdpSocket>>>,
+    /// The port it has.
+    port: u16,
     sessions: RefCell<FxHashMap<Peer, Rc<Session>>>,
     /// The listener's number.
     uid: Cell<u32>,
-    closed: Cell<bool>,
+    /// No session begins any more.
+    ending: Cell<bool>,
+    /// The last session is over.
+    idle: Notify,
 }
 
 #[derive(Debug)]
@@ -62,6 +70,11 @@ struct Session {
     lease: Lease,
     slot: Slot,
     idle_ms: u64,
+    /// How long it may go on when all is to end.
+    drain_ms: u64,
+    /// Times on the engine's clock.
+    idle_at: Cell<u64>,
+    drained_at: Cell<u64>,
     /// How many answers one datagram has; 0 is any number.
     answers: u32,
     /// Answers still to come.
@@ -70,9 +83,10 @@ struct Session {
     down: Cell<u64>,
     /// Another session has taken its place.
     over: Cell<bool>,
-    /// The datagram sent last, until something comes back: where the port turns out to be closed,
-    /// another endpoint gets it.
-    unanswered: RefCell<Vec<u8>>,
+    /// The datagram sent last, which may be empty, until something comes back: where the port turns
+    /// out to be closed, another endpoint gets it.
+    last: RefCell<Vec<u8>>,
+    unanswered: Cell<bool>,
     /// Endpoints that did not take it; `None` when these were enough.
     tried: Option<Tried>,
     held: RefCell<Option<Held>>,
@@ -88,35 +102,75 @@ impl Desk {
     /// # Errors
     /// What the runtime says.
     pub fn new(socket: std::net::UdpSocket) -> io::Result<Self> {
-        local::ask(&socket, socket.local_addr()?.ip())?;
+        let bound = socket.local_addr()?;
+        local::ask(&socket, bound.ip())?;
         Ok(Self {
-            socket: UdpSocket::from_std(socket)?,
+            socket: RefCell::new(Some(Rc::new(UdpSocket::from_std(socket)?))),
+            port: bound.port(),
             sessions: RefCell::default(),
             uid: Cell::new(0),
-            closed: Cell::new(false),
+            ending: Cell::new(false),
+            idle: Notify::new(),
         })
     }
 
-    /// Ends all sessions: the socket would go on taking datagrams that belong to its successor.
-    pub fn close(&self, worker: &Worker) {
-        self.closed.set(true);
-        worker.timer.wake_all();
+    /// The port it has.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    fn socket(&self) -> Option<Rc<UdpSocket>> {
+        self.socket.borrow().clone()
     }
 
     /// Takes clients' datagrams for as long as the socket is the worker's.
     pub async fn serve(self: Rc<Self>, worker: Rc<Worker>, uid: u32) {
+        self.uid.set(uid);
+        let Some(socket) = self.socket() else { return };
         let (mut datagram, mut room) = (vec![0; BODY_BYTES], local::room());
         loop {
-            let receive = || local::receive(&self.socket, &mut datagram, &mut room);
-            match self.socket.async_io(Interest::READABLE, receive).await {
-                Ok((size, peer)) => self.take(&worker, uid, peer, &datagram[..size]),
+            let receive = || local::receive(&*socket, &mut datagram, &mut room);
+            match socket.async_io(Interest::READABLE, receive).await {
+                Ok((size, peer)) => self.take(&worker, peer, &datagram[..size]),
                 Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
             }
         }
     }
 
-    fn take(self: &Rc<Self>, worker: &Rc<Worker>, uid: u32, peer: Peer, data: &[u8]) {
-        self.uid.set(uid);
+    /// Begins no session after those of datagrams that are here already; whether there are any.
+    pub fn finish(self: &Rc<Self>, worker: &Rc<Worker>) -> bool {
+        let (mut datagram, mut room) = (vec![0; BODY_BYTES], local::room());
+        if let Some(socket) = self.socket() {
+            for _ in 0..LAST_DATAGRAMS {
+                match local::receive(&*socket, &mut datagram, &mut room) {
+                    Ok((size, peer)) => self.take(worker, peer, &datagram[..size]),
+                    Err(_) => break,
+                }
+            }
+        }
+        self.ending.set(true);
+        !self.sessions.borrow().is_empty()
+    }
+
+    /// Serves the sessions that there are, until the last one is over.
+    pub async fn serve_last(self: Rc<Self>, worker: Rc<Worker>) {
+        let mut over = pin!(self.idle.notified());
+        let mut serving = pin!(Rc::clone(&self).serve(worker, self.uid.get()));
+        poll_fn(|cx| {
+            let _ = serving.as_mut().poll(cx);
+            over.as_mut().poll(cx)
+        })
+        .await;
+        self.socket.take();
+    }
+
+    /// Ends all sessions at once: another listener wants the port.
+    pub fn close(&self, worker: &Worker) {
+        self.socket.take();
+        worker.timer.wake_all();
+    }
+
+    fn take(self: &Rc<Self>, worker: &Rc<Worker>, peer: Peer, data: &[u8]) {
         let known = self.sessions.borrow().get(&peer).map(Rc::clone);
         let session = match known {
             Some(session) if session.serves() => Some(session),
@@ -129,13 +183,12 @@ impl Desk {
 
     /// Sends what a closed port did not take to another endpoint.
     fn again(self: &Rc<Self>, worker: &Rc<Worker>, session: &Session) {
-        let data = session.unanswered.take();
-        let Some(mut tried) = session.tried.filter(|_| !data.is_empty()) else {
+        let Some(mut tried) = session.tried.filter(|_| session.unanswered.take()) else {
             return;
         };
         tried.add(session.lease.index);
         if let Some(next) = self.open(worker, session.peer, tried, Some(session)) {
-            next.send(worker, &data);
+            next.send(worker, &session.last.borrow());
         }
     }
 
@@ -149,7 +202,8 @@ impl Desk {
         before: Option<&Session>,
     ) -> Option<Rc<Session>> {
         let table = worker.table();
-        let listener = table.listener(self.uid.get())?;
+        let may_begin = before.is_some() || !self.ending.get();
+        let listener = table.listener(self.uid.get()).filter(|_| may_begin)?;
         let ip = peer.client.ip().to_canonical();
         let held = before.and_then(Session::end);
         let held = held.or_else(|| admit(worker, listener, ip))?;
@@ -165,11 +219,9 @@ impl Desk {
         };
         let upstream = match reach(&lease) {
             Ok(upstream) => upstream,
-            Err(blamed) => {
-                if blamed {
-                    lease.failed(worker, ErrorKind::Connect, Reason::ConnectFailed);
-                }
-                counted.reject(worker, Reason::ConnectFailed);
+            Err(reason) => {
+                lease.failed(worker, ErrorKind::Connect, reason);
+                counted.reject(worker, reason);
                 return None;
             }
         };
@@ -180,13 +232,17 @@ impl Desk {
             lease,
             slot: worker.timer.slot(),
             idle_ms: listener.timeouts.idle_ms,
+            drain_ms: listener.timeouts.drain_ms,
+            idle_at: Cell::new(u64::MAX),
+            drained_at: Cell::new(u64::MAX),
             answers: listener.answers,
             expected: Cell::new(0),
             up: Cell::new(0),
             down: Cell::new(0),
             over: Cell::new(false),
-            unanswered: RefCell::default(),
-            tried: (tried.len() < ATTEMPTS).then_some(tried),
+            last: RefCell::default(),
+            unanswered: Cell::new(false),
+            tried: (tried.len() < listener.retries.max as usize).then_some(tried),
             held: RefCell::new(Some(held)),
         });
         let mut sessions = self.sessions.borrow_mut();
@@ -240,14 +296,21 @@ impl Session {
             && (healthy || self.lease.pool().looks_past_health())
     }
 
+    /// Ends it at this time, if nothing moves before and it need not end earlier.
+    fn arm(&self, idle_at: u64) {
+        self.idle_at.set(idle_at);
+        self.slot.arm(idle_at.min(self.drained_at.get()));
+    }
+
     fn send(&self, worker: &Worker, data: &[u8]) {
-        self.slot.arm(worker.coarse_ms.get() + self.idle_ms);
-        let mut unanswered = self.unanswered.borrow_mut();
-        unanswered.clear();
-        if data.len() <= KEPT_BYTES {
-            unanswered.extend_from_slice(data);
+        self.arm(worker.coarse_ms.get() + self.idle_ms);
+        let keep = data.len() <= KEPT_BYTES;
+        if keep {
+            let mut last = self.last.borrow_mut();
+            last.clear();
+            last.extend_from_slice(data);
         }
-        drop(unanswered);
+        self.unanswered.set(keep);
         let sending = SockRef::from(&self.upstream);
         // The first error is what came back to an earlier datagram, the second this one's own. Where
         // the socket is full it is lost, as on any crowded way.
@@ -260,11 +323,18 @@ impl Session {
 
     /// Passes answers on until the session is over, and says why.
     fn poll(&self, cx: &mut Context<'_>, desk: &Desk, worker: &Worker) -> Poll<Option<Reason>> {
+        if worker.draining.get() && self.drained_at.get() == u64::MAX {
+            self.drained_at.set(worker.coarse_ms.get() + self.drain_ms);
+            self.arm(self.idle_at.get());
+        }
         let mut buffer = Buffer::default();
         let why = loop {
-            if self.over.get() || desk.closed.get() {
+            if self.over.get() {
                 break Poll::Ready(None);
             }
+            let Some(socket) = desk.socket() else {
+                break Poll::Ready(None);
+            };
             if self.upstream.poll_recv_ready(cx).is_pending() {
                 break Poll::Pending;
             }
@@ -277,47 +347,47 @@ impl Session {
                 Poll::Ready(Err(_)) => break Poll::Ready(Some(Reason::ConnectFailed)),
                 Poll::Ready(Ok(())) => {
                     let data = room.filled();
-                    let _ = local::answer(&desk.socket, data, self.peer);
+                    let _ = local::answer(&*socket, data, self.peer);
                     self.down.update(|bytes| bytes + data.len() as u64);
                     self.expected.update(|expected| expected.saturating_sub(1));
                     self.lease.succeeded(worker);
-                    self.unanswered.borrow_mut().clear();
+                    self.unanswered.set(false);
                     if self.answers != 0 && self.expected.get() == 0 {
                         break Poll::Ready(None);
                     }
-                    self.slot.arm(worker.coarse_ms.get() + self.idle_ms);
+                    self.arm(worker.coarse_ms.get() + self.idle_ms);
                 }
             }
         };
         worker.buffers.give(buffer);
-        if why.is_pending() {
-            if worker.draining.get() && self.expected.get() == 0 {
-                return Poll::Ready(None);
-            }
-            if self.slot.fired() {
-                let silent = self.expected.get() > 0;
-                return Poll::Ready(silent.then_some(Reason::UpstreamTimeout));
-            }
+        if why.is_pending() && self.slot.fired() {
+            // Answers that are missing: the endpoint's silence, or the end of all.
+            let reason = if worker.coarse_ms.get() >= self.drained_at.get() {
+                Reason::TunnelDrained
+            } else {
+                Reason::UpstreamTimeout
+            };
+            return Poll::Ready((self.expected.get() > 0).then_some(reason));
         }
         why
     }
 }
 
-/// A socket connected to the session's endpoint; the error says whether that is to blame.
-fn reach(lease: &Lease) -> Result<UdpSocket, bool> {
+/// A socket connected to the session's endpoint.
+fn reach(lease: &Lease) -> Result<UdpSocket, Reason> {
     let addresses = lease.member().endpoint.addresses.load();
     let Some(Address::Ip(address)) = addresses.first() else {
-        return Err(true);
+        return Err(Reason::ConnectFailed);
     };
     let any: SocketAddr = match address {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
     };
     // Without descriptors or ports left there is none, whichever endpoint it is for.
-    let socket = std::net::UdpSocket::bind(any).map_err(|_| false)?;
-    socket.connect(address).map_err(|_| true)?;
-    socket.set_nonblocking(true).map_err(|_| false)?;
-    UdpSocket::from_std(socket).map_err(|_| false)
+    let socket = std::net::UdpSocket::bind(any).map_err(|_| Reason::NoSocket)?;
+    socket.connect(address).map_err(|_| Reason::ConnectFailed)?;
+    socket.set_nonblocking(true).map_err(|_| Reason::NoSocket)?;
+    UdpSocket::from_std(socket).map_err(|_| Reason::NoSocket)
 }
 
 async fn run(desk: Rc<Desk>, worker: Rc<Worker>, session: Rc<Session>) {
@@ -347,15 +417,19 @@ async fn run(desk: Rc<Desk>, worker: Rc<Worker>, session: Rc<Session>) {
     }
     drop(sessions);
     let lease = &session.lease;
-    if let Some(reason) = reason {
-        let kind = match reason {
-            Reason::UpstreamTimeout => ErrorKind::Timeout,
-            _ => ErrorKind::Connect,
-        };
-        lease.failed(&worker, kind, reason);
-        if kind == ErrorKind::Connect {
+    match reason {
+        // The end of all is nobody's fault.
+        None | Some(Reason::TunnelDrained) => {}
+        Some(Reason::UpstreamTimeout) => {
+            lease.failed(&worker, ErrorKind::Timeout, Reason::UpstreamTimeout);
+        }
+        Some(reason) => {
+            lease.failed(&worker, ErrorKind::Connect, reason);
             desk.again(&worker, &session);
         }
+    }
+    if desk.ending.get() && desk.sessions.borrow().is_empty() {
+        desk.idle.notify_one();
     }
     let outcome = Outcome {
         up: session.up.get(),

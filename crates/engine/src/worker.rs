@@ -77,8 +77,10 @@ pub enum Command {
     Hold(u64, oneshot::Sender<()>),
     /// Accept on this socket for the listener of this number, which the table has.
     Serve(u64, u32, oneshot::Sender<()>),
-    /// Empty this socket's accept queue and close it.
+    /// Empty this socket's accept queue and close it; one for datagrams when its sessions are over.
     Unlisten(u64, oneshot::Sender<()>),
+    /// Close the sockets for datagrams at this port that only wait for their sessions' ends.
+    Vacate(u16, oneshot::Sender<()>),
     /// Close the idle connections to these endpoints.
     Forget(Arc<[u32]>),
     /// Look at the table again; connections of listeners that are gone close when idle.
@@ -438,6 +440,8 @@ pub fn run(
             })
         };
         let mut acceptors: HashMap<u64, Acceptor> = HashMap::new();
+        // Those whose last sessions go on.
+        let mut leaving: Vec<Acceptor> = Vec::new();
         while let Some(command) = commands.recv().await {
             match command {
                 Command::Listen(number, socket, done) => {
@@ -459,8 +463,17 @@ pub fn run(
                     let _ = done.send(());
                 }
                 Command::Unlisten(number, done) => {
-                    if let Some(mut acceptor) = acceptors.remove(&number) {
-                        acceptor.end(&worker).await;
+                    leaving.retain(|acceptor| !acceptor.is_done());
+                    if let Some(mut acceptor) = acceptors.remove(&number)
+                        && acceptor.end(&worker).await
+                    {
+                        leaving.push(acceptor);
+                    }
+                    let _ = done.send(());
+                }
+                Command::Vacate(port, done) => {
+                    for mut acceptor in leaving.extract_if(.., |each| each.has_port(port)) {
+                        acceptor.close(&worker).await;
                     }
                     let _ = done.send(());
                 }

@@ -89,7 +89,7 @@ pub fn plan_sockets(table: &Table, state: &mut State) -> Result<Changes, EngineE
                 changes.moved.push((changes.gone.swap_remove(old), key));
                 continue;
             }
-            let (name, sockets) = listen::bind(address, state.workers.len())
+            let (name, sockets) = bind(address, state)
                 .map_err(|error| EngineError::new("bind", path, format!("{address}: {error}")))?;
             state.sockets += 1;
             let number = state.sockets;
@@ -97,6 +97,22 @@ pub fn plan_sockets(table: &Table, state: &mut State) -> Result<Changes, EngineE
         }
     }
     Ok(changes)
+}
+
+/// Binds an address for all workers. Where sockets of our own are in the way whose listener is gone,
+/// and which only serve their last sessions yet, these end.
+fn bind(address: &str, state: &State) -> io::Result<(String, Vec<Socket>)> {
+    let count = state.workers.len();
+    match listen::bind(address, count) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            let Some(port) = listen::datagram_port(address) else {
+                return Err(error);
+            };
+            ask_all(&state.workers, |done| Command::Vacate(port, done));
+            listen::bind(address, count)
+        }
+        bound => bound,
+    }
 }
 
 /// Hands new sockets to the workers and keeps them from accepting on those that change hands: what
