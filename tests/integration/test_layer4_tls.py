@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import socket
 import ssl
 import subprocess
 import threading
@@ -94,6 +96,36 @@ def test_an_encrypted_listener_serves_a_plain_backend_and_passes_its_end_on(
                 assert client.session.selected_alpn_protocol() is None
         assert running.handshakes("full") == 3
         assert origin.sessions == 3
+
+
+@pytest.mark.parametrize("at_rest", [True, False])
+def test_a_client_that_closes_without_close_notify_is_gone_only_where_that_cut_something_short(
+    evenflow: StartEvenflow, authority: Authority, at_rest: bool
+) -> None:
+    """RFC 8446 §6.1 asks for a `close_notify`; many clients just close."""
+    with TcpOrigin("t") as origin:
+        running = start(evenflow, origin.url(), site=authority.issue("a.test"))
+        context = authority.client_context()
+        plain = socket.create_connection(("127.0.0.1", running.port), timeout=10)
+        client = context.wrap_socket(plain, server_hostname="a.test")
+        assert client.recv(100) == b"t\n"
+        client.sendall(b"hello")
+        assert client.recv(100) == b"hello"
+        if not at_rest:
+            # An answer that fills all buffers on its way, and is not taken.
+            client.settimeout(1)
+            with contextlib.suppress(TimeoutError):
+                while True:
+                    client.sendall(b"x" * 100_000)
+        with socket.socket(fileno=client.detach()):
+            pass
+        wait_for(
+            lambda: running.metric('evenflow_connections{listener="in"}') == 0,
+            "the end of the session",
+        )
+        gone = running.metric('evenflow_errors_total{reason="client_gone"}')
+        assert gone == (0 if at_rest else 1)
+        assert running.metric('evenflow_errors_total{reason="upstream_reset"}') == 0
 
 
 def test_s_client_is_served(evenflow: StartEvenflow, authority: Authority) -> None:
