@@ -441,6 +441,35 @@ def test_a_breaker_that_is_configured_no_more_holds_nothing_back(
     assert not [name for name in balancer.metrics() if name.startswith("evenflow_breaker")]
 
 
+def test_what_is_held_by_hand_outlives_a_restart_and_not_its_backend(
+    evenflow: StartEvenflow, origins: StartOrigins
+) -> None:
+    a, b, c = origins("a", "b", "c")
+    balancer = evenflow(
+        document(
+            *({"id": each.name, "url": each.url} for each in (a, b, c)),
+            load_balancer={"breaker": {**AT_ONCE, "scope": "both"}},
+            state={"store": "sqlite"},
+        )
+    )
+    for id, state in (("a", "open"), ("b", "closed"), ("c", "open"), ("c", "automatic")):
+        balancer.api("PUT", f"/admin/backends/{id}/breaker", {"state": state})
+    balancer.api("PUT", "/admin/pools/default/breaker", {"state": "closed"})
+    for _ in range(2):
+        # The second start reads what the first one kept.
+        balancer.restart()
+        shown = balancer.api("GET", "/admin/pools/default/breaker")
+        told = {id: (each["state"], each["held"]) for id, each in shown["backends"].items()}
+        assert told == {"a": ("open", True), "b": ("closed", True), "c": ("closed", False)}
+        assert shown["breaker"]["held"] is True
+        assert shown["backends"]["a"]["reason"] == "held open by loopback"
+        assert set(balancer.tally(6)) == {"b", "c"}
+    balancer.api("DELETE", "/admin/backends/a")
+    balancer.api("POST", "/admin/backends", {"id": "a", "url": a.url})
+    balancer.restart()
+    assert balancer.api("GET", "/admin/backends/a")["breaker"]["held"] is False
+
+
 def test_somebody_holds_a_breaker_by_hand(evenflow: StartEvenflow, origins: StartOrigins) -> None:
     a, b = origins("a", "b")
     balancer = start(evenflow, a, b, breaker={**AT_ONCE, "scope": "both"})

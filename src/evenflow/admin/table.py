@@ -180,7 +180,7 @@ _BACKENDS = (
     ),
 )
 
-_HOLD = "`open` and `closed` hold it so until `automatic`; nothing of it outlives a restart."
+_HOLD = "`open` and `closed` hold it so until `automatic`, over a restart too."
 _BREAKERS = (
     Operation(
         "PUT",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Literal
@@ -39,11 +39,47 @@ class BreakerStatus:
     override: Override | None
 
 
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A breaker that somebody holds by hand."""
+
+    place: Place
+    url: str
+    """Of the backend: one at another URL is another server, which nobody holds."""
+    override: Override
+    who: str
+
+
+def write_holds(holds: Iterable[Hold]) -> dict[str, Any]:
+    """The document in which a store keeps them."""
+    return {
+        "holds": [
+            {
+                "pool": hold.place[0],
+                "backend": hold.place[1],
+                "url": hold.url,
+                "state": hold.override,
+                "who": hold.who,
+            }
+            for hold in holds
+        ]
+    }
+
+
+def read_holds(document: Mapping[str, Any] | None) -> list[Hold]:
+    """What `write_holds` wrote."""
+    return [
+        Hold((each["pool"], each["backend"]), each["url"], each["state"], each["who"])
+        for each in (document or {}).get("holds", ())
+    ]
+
+
 @dataclass(slots=True, eq=False)
 class _Entry:
     url: str
     """Of the backend: one at another URL is another server."""
     breaker: CircuitBreaker
+    held_by: str = ""
 
 
 class Breakers:
@@ -127,12 +163,40 @@ class Breakers:
 
     def force(self, place: Place, override: Override | None, who: str) -> BreakerStatus:
         """Hold a breaker open or closed, or let it go; raises `NoBreaker`."""
+        entry = self._entry(place)
+        if entry.breaker.force(time.monotonic(), override, who):
+            entry.held_by = who
+            self._tell(place, entry.breaker)
+        return _status(entry.breaker)
+
+    def holds(self) -> tuple[Hold, ...]:
+        """All breakers that are held by hand."""
+        return tuple(
+            Hold(place, entry.url, entry.breaker.override, entry.held_by)
+            for place, entry in self._entries.items()
+            if entry.breaker.override is not None
+        )
+
+    def holds_after(self, place: Place, override: Override | None, who: str) -> tuple[Hold, ...]:
+        """What `holds` will be after a `force`; raises `NoBreaker`."""
+        entry = self._entry(place)
+        if entry.breaker.override == override:
+            return self.holds()
+        others = tuple(hold for hold in self.holds() if hold.place != place)
+        return others if override is None else (*others, Hold(place, entry.url, override, who))
+
+    def restore(self, holds: Iterable[Hold]) -> None:
+        """Hold what was held before, as far as it is there still."""
+        for hold in holds:
+            entry = self._entries.get(hold.place)
+            if entry is not None and entry.url == hold.url:
+                self.force(hold.place, hold.override, hold.who)
+
+    def _entry(self, place: Place) -> _Entry:
         entry = self._entries.get(place)
         if entry is None:
             raise NoBreaker
-        if entry.breaker.force(time.monotonic(), override, who):
-            self._tell(place, entry.breaker)
-        return _status(entry.breaker)
+        return entry
 
     def status(self, place: Place) -> BreakerStatus | None:
         """How the breaker at a place stands; `None` where there is none."""

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import structlog
 
@@ -23,7 +23,15 @@ from evenflow.certs import changes as material_changes
 from evenflow.config import Backend, Config, ConfigError, Problem, read_document
 from evenflow.controller import edits
 from evenflow.controller.acme import AcmeCertificates
-from evenflow.controller.breakers import Breakers
+from evenflow.controller.breaker import Override
+from evenflow.controller.breakers import (
+    Breakers,
+    BreakerStatus,
+    Hold,
+    Place,
+    read_holds,
+    write_holds,
+)
 from evenflow.controller.certificates import Certificates, CertificateStatus
 from evenflow.controller.decisions import Decisions
 from evenflow.controller.discovered import Elsewhere, SourceStatus
@@ -45,6 +53,7 @@ from evenflow.controller.store import (
     HISTORY_LIMIT,
     Document,
     Revision,
+    StateError,
     StateStore,
     StoredRevision,
 )
@@ -59,7 +68,10 @@ from evenflow.engine import (
 )
 from evenflow.resolve import Lookup, system_lookup
 
+T = TypeVar("T")
+
 CLOSE_TIMEOUT_S: Final = 5.0
+_HOLDS: Final = "breakers"
 _log = structlog.get_logger("evenflow.controller")
 
 ReadSources = Callable[[], Config]
@@ -159,7 +171,11 @@ class Controller:
             self.revision, self._document = latest.head.revision, latest.document
             config, warnings = self._merged_at_start(config, read, base, latest)
         async with self._lock:
-            return await self._change(config, source, base=read, warnings=warnings)
+            applied = await self._change(config, source, base=read, warnings=warnings)
+            held = read_holds(await self._store.kept(_HOLDS))
+            self.breakers.restore(held)
+            await self._let_go(tuple(held))
+        return applied
 
     async def close(self) -> None:
         """Stop all work of its own; engine and store stay open."""
@@ -410,6 +426,22 @@ class Controller:
         """The circuit breakers of backends and pools."""
         return self._live.breakers
 
+    async def hold_breaker(
+        self, place: Place, override: Override | None, who: str
+    ) -> BreakerStatus:
+        """Hold a breaker open or closed, or let it go, over a restart too.
+
+        Raises `NoBreaker`, or `StateError`, and then nothing changed.
+        """
+
+        async def hold() -> BreakerStatus:
+            async with self._lock:
+                holds = self.breakers.holds_after(place, override, who)
+                await self._store.keep(_HOLDS, write_holds(holds))
+                return self.breakers.force(place, override, who)
+
+        return await self._owned(hold(), "hold a breaker")
+
     @property
     def hedge_delays(self) -> Mapping[str, float]:
         """How long hedged routes wait, in seconds; absent while it is still to be learnt."""
@@ -459,7 +491,7 @@ class Controller:
         if only_at is not None and self.revision not in only_at:
             raise RevisionConflict(self.revision)
 
-    async def _owned(self, work: Coroutine[Any, Any, Applied], name: str) -> Applied:
+    async def _owned(self, work: Coroutine[Any, Any, T], name: str) -> T:
         """Finish a change even when whoever asked for it goes away meanwhile."""
         return await asyncio.shield(self._tasks.start(work, name))
 
@@ -531,7 +563,9 @@ class Controller:
             warnings=warned,
         )
         self._live.elsewhere.follow(config)
+        held = self.breakers.holds()
         self._live.published()
+        await self._let_go(held)
         self._tell(config)
         if fresh:
             head = Revision(revision, time.time(), source, tuple(changes))
@@ -549,6 +583,16 @@ class Controller:
                 await self._in_thread(lambda: swap.put_in_force(self.revision))
             self._live.published()
             return True
+
+    async def _let_go(self, held: tuple[Hold, ...]) -> None:
+        """Forget breakers that were held and are no more: one of that name is another one."""
+        if self.breakers.holds() == held:
+            return
+        try:
+            await self._store.keep(_HOLDS, write_holds(self.breakers.holds()))
+        except StateError as error:
+            # Their backends are gone: until these come back it makes no difference.
+            _log.warning("held breakers not forgotten", reason=str(error))
 
     def _tell(self, config: Config) -> None:
         for callback in self._config_callbacks:

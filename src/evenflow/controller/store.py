@@ -2,7 +2,8 @@
 
 Stores live in `evenflow.state`; this module only says what they promise. A store keeps a bounded
 number of revisions and one base document: the configuration as file and environment last gave it,
-against which the next reload is compared.
+against which the next reload is compared. What is decided beside the configuration, such as breakers
+held by hand, is kept in documents by name.
 """
 
 from __future__ import annotations
@@ -68,6 +69,12 @@ class StateStore(Protocol):
 
     async def base(self) -> Document | None:
         """The base document last kept."""
+
+    async def keep(self, name: str, document: Document) -> None:
+        """Keep a document beside the revisions, in place of an earlier one of this name."""
+
+    async def kept(self, name: str) -> Document | None:
+        """The document of this name last kept."""
 
     async def close(self) -> None:
         """Release what `open` took; closing twice is harmless."""

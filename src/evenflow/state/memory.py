@@ -14,6 +14,7 @@ class MemoryStore:
         self._limit = history_limit
         self._entries: dict[int, StoredRevision] = {}
         self._base: Document | None = None
+        self._kept: dict[str, Document] = {}
 
     async def open(self) -> None:
         """Nothing to make ready."""
@@ -45,6 +46,14 @@ class MemoryStore:
     async def base(self) -> Document | None:
         """The base document last kept."""
         return self._base
+
+    async def keep(self, name: str, document: Document) -> None:
+        """Keep a document by its name."""
+        self._kept[name] = document
+
+    async def kept(self, name: str) -> Document | None:
+        """The document of this name last kept."""
+        return self._kept.get(name)
 
     async def close(self) -> None:
         """Nothing to release."""

@@ -55,6 +55,8 @@ CREATE TABLE IF NOT EXISTS meta (
 ) STRICT, WITHOUT ROWID;
 """
 
+_BASE = "base"
+_KEPT = "kept:"
 _COLUMNS = "SELECT revision, created_at, source, changes, document FROM revisions"
 _LATEST = f"{_COLUMNS} ORDER BY revision DESC LIMIT 1"
 _ONE = f"{_COLUMNS} WHERE revision = ?"
@@ -121,7 +123,15 @@ class SqliteStore:
 
     async def base(self) -> Document | None:
         """The base document last kept."""
-        return await self._run(self._base)
+        return await self._run(lambda: self._get(_BASE))
+
+    async def keep(self, name: str, document: Document) -> None:
+        """Keep a document by its name."""
+        await self._run(lambda: self._put(_KEPT + name, document))
+
+    async def kept(self, name: str) -> Document | None:
+        """The document of this name last kept."""
+        return await self._run(lambda: self._get(_KEPT + name))
 
     async def close(self) -> None:
         """Close the file; closing twice is harmless."""
@@ -235,7 +245,8 @@ class SqliteStore:
                     (self._limit,),
                 )
             if packed_base is not None:
-                database.execute("INSERT OR REPLACE INTO meta VALUES ('base', ?)", (packed_base,))
+                values = (_BASE, packed_base)
+                database.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", values)
             database.execute("COMMIT")
         except BaseException:
             if database.in_transaction:
@@ -254,8 +265,13 @@ class SqliteStore:
         )
         return [_head(row) for row in rows]
 
-    def _base(self) -> Document | None:
-        row = self._database().execute("SELECT value FROM meta WHERE key = 'base'").fetchone()
+    def _put(self, key: str, document: Document) -> None:
+        values = (key, _pack(document))
+        self._database().execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", values)
+
+    def _get(self, key: str) -> Document | None:
+        query = "SELECT value FROM meta WHERE key = ?"
+        row = self._database().execute(query, (key,)).fetchone()
         return None if row is None else _unpack(row[0])
 
     def _close(self) -> None:

@@ -62,6 +62,16 @@ async def test_a_base_can_change_alone(store: StateStore) -> None:
     assert len(await store.history()) == 1
 
 
+async def test_documents_are_kept_by_name_beside_the_base(store: StateStore) -> None:
+    assert await store.kept("base") is None
+    await store.save_base({"a": 1})
+    await store.keep("base", {"b": 1})
+    await store.keep("other", {"c": 1})
+    await store.keep("other", {"c": 2})
+    assert [await store.kept(name) for name in ("base", "other")] == [{"b": 1}, {"c": 2}]
+    assert await store.base() == {"a": 1}
+
+
 async def test_old_revisions_are_forgotten(store: StateStore) -> None:
     for revision in range(1, 9):
         await store.save(entry(revision))

@@ -66,7 +66,7 @@ async def _force(
         raise malformed('expected {"state": "open"}, or closed, automatic', "state")
     who = getattr(request.state, "who", "") or "the API"
     try:
-        status = context.controller.breakers.force((pool, backend), _STATES[wanted], who)
+        status = await context.controller.hold_breaker((pool, backend), _STATES[wanted], who)
     except NoBreaker:
         what = f"pool {pool!r}" if backend is None else f"backend {backend!r}"
         text = f"{what} has no breaker of its own: see `scope` of the pool's `breaker`"
