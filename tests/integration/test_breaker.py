@@ -7,6 +7,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from evenflow.testing import Gate, Load, WebSocket, document, echo_websocket, run_evenflow, wait_for
 from evenflow.testing.behaviours import hang_up, respond
 
@@ -245,6 +247,7 @@ def test_half_open_lets_no_more_through_than_agreed(
     (a,) = origins("a")
     a.default = hang_up()
     rules: dict[str, object] = {**AT_ONCE, "scope": "both", "open_for": "300ms"}
+    rules["pool_consecutive_errors"] = 3
     rules["half_open_requests"] = 3
     # A full pool would queue; a half-open one does not.
     balancer = start(
@@ -398,6 +401,37 @@ def test_refused_requests_save_up_no_retries(
     assert balancer.request().status == 502
     # Its own share is all there is: one retry.
     assert len(a.requests) == 5
+
+
+@pytest.mark.parametrize(("row", "opens"), [(0, False), (6, True)])
+def test_a_row_of_failures_at_one_backend_opens_the_pools_breaker_by_its_own_number_only(
+    evenflow: StartEvenflow, origins: StartOrigins, row: int, opens: bool
+) -> None:
+    """All of a client's requests go to one backend, which fails; the other one never does."""
+    a, b = origins("a", "b")
+    rules = {**AT_ONCE, "scope": "both", "error_rate": 0, "pool_consecutive_errors": row}
+    balancer = start(
+        evenflow, a, b, breaker=rules, load_balancer={"strategy": {"name": "ip_hash"}}
+    )
+    first = balancer.request().text.strip()
+    broken, other = (a, b) if first == "a" else (b, a)
+    broken.default = hang_up()
+    assert [balancer.request().status for _ in range(3)] == [502] * 3
+    wait_for_state(balancer, broken.name, "open")
+    assert pool_breaker(balancer)["state"] == "closed"
+    assert balancer.tally(3) == {other.name: 3}
+    # A row of the pool's own begins anew after each good answer.
+    other.default = hang_up()
+    statuses = [balancer.request().status for _ in range(3)]
+    assert statuses == [502] * 3
+    assert pool_breaker(balancer)["state"] == "closed"
+    balancer.api("PUT", f"/admin/backends/{other.name}/breaker", {"state": "closed"})
+    for _ in range(3):
+        balancer.request()
+    if opens:
+        wait_for_pool(balancer, "open")
+    else:
+        assert pool_breaker(balancer)["state"] == "closed"
 
 
 def test_state_survives_reloads_and_changes_of_members(

@@ -8,8 +8,6 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 
-use crate::plan;
-
 /// What a breaker does with requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -154,8 +152,9 @@ impl Breaker {
         });
     }
 
-    /// Takes a request's outcome; the state that follows from it at once, and why.
-    pub fn told(&self, outcome: Outcome, rules: &plan::Breaker) -> Option<(State, String)> {
+    /// Takes a request's outcome; the state that follows from it at once, and why. So many failures
+    /// in a row open it; 0 is no bound.
+    pub fn told(&self, outcome: Outcome, consecutive_errors: u32) -> Option<(State, String)> {
         self.requests
             .fetch_add(u64::from(!outcome.again), Ordering::Relaxed);
         if outcome.slow && !outcome.again {
@@ -171,11 +170,11 @@ impl Breaker {
         if outcome.probe {
             return self.probed(outcome.well && !outcome.slow);
         }
-        if outcome.well || rules.consecutive_errors == 0 {
+        if outcome.well || consecutive_errors == 0 {
             return None;
         }
         let row = self.consecutive.fetch_add(1, Ordering::Relaxed) + 1;
-        if row < rules.consecutive_errors {
+        if row < consecutive_errors {
             return None;
         }
         self.until_ms.store(0, Ordering::Release);

@@ -307,20 +307,27 @@ impl Lease {
         self.marks.set(marks & !(PROBE | POOL_PROBE) | TOLD);
         let endpoint = &self.member().endpoint;
         let own = (
-            rules.endpoints,
+            rules.endpoints.then_some(rules.consecutive_errors),
             &endpoint.breaker,
             PROBE,
             Some(&endpoint.id),
         );
-        let whole = (rules.whole, &pool.state.breaker, POOL_PROBE, None);
-        for (there, breaker, probe, backend) in [own, whole] {
+        let whole = (
+            rules.whole.then_some(rules.pool_consecutive_errors),
+            &pool.state.breaker,
+            POOL_PROBE,
+            None,
+        );
+        for (row, breaker, probe, backend) in [own, whole] {
             let outcome = Outcome {
                 well,
                 slow: marks & SLOW != 0,
                 probe: marks & probe != 0,
                 again: marks & TOLD != 0,
             };
-            if there && let Some((state, reason)) = breaker.told(outcome, rules) {
+            if let Some(row) = row
+                && let Some((state, reason)) = breaker.told(outcome, row)
+            {
                 pool.state.room.notify_waiters();
                 worker.shared.events.push(Event::Breaker {
                     pool: endpoint.pool.clone(),

@@ -4,14 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use evenflow_engine::breaker::{Breaker, Outcome, State};
-use evenflow_engine::plan;
-
-const RULES: plan::Breaker = plan::Breaker {
-    endpoints: true,
-    whole: false,
-    consecutive_errors: 3,
-    slow_ms: 0,
-};
+/// Failures in a row that open it.
+const ROW: u32 = 3;
 
 fn ended(well: bool) -> Outcome {
     Outcome {
@@ -30,7 +24,7 @@ fn probed(well: bool) -> Outcome {
 }
 
 fn told(breaker: &Breaker, outcome: Outcome) -> Option<State> {
-    breaker.told(outcome, &RULES).map(|(state, _)| state)
+    breaker.told(outcome, ROW).map(|(state, _)| state)
 }
 
 #[test]

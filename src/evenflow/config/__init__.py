@@ -18,6 +18,7 @@ from .models import (
     Pool,
     Retries,
     Route,
+    StreamRetries,
     ValueRule,
     number_backends,
 )
@@ -109,6 +110,7 @@ __all__ = [
     "ServerTls",
     "StateConfig",
     "StrategyConfig",
+    "StreamRetries",
     "Target",
     "ValueRule",
     "effective_health_check",

@@ -451,6 +451,9 @@ def _breaker(path: str, breaker: BreakerConfig | None) -> Iterator[Problem]:
         return
     if breaker.open_for > breaker.max_open_for:
         yield Problem(f"{path}.open_for", "is longer than max_open_for")
+    if breaker.pool_consecutive_errors and breaker.scope != "both":
+        text = "is for `scope: both`; with one kind of breaker consecutive_errors is its own"
+        yield Problem(f"{path}.pool_consecutive_errors", text)
     if not (breaker.error_rate or breaker.latency or breaker.consecutive_errors):
         text = "nothing opens it: give error_rate, latency or consecutive_errors, or enabled: false"
         yield Problem(path, text)

@@ -201,6 +201,11 @@ class BreakerConfig(Model):
     consecutive_errors: Annotated[int, Field(ge=0, le=10_000)] = Field(
         default=0, description="Failures in a row that open it at once; 0: none."
     )
+    pool_consecutive_errors: Annotated[int, Field(ge=0, le=100_000)] = Field(
+        default=0,
+        description="With `scope: both`: failures in a row, whichever backend's, that open the "
+        "pool's own at once; 0: none.",
+    )
     open_for: Annotated[Duration, Field(ge=0.1)] = Field(
         default=30.0, description="The first time; up to a fifth shorter at random."
     )

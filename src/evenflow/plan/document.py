@@ -331,6 +331,7 @@ class Breaker(TypedDict):
     endpoints: bool
     whole: bool
     consecutive_errors: int
+    pool_consecutive_errors: int
     slow_ms: int
 
 

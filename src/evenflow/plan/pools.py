@@ -345,6 +345,10 @@ def _breaker(rules: BreakerConfig | None) -> document.Breaker | None:
         "endpoints": rules.scope != "pool",
         "whole": rules.scope != "endpoint",
         "consecutive_errors": rules.consecutive_errors,
+        # A pool's own breaker alone is what `consecutive_errors` speaks of.
+        "pool_consecutive_errors": rules.consecutive_errors
+        if rules.scope == "pool"
+        else rules.pool_consecutive_errors,
         "slow_ms": milliseconds(rules.latency),
     }
 

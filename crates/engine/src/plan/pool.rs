@@ -231,8 +231,10 @@ pub struct Breaker {
     pub endpoints: bool,
     /// The pool as a whole has one.
     pub whole: bool,
-    /// Failures in a row that open one at once; 0 is no bound.
+    /// Failures in a row that open an endpoint's at once; 0 is no bound.
     pub consecutive_errors: u32,
+    /// Failures in a row, of all endpoints together, that open the pool's at once; 0 is no bound.
+    pub pool_consecutive_errors: u32,
     /// Until the response head; a slower answer is counted as slow. 0 is no bound.
     pub slow_ms: u64,
 }
