@@ -12,6 +12,7 @@ import http.client
 import json
 import resource
 import socket
+import ssl
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -37,6 +38,7 @@ def main() -> None:
     parser.add_argument("--backends", type=int, default=10_000)
     parser.add_argument("--seconds", type=float, default=5, help="of each load run")
     parser.add_argument("--connections", type=int, default=4000, help="idle ones, for memory")
+    parser.add_argument("--only", choices=["start", "idle", "scale"], help="one part alone")
     options = parser.parse_args()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -45,12 +47,20 @@ def main() -> None:
     install.ensure_tools()
     result: dict[str, Any] = {"backends": options.backends, "open_files": [soft, hard]}
     with origin() as port:
-        result["start"] = _shown("start", _start(port))
-        result["idle_connections"] = _shown(
-            "idle connections", _idle_connections(port, options.connections)
-        )
-        result["scale"] = _shown("scale", _scale(port, options.backends, options.seconds))
-    (RESULTS / "backends.json").write_text(json.dumps(result, indent=1) + "\n")
+        if options.only in (None, "start"):
+            result["start"] = _shown("start", _start(port))
+        if options.only in (None, "idle"):
+            result["idle_connections"] = _shown(
+                "idle connections", _idle_connections(port, options.connections)
+            )
+            result["idle_tls_connections"] = _shown(
+                "idle TLS 1.3 connections",
+                _idle_connections(port, options.connections // 2, measure.certificate(WORK)),
+            )
+        if options.only in (None, "scale"):
+            result["scale"] = _shown("scale", _scale(port, options.backends, options.seconds))
+    if options.only is None:
+        (RESULTS / "backends.json").write_text(json.dumps(result, indent=1) + "\n")
 
 
 def _shown(name: str, values: dict[str, Any]) -> dict[str, Any]:
@@ -80,32 +90,48 @@ def _start(origin: int) -> dict[str, Any]:
     return {"first_answer_s": median(took), "idle_resident_mib": median(resident) / 2**20}
 
 
-def _idle_connections(origin: int, count: int) -> dict[str, Any]:
+def _idle_connections(origin: int, count: int, pem: Path | None = None) -> dict[str, Any]:
+    """What each idle connection costs; with `pem`, a certificate and its key, over TLS."""
     result: dict[str, Any] = {"connections": count}
-    with evenflow(_backends(origin, 2)) as (port, process, _):
-        result["evenflow_bytes_each"] = _memory_of_idle(port, process.pid, count)
+    tls = pem is not None
+    document = _backends(origin, 2)
+    if pem is not None:
+        pair = {"cert_file": str(pem.resolve()), "key_file": str(pem.resolve())}
+        document["server"] = {"tls": pair}
+    with evenflow(document, tls=tls) as (port, process, _):
+        result["evenflow_bytes_each"] = _memory_of_idle(port, process.pid, count, tls=tls)
     program = PROXIES["nginx"].find()
     if program:
         directory = (WORK / "nginx").resolve()
         directory.mkdir(exist_ok=True)
         port = measure.free_ports(1)[0]
-        launch = PROXIES["nginx"].prepare(Setting(port, [origin], 1, directory), program)
+        setting = Setting(port, [origin], 1, directory, pem.resolve() if pem else None)
+        launch = PROXIES["nginx"].prepare(setting, program)
         log = directory / "output.log"
         with measure.running(launch.command, log=log) as process:
-            measure.wait_until_serving(port, process, log)
-            result["nginx_bytes_each"] = _memory_of_idle(port, process.pid, count)
+            measure.wait_until_serving(port, process, log, tls=tls)
+            result["nginx_bytes_each"] = _memory_of_idle(port, process.pid, count, tls=tls)
     return result
 
 
-def _memory_of_idle(port: int, pid: int, count: int) -> float:
+def _memory_of_idle(port: int, pid: int, count: int, *, tls: bool) -> float:
     """Resident bytes that each connection adds which has made a request and then waits."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     with ExitStack() as stack:
+
+        def use(times: int) -> None:
+            for _ in range(times):
+                connection = socket.create_connection(("127.0.0.1", port), 5)
+                if tls:
+                    connection = context.wrap_socket(connection)
+                _use(stack.enter_context(connection))
+
         # What the first connections allocate once is not the price of each.
-        for _ in range(100):
-            _use(stack.enter_context(socket.create_connection(("127.0.0.1", port), 5)))
+        use(100)
         before = measure.resident_bytes(pid)
-        for _ in range(count):
-            _use(stack.enter_context(socket.create_connection(("127.0.0.1", port), 5)))
+        use(count)
         time.sleep(0.5)
         return (measure.resident_bytes(pid) - before) / count
 
