@@ -81,6 +81,7 @@ def test_a_connection_that_cannot_be_opened_is_not_held_against_the_backend(
         (http,) = origins("h")
         urls = {"http": http.url, "tcp": tcp.url("tcp"), "udp": udp.url}
         balancer = start(evenflow, protocol, urls[protocol])
+
         def ask(limits: contextlib.AbstractContextManager[None]) -> bytes:
             """One request or session that begins under these limits; empty where it is not served."""
             if protocol == "udp":
@@ -108,7 +109,9 @@ def test_a_connection_that_cannot_be_opened_is_not_held_against_the_backend(
             assert refused == b""
         wait_for(lambda: balancer.metrics().get(OWN) == 1, "the refusal being counted")
         assert errors(balancer) == {}
-        assert ask(contextlib.nullcontext()), "the backend serves at once when there are descriptors again"
+        assert ask(contextlib.nullcontext()), (
+            "the backend serves at once when there are descriptors again"
+        )
         assert balancer.metrics()['evenflow_backend_up{pool="p",backend="b"}'] == 1
 
 

@@ -40,7 +40,9 @@ async def checked(url: str, **check: Any) -> CheckResult:
     )
     found = check_of(member)
     assert isinstance(found, Dialogue)
-    return await hold(found, pool.backends[0].target.address)
+    result = await hold(found, pool.backends[0].target.address)
+    assert result is not None, "there was no socket left for it"
+    return result
 
 
 LISTENER = {"name": "l", "address": "127.0.0.1:0", "protocol": "tcp", "pool": "p"}

@@ -167,9 +167,9 @@ def _listener(config: Config, listener: Listener, material: Material) -> documen
 
 
 def _stream_drain_ms(config: Config) -> int:
-    """How long tunnels and sessions may go on; at the end of the process never beyond its drain."""
-    own, all = config.server.stream_drain_timeout, config.server.shutdown_timeout
-    return milliseconds(all if own is None else own)
+    """How long tunnels and sessions may go on; the end of the process cuts them off besides."""
+    own = config.server.stream_drain_timeout
+    return milliseconds(config.server.shutdown_timeout if own is None else own)
 
 
 def _limits(limits: Limits, *, datagrams: bool) -> document.Limits:
