@@ -142,7 +142,11 @@ impl World {
             Step::Expire(count) => self.expire(count),
             Step::Toggle(index) => {
                 self.toggled[index] += 1;
-                if self.toggled.iter().all(|toggled| toggled % 2 == 1) {
+                if self
+                    .toggled
+                    .iter()
+                    .all(|toggled| !toggled.is_multiple_of(2))
+                {
                     // One has to stay.
                     self.toggled[index] -= 1;
                 }
@@ -257,7 +261,7 @@ fn wanted(servers: &[Server], toggled: [usize; ENDPOINTS], revision: u64) -> Val
     let members: Vec<_> = servers
         .iter()
         .enumerate()
-        .filter(|(index, _)| toggled[*index] % 2 == 0)
+        .filter(|(index, _)| toggled[*index].is_multiple_of(2))
         .map(|(index, server)| endpoint(&format!("e{index}"), &server.address))
         .collect();
     let mut wanted = plan(&[pool("p", &members)]);
