@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -57,7 +58,7 @@ def problems_of(error: ValidationError, document: object) -> list[Problem]:
     problems: list[Problem] = []
     for details in error.errors(include_url=False):
         if details["type"] == "contradiction":
-            problems.extend(details["ctx"]["problems"])
+            problems.extend(as_written(details["ctx"]["problems"], document))
         else:
             found.setdefault(_place(details, document), []).append(details)
     for path, several in found.items():
@@ -68,6 +69,24 @@ def problems_of(error: ValidationError, document: object) -> list[Problem]:
             continue
         problems.append(Problem(join_path(path), _message(path, several)))
     return problems
+
+
+def as_written(problems: Iterable[Problem], document: object) -> list[Problem]:
+    """The problems with `auth.jwt` as `jwt` wherever the document has it so."""
+
+    def path(problem: Problem) -> str:
+        chain, long, rest = problem.path.partition(".auth.jwt")
+        return f"{chain}.jwt{rest}" if long and _chain_has_jwt(document, chain) else problem.path
+
+    return [replace(problem, path=path(problem)) for problem in problems]
+
+
+def _chain_has_jwt(document: Any, path: str) -> bool:
+    section, _, name = path.partition(".")
+    here = document.get(section) if isinstance(document, Mapping) else None
+    if name:
+        here = here.get(name) if isinstance(here, Mapping) else None
+    return isinstance(here, Mapping) and here.get("jwt") is not None
 
 
 def _place(details: ErrorDetails, document: object) -> Path:

@@ -6,9 +6,10 @@ cannot do has no field.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from .base import Model
 from .hashes import PasswordHash, TokenSecret
@@ -412,12 +413,24 @@ class FilterChain(Model):
     rate_limit: RateLimit | None = None
     concurrency: Concurrency | None = None
     auth: Auth | None = None
+    jwt: JwtAuth | None = Field(default=None, description="The same as `auth: {jwt: …}`.")
     security_headers: bool | SetFields = Field(
         default_factory=dict, description="Set on every response; true sets sound ones."
     )
     headers: HeaderRules | None = None
     cors: Cors | None = None
     max_request_size: Size | None = Field(default=None, description="Larger bodies: 413.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_place_for_tokens(cls, given: Any) -> Any:
+        """Moves `jwt` to `auth.jwt`, so that everybody else knows one place only."""
+        if not isinstance(given, Mapping) or given.get("jwt") is None:
+            return given
+        if given.get("auth") is not None:
+            raise ValueError("`jwt` is short for `auth: {jwt: …}`; give one of the two")
+        rest = {name: value for name, value in given.items() if name != "jwt"}
+        return {**rest, "auth": {"jwt": given["jwt"]}}
 
 
 Security = FilterChain

@@ -13,7 +13,7 @@ from .documents import Decoded, read_file
 from .environment import CONFIG_FILE, from_environment, set_path, value_of
 from .models import Config
 from .problems import ConfigError, Problem, join_path
-from .reading import located, read_document
+from .reading import as_written, located, read_document
 
 Place = tuple[str, int | None]
 
@@ -37,14 +37,15 @@ class Loaded:
 
     def origin(self, path: str) -> str:
         """Where the value at `path` came from."""
-        file, line = self.places.get(path, (None, None))
+        place = self.places.get(path) or self.places.get(path.replace(".auth.jwt", ".jwt", 1))
+        file, line = place or (None, None)
         if file is None:
             return "default"
         return file if line is None else f"{file}:{line}"
 
     def locate(self, error: ConfigError) -> ConfigError:
         """The error with the file and line of each path."""
-        return ConfigError(located(error.errors, self.places))
+        return ConfigError(located(as_written(error.errors, self.document), self.places))
 
 
 def load(

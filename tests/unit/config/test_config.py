@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import pytest
 from pydantic import ValidationError
 
@@ -7,8 +10,10 @@ from evenflow.config import (
     Backend,
     Config,
     ConfigError,
+    FilterChain,
     HealthCheck,
     HealthCheckOverride,
+    JwtAuth,
     LoadBalancerConfig,
     Pool,
     effective_health_check,
@@ -190,3 +195,39 @@ def test_contradictions_are_refused(document: dict[str, object], path: str, said
     assert any(
         problem.path == path and said in problem.message for problem in caught.value.errors
     ), str(caught.value)
+
+
+SHORT = {"public_key": "PEM", "issuer": "a"}
+
+
+def test_tokens_have_a_short_form_that_means_the_same() -> None:
+    short = read_document({"security": {"jwt": SHORT}, "filters": {"auth": {"jwt": SHORT}}})
+    long = read_document(
+        {
+            "security": {"auth": {"jwt": SHORT}},
+            "filters": {"auth": {"auth": {"jwt": SHORT}}},
+        }
+    )
+    assert short == long
+    assert short.model_dump(exclude_none=True) == long.model_dump(exclude_none=True)
+    assert FilterChain(jwt=JwtAuth(public_key="PEM", issuer="a")) == short.security
+
+
+def test_the_short_and_the_long_form_of_tokens_contradict_each_other() -> None:
+    with pytest.raises(ConfigError, match=r"^filters\.a: `jwt` is short for `auth: \{jwt: …\}`"):
+        read_document({"filters": {"a": {"jwt": SHORT, "auth": {"jwt": SHORT}}}})
+
+
+@pytest.mark.parametrize(
+    ("jwt", "told"),
+    [
+        ({"public_key": "PEM", "issuers": "a"}, "filters.auth.jwt.issuers: unknown key"),
+        ({"issuer": "a"}, "filters.auth.jwt: expected one of jwks_url, jwks_file"),
+        ({"public_key": "PEM", "algorithms": []}, "filters.auth.jwt.algorithms: expected at least"),
+    ],
+)
+def test_mistakes_are_told_by_the_path_that_was_written(jwt: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        read_document({"filters": {"auth": {"jwt": jwt}}})
+    with pytest.raises(ConfigError, match=re.escape(told.replace("jwt", "auth.jwt", 1))):
+        read_document({"filters": {"auth": {"auth": {"jwt": jwt}}}})

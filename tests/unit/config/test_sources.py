@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from evenflow.config import Backend, ConfigError, Secret, json_schema, load
+from evenflow.config import Backend, ConfigError, Problem, Secret, json_schema, load
 from evenflow.config.environment import SHORT_NAMES, scalars, variables
 
 YAML = """\
@@ -177,3 +177,14 @@ def test_a_changed_copy_of_a_backend_forgets_the_old_url() -> None:
     backend = Backend(id="a", url="http://a")
     assert backend.target.host == "a"
     assert backend.model_copy(update={"url": "http://b"}).target.host == "b"
+
+
+def test_what_tokens_shortly_say_is_found_where_it_stands(tmp_path: Path) -> None:
+    file = tmp_path / "lb.yaml"
+    file.write_text("filters:\n  auth:\n    jwt:\n      public_key_file: none.pem\n")
+    loaded = load(file, {})
+    assert loaded.origins["filters.auth.auth.jwt.public_key_file"] == f"{file}:4"
+    error = ConfigError([Problem("filters.auth.auth.jwt.public_key_file", "cannot be read")])
+    assert str(loaded.locate(error)) == (
+        f"{file}:4: filters.auth.jwt.public_key_file: cannot be read"
+    )
