@@ -528,3 +528,53 @@ def test_a_pair_put_over_the_api_is_shown_at_once(start: Any, tmp_path: Path) ->
     assert Path(kept["key_file"]).stat().st_mode & 0o777 == 0o600
     running.balancer.api("POST", "/admin/config/rollback", {"revision": applied["revision"] - 1})
     assert shown(running.port, "site.test", context) == site.fingerprint
+
+
+def test_a_certificate_is_added_used_and_removed_over_the_api(start: Any, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    running = start({"site": authority.issue("site.test")})
+    second = authority.issue("second.test")
+    api = running.balancer.api
+    pair = {"name": "second", "cert": second.cert.read_text(), "key": second.key.read_text()}
+    added = api("POST", "/admin/certificates", pair, expect=201)
+    assert added["certificate"]["fingerprint"] == second.fingerprint
+    again = api("POST", "/admin/certificates", pair, expect=409)
+    assert again["errors"][0]["path"] == "name"
+    assert api("POST", "/admin/certificates", {"cert": "", "key": ""}, expect=400)
+    listener = api("GET", "/admin/listeners/web")
+    listener["tls"]["certificates"] = ["site", "second"]
+    api("PUT", "/admin/listeners/web", listener)
+    context = authority.client_context()
+    assert shown(running.port, "second.test", context) == second.fingerprint
+
+    used = api("DELETE", "/admin/certificates/second", expect=409)
+    assert used["errors"][0]["path"] == "listeners[1].tls.certificates[1]"
+    assert shown(running.port, "second.test", context) == second.fingerprint
+    listener["tls"]["certificates"] = ["site"]
+    api("PUT", "/admin/listeners/web", listener)
+    removed = api("DELETE", "/admin/certificates/second")
+    assert api("DELETE", "/admin/certificates/second", expect=404)
+    names = [each["name"] for each in api("GET", "/admin/certificates")["certificates"]]
+    assert names == ["site"]
+    # The way back needs its files, which are still there.
+    api("POST", "/admin/config/rollback", {"revision": removed["revision"] - 2})
+    assert shown(running.port, "second.test", context) == second.fingerprint
+
+
+def test_the_certificate_of_server_tls_is_not_removed_by_its_name(
+    evenflow: StartEvenflow, tmp_path: Path
+) -> None:
+    Authority(tmp_path).issue("site.test", file="site")
+    port, admin = free_port(), free_port()
+    balancer = evenflow(
+        {
+            "server": {"tls": {"cert_file": "site.pem", "key_file": "site.key"}},
+            "admin": {"listen": f"127.0.0.1:{admin}"},
+            "state": {"store": "memory"},
+        },
+        port=port,
+        admin_port=admin,
+        directory=tmp_path,
+    )
+    refused = balancer.api("DELETE", "/admin/certificates/server.tls", expect=409)
+    assert refused["errors"][0]["path"] == "server.tls"

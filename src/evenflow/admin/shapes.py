@@ -189,6 +189,12 @@ class PutCertificate(TypedDict):
     """Its private key, in PEM."""
 
 
+class AddCertificate(PutCertificate):
+    """A certificate with its key, and what it is called."""
+
+    name: str
+
+
 class AppliedCertificate(Applied):
     """A certificate after a change that is in effect."""
 

@@ -516,6 +516,19 @@ _CERTIFICATES = (
         {200: Answer("Those in force, without their keys.", shapes.CertificateList)},
     ),
     Operation(
+        "POST",
+        f"{_ADMIN}/certificates",
+        certificates.add_certificate,
+        "Add a certificate",
+        "api",
+        Role.ADMIN,
+        {201: Answer("There is such a certificate now.", shapes.AppliedCertificate)},
+        description="The pair is kept in the state folder; the configuration names its files.",
+        body=shapes.AddCertificate,
+        parameters=(_IF_MATCH,),
+        errors=(409,),
+    ),
+    Operation(
         "GET",
         f"{_ADMIN}/certificates/{{name}}",
         certificates.get_certificate,
@@ -552,6 +565,18 @@ _CERTIFICATES = (
         parameters=(
             Parameter("wait", "Wait this long, at most 240s, for the end of the order.", _DURATION),
         ),
+        errors=(404, 409),
+    ),
+    Operation(
+        "DELETE",
+        f"{_ADMIN}/certificates/{{name}}",
+        certificates.remove_certificate,
+        "Remove a certificate",
+        "api",
+        Role.ADMIN,
+        {200: Answer("It is gone from the configuration.", shapes.RemovedPiece)},
+        description="409 with the place of every reference while something refers to it.",
+        parameters=(_IF_MATCH,),
         errors=(404, 409),
     ),
 )

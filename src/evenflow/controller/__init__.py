@@ -31,8 +31,10 @@ from evenflow.controller.pieces import (
     Kind,
     piece_document,
     pieces,
+    with_new_certificate,
     with_new_piece,
     with_piece,
+    without_certificate,
     without_piece,
 )
 from evenflow.controller.runtime import Key, Member, Runtime, Verdict
@@ -85,7 +87,9 @@ __all__ = [
     "rebuilt",
     "stats_document",
     "three_way_merge",
+    "with_new_certificate",
     "with_new_piece",
     "with_piece",
+    "without_certificate",
     "without_piece",
 ]

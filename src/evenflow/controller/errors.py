@@ -56,7 +56,7 @@ class NotOrdered(Exception):
 
 
 class PieceNotFound(KeyError):
-    """No pool, route, listener or filter has this name."""
+    """No pool, route, listener, filter or certificate has this name."""
 
     def __init__(self, kind: str, name: str) -> None:
         super().__init__(name)
@@ -68,14 +68,14 @@ class PieceNotFound(KeyError):
 
 
 class PieceTaken(Exception):
-    """A pool, route, listener or filter has this name already."""
+    """A pool, route, listener, filter or certificate has this name already."""
 
     def __init__(self, kind: str, name: str) -> None:
         super().__init__(f"a {kind.removesuffix('s')} is named {name!r} already")
 
 
 class PieceInUse(Exception):
-    """A pool, route, listener or filter cannot go; `errors` say who refers to it."""
+    """A pool, route, listener, filter or certificate cannot go; `errors` say who refers to it."""
 
     def __init__(self, kind: str, name: str, errors: Sequence[Problem]) -> None:
         super().__init__(f"{kind.removesuffix('s')} {name!r} is in use: {errors[0]}")

@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from evenflow.config import Config, ConfigError, FilterChain, Listener, Pool, Problem, Route
 from evenflow.config.expand import (
     SECURITY_CHAIN,
+    SERVER_CERTIFICATE,
     all_routes,
     flat_pools,
     main_is_stream,
@@ -122,6 +123,33 @@ def without_piece(config: Config, kind: Kind, name: str) -> Config:
         return rebuilt(config, **sections)
     except ConfigError as error:
         raise PieceInUse(kind, name, error.errors) from error
+
+
+def with_new_certificate(config: Config, name: str, files: Mapping[str, str]) -> Config:
+    """The configuration with one more certificate; raises `PieceTaken` or `ConfigError`."""
+    if name in _certificates(config):
+        raise PieceTaken("certificates", name)
+    return rebuilt(config, certificates={**config.certificates, name: dict(files)})
+
+
+def without_certificate(config: Config, name: str) -> Config:
+    """The configuration without a certificate; raises `PieceNotFound` or `PieceInUse`."""
+    if name not in _certificates(config):
+        raise PieceNotFound("certificates", name)
+    if name not in config.certificates:
+        raise PieceInUse("certificates", name, [Problem(name, "its files stand here")])
+    left = {key: each for key, each in config.certificates.items() if key != name}
+    try:
+        return rebuilt(config, certificates=left)
+    except ConfigError as error:
+        raise PieceInUse("certificates", name, error.errors) from error
+
+
+def _certificates(config: Config) -> set[str]:
+    """The names in use, that of the section `server.tls` among them."""
+    tls = config.server.tls
+    own = {SERVER_CERTIFICATE} if tls is not None and tls.cert_file is not None else set[str]()
+    return {*config.certificates, *own}
 
 
 def _judged(config: Config, place: tuple[str | int, ...], sections: Mapping[str, Any]) -> Config:

@@ -31,6 +31,8 @@ NEEDED = {
     "GET /api/v1/admin/certificates/{name}": "read",
     "PUT /api/v1/admin/certificates/{name}": "admin",
     "POST /api/v1/admin/certificates/{name}/renew": "operate",
+    "POST /api/v1/admin/certificates": "admin",
+    "DELETE /api/v1/admin/certificates/{name}": "admin",
     "GET /health/live": None,
     "GET /health/ready": None,
     "GET /api/v1/health": "read",

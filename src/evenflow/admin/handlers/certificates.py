@@ -1,7 +1,8 @@
-"""Certificates: what is in force, without keys, a new pair for one, an order for one."""
+"""Certificates: what is in force, without keys; add, renew, order or take away one."""
 
 import asyncio
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,19 @@ from evenflow.admin.preconditions import etag, writing
 from evenflow.admin.problems import Refusal, malformed, not_found
 from evenflow.admin.respond import duration_parameter, json_response
 from evenflow.certs import PairError, prune, read_pair, remove_pair, save_pair
+from evenflow.config import Problem
 from evenflow.config.types import parse_name
-from evenflow.controller import AcmeStatus, CertificateStatus, NotOrdered
+from evenflow.controller import (
+    AcmeStatus,
+    Applied,
+    CertificateStatus,
+    NotOrdered,
+    PieceInUse,
+    PieceNotFound,
+    PieceTaken,
+    with_new_certificate,
+    without_certificate,
+)
 from evenflow.observe.logs import timestamp
 
 _KEYS = {"cert", "key"}
@@ -37,6 +49,30 @@ async def get_certificate(context: Context, request: Request) -> Response:
     return json_response(_shown(found), headers=etag(context.controller.revision))
 
 
+async def add_certificate(context: Context, request: Request) -> Response:
+    """Put a pair in force as a new certificate; refused where there is one of that name."""
+    document = await read_object(request)
+    name = document.pop("name", None)
+    if not isinstance(name, str):
+        raise malformed(f"expected a name, got {name!r}", "name")
+    files = await _saved(context, name, document)
+    paths = {"cert_file": str(files[0]), "key_file": str(files[1])}
+    try:
+        async with writing(request) as asked:
+            applied = await context.controller.change(
+                lambda config: with_new_certificate(config, name, paths), **asked
+            )
+    except BaseException as error:
+        if paths["cert_file"] not in _cert_files(context):
+            await asyncio.to_thread(remove_pair, files)
+        if isinstance(error, PieceTaken):
+            raise Refusal(409, str(error), [Problem("name", str(error))]) from None
+        raise
+    response = _changed(context, name, applied, 201)
+    response.headers["location"] = f"/api/v1/admin/certificates/{name}"
+    return response
+
+
 async def put_certificate(context: Context, request: Request) -> Response:
     """Put a pair in force: under its name if there is one already, else as a new certificate.
 
@@ -44,19 +80,9 @@ async def put_certificate(context: Context, request: Request) -> Response:
     """
     name = request.path_params["name"]
     document = await read_object(request)
-    if document.keys() != _KEYS or not all(isinstance(text, str) for text in document.values()):
-        raise malformed('expected {"cert": "PEM", "key": "PEM"}')
-    try:
-        pair = read_pair(parse_name(name), document["cert"], document["key"])
-    except PairError as error:
-        raise malformed(str(error), error.part) from None
-    except ValueError as error:
-        raise malformed(str(error), "name") from None
     controller = context.controller
     status = 200 if _find(context, name) is not None else 201
-    folder = Path(controller.config.state.path) / "certificates"
-    before = controller.config.certificates.get(name)
-    files = await asyncio.to_thread(save_pair, folder.absolute(), pair)
+    files = await _saved(context, name, document)
     # Other ways to name the same two are taken away; the rest of the entry stays.
     change: dict[str, Any] = {
         "cert_file": str(files[0]),
@@ -69,10 +95,49 @@ async def put_certificate(context: Context, request: Request) -> Response:
         async with writing(request) as asked:
             applied = await controller.patch({"certificates": {name: change}}, **asked)
     except BaseException:
-        if before is None or before.cert_file != str(files[0]):
+        if str(files[0]) not in _cert_files(context):
             await asyncio.to_thread(remove_pair, files)
         raise
-    await asyncio.to_thread(prune, folder, name, files[0])
+    await asyncio.to_thread(prune, files[0].parent, name, files[0])
+    return _changed(context, name, applied, status)
+
+
+async def remove_certificate(context: Context, request: Request) -> Response:
+    """Take a certificate out of the configuration; its files stay, for a way back."""
+    name = request.path_params["name"]
+    try:
+        async with writing(request) as asked:
+            applied = await context.controller.change(
+                lambda config: without_certificate(config, name), **asked
+            )
+    except PieceNotFound as missing:
+        raise not_found(str(missing)) from None
+    except PieceInUse as used:
+        raise Refusal(409, str(used), used.errors) from None
+    return json_response(
+        {"name": name, **applied_document(applied)}, headers=etag(applied.revision)
+    )
+
+
+async def _saved(context: Context, name: str, document: Mapping[str, Any]) -> tuple[Path, Path]:
+    """The pair in a document, checked and written into the state folder."""
+    if document.keys() != _KEYS or not all(isinstance(text, str) for text in document.values()):
+        raise malformed('expected {"cert": "PEM", "key": "PEM"}')
+    try:
+        pair = read_pair(parse_name(name), document["cert"], document["key"])
+    except PairError as error:
+        raise malformed(str(error), error.part) from None
+    except ValueError as error:
+        raise malformed(str(error), "name") from None
+    folder = Path(context.controller.config.state.path) / "certificates"
+    return await asyncio.to_thread(save_pair, folder.absolute(), pair)
+
+
+def _cert_files(context: Context) -> set[str | None]:
+    return {each.cert_file for each in context.controller.config.certificates.values()}
+
+
+def _changed(context: Context, name: str, applied: Applied, status: int) -> Response:
     found = _find(context, name)
     shown = None if found is None else _shown(found)
     return json_response(
