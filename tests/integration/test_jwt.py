@@ -369,10 +369,12 @@ def test_a_token_may_come_in_a_header_or_a_cookie(
         routes=[
             {"name": "h", "match": {"path": "/h"}, "filters": ["header"], "pool": "default"},
             {"name": "c", "match": {"path": "/c"}, "filters": ["cookie"], "pool": "default"},
+            {"name": "k", "match": {"path": "/k"}, "filters": ["kept"], "pool": "default"},
         ],
         filters={
             "header": {"auth": {"jwt": {**common, "header": "X-Token", "forward": False}}},
             "cookie": {"auth": {"jwt": {**common, "cookie": "session"}}},
+            "kept": {"jwt": {**common, "cookie": "session", "forward": False}},
         },
     )
     balancer = evenflow(config)
@@ -387,10 +389,15 @@ def test_a_token_may_come_in_a_header_or_a_cookie(
         ("/c", [("Cookie", f"session={good}"), ("Cookie", "session=")], 401),
         ("/c", [("Cookie", f"xsession={good}")], 401),
         ("/c", bearer(good), 401),
+        ("/k", [("Cookie", f"a=b; session={good}; c=d"), ("Cookie", "e=f")], 200),
     ):
         assert balancer.request(target=target, headers=fields).status == status, (target, fields)
         if status == 200:
             assert sent(a, "x-token") == []
+            cookies = [value for name, value in fields if name == "Cookie"]
+            if target == "/k":
+                cookies = ["a=b; c=d", "e=f"]
+            assert sent(a, "cookie") == cookies
 
 
 def test_keys_rotate_and_old_ones_serve_while_the_issuer_fails(

@@ -810,3 +810,102 @@ fn a_rewritten_target_and_host_stand_for_the_clients() {
         "{text}"
     );
 }
+
+fn hiding(names: &[&str]) -> Edit {
+    let mut edit = Edit::default();
+    for name in names {
+        edit.hide_cookie(name);
+    }
+    edit
+}
+
+fn cookies_sent(fields: &[&str], edit: &Edit) -> Vec<String> {
+    let mut lines = vec!["GET / HTTP/1.1", "Host: a"];
+    lines.extend(fields);
+    sent(&lines, &origin(), edit)
+        .into_iter()
+        .filter(|line| line.to_lowercase().starts_with("cookie:"))
+        .collect()
+}
+
+#[test]
+fn a_hidden_cookie_is_taken_out_and_the_others_stay_as_they_came() {
+    let edit = hiding(&["session"]);
+    for (given, expected) in [
+        ("Cookie: session=x", None),
+        ("Cookie: session=x;", None),
+        ("Cookie: session=x; a=1", Some("Cookie: a=1")),
+        ("Cookie: a=1;session=x;b=2", Some("Cookie: a=1;b=2")),
+        (
+            "cookie: a=\"1\";  b=2; session=x",
+            Some("cookie: a=\"1\";  b=2"),
+        ),
+        ("Cookie: a=1; session =x", Some("Cookie: a=1")),
+        (
+            "Cookie: Session=x; session2=y; xsession=z; session",
+            Some("Cookie: Session=x; session2=y; xsession=z; session"),
+        ),
+        ("Cookie: a=session=x", Some("Cookie: a=session=x")),
+    ] {
+        let expected: Vec<String> = expected.into_iter().map(Into::into).collect();
+        assert_eq!(cookies_sent(&[given], &edit), expected, "{given}");
+    }
+    let several = [
+        "Cookie: session=x",
+        "X: session=x",
+        "Cookie: a=1; session=y; b=2",
+    ];
+    assert_eq!(cookies_sent(&several, &edit), ["Cookie: a=1; b=2"]);
+    assert_eq!(cookies_sent(&several, &Edit::default()).len(), 2);
+}
+
+#[test]
+fn a_rule_that_sets_the_cookies_goes_before_one_that_hides_some() {
+    let mut edit = hiding(&["session"]);
+    let set = HeaderEdit {
+        set: vec![("Cookie".into(), "own=1".into())],
+        ..HeaderEdit::default()
+    };
+    edit.extend(&set).unwrap();
+    assert_eq!(
+        cookies_sent(&["Cookie: session=x; a=1"], &edit),
+        ["Cookie: own=1"]
+    );
+}
+
+proptest! {
+    #[test]
+    fn hiding_cookies_leaves_exactly_the_others_in_their_order(
+        fields in prop::collection::vec(
+            prop::collection::vec((" {0,2}", "[ab]{0,2}", " ?", "=?", "[ab=\" ]{0,3}"), 0..5),
+            0..3,
+        ),
+    ) {
+        let lines: Vec<String> = fields
+            .iter()
+            .map(|pairs| {
+                let pairs: Vec<String> =
+                    pairs.iter().map(|(a, b, c, d, e)| format!("{a}{b}{c}{d}{e}")).collect();
+                format!("Cookie: {}", pairs.join(";"))
+            })
+            .collect();
+        let pairs = |lines: &[String]| -> Vec<String> {
+            lines
+                .iter()
+                .flat_map(|line| line["Cookie:".len()..].split(';'))
+                .map(|pair| pair.trim().to_owned())
+                .filter(|pair| !pair.is_empty())
+                .collect()
+        };
+        let borrowed: Vec<&str> = lines.iter().map(String::as_str).collect();
+        let actual = pairs(&cookies_sent(&borrowed, &hiding(&["a", "bb"])));
+        let expected: Vec<String> = pairs(&lines)
+            .into_iter()
+            .filter(|pair| {
+                let name = pair.split_once('=').map(|(name, _)| name.trim());
+                !matches!(name, Some("a" | "bb"))
+            })
+            .collect();
+        prop_assert_eq!(actual, expected);
+    }
+}

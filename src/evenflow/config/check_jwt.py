@@ -27,9 +27,6 @@ def jwt_problems(path: str, jwt: JwtAuth) -> Iterator[Problem]:
         yield Problem(f"{path}.ca_file", "has no effect on an address with http://")
     if jwt.header is not None and jwt.cookie is not None:
         yield Problem(f"{path}.cookie", "a token comes by `header` or by `cookie`, not by both")
-    if jwt.cookie is not None and not jwt.forward:
-        text = "cookies are forwarded as they came; a token in one cannot be kept from backends"
-        yield Problem(f"{path}.forward", text)
     fields: dict[str, str] = {}
     for claim, field in jwt.claims_to_headers.items():
         at = f"{path}.claims_to_headers"

@@ -35,6 +35,8 @@ pub struct Edit {
     /// Bit n stands for a removed name of n bytes, bit 63 for all that are longer.
     lengths: u64,
     appended: Vec<Field>,
+    /// Names of cookies that are taken out of `Cookie`.
+    hidden_cookies: Vec<Bytes>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,9 +130,48 @@ impl Edit {
         self.appended.retain(|field| &*field.name != name);
     }
 
+    /// Takes the cookie of this name, and no other, out of `Cookie` fields.
+    pub fn hide_cookie(&mut self, name: &str) {
+        self.hidden_cookies.push(name.as_bytes().into());
+    }
+
+    /// Whether `Cookie` fields have to be written by [`Edit::push_cookies`].
+    #[inline]
+    pub fn hides_cookies(&self) -> bool {
+        !self.hidden_cookies.is_empty()
+    }
+
+    /// Writes a `Cookie` field without the hidden cookies; nothing where no other is in it.
+    pub fn push_cookies(&self, out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+        let begin = out.len();
+        out.extend_from_slice(name);
+        out.extend_from_slice(b": ");
+        let empty = out.len();
+        let kept = value.split(|&byte| byte == b';').filter(|pair| {
+            let equals = memchr::memchr(b'=', pair);
+            !equals.is_some_and(|at| {
+                let name = pair[..at].trim_ascii();
+                self.hidden_cookies.iter().any(|hidden| **hidden == *name)
+            })
+        });
+        for pair in kept {
+            if out.len() == empty {
+                out.extend_from_slice(pair.trim_ascii_start());
+            } else {
+                out.push(b';');
+                out.extend_from_slice(pair);
+            }
+        }
+        if out.len() == empty {
+            out.truncate(begin);
+        } else {
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+
     /// Whether this changes nothing.
     pub fn is_empty(&self) -> bool {
-        self.removed.is_empty() && self.appended.is_empty()
+        self.removed.is_empty() && self.appended.is_empty() && self.hidden_cookies.is_empty()
     }
 
     /// Whether the message's fields of this name, in any case, are to be left out.

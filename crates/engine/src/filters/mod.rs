@@ -18,7 +18,7 @@ use crate::http1::head::RequestHead;
 use crate::picker::key_bytes;
 use crate::plan::{self, RequestKey};
 use crate::route::Asked;
-use auth::{Gate, NamedGate, own_fields};
+use auth::{Gate, NamedGate, own_cookie, own_fields};
 use concurrency::Concurrency;
 use cors::Cors;
 use headers::Edit;
@@ -160,6 +160,9 @@ impl Edits {
                             remove: own_fields(gate),
                             ..plan::HeaderEdit::default()
                         };
+                        if let Some(cookie) = own_cookie(gate) {
+                            request.hide_cookie(cookie);
+                        }
                         ("fields", request.extend(&own))
                     }
                 };

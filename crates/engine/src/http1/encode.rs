@@ -117,6 +117,9 @@ pub fn request_head(
         if field.connection_only || edit.removes_alike(field.name.get(base)) {
             return false;
         }
+        if edit.hides_cookies() && is_cookie(field, base) {
+            return false;
+        }
         match field.known {
             Known::Other | Known::Via | Known::Date => true,
             Known::ContentLength => {
@@ -156,6 +159,12 @@ pub fn request_head(
             | Known::Lookalike => false,
         }
     });
+    if edit.hides_cookies() && !edit.removes(b"cookie") {
+        let cookies = head.fields.iter().filter(|field| is_cookie(field, base));
+        for field in cookies.filter(|field| !field.connection_only) {
+            edit.push_cookies(out, field.name.get(base), field.value.get(base));
+        }
+    }
     match head.length {
         Length::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
         // Written anew: some servers stumble over zeros in front, or over tabs around it.
@@ -246,6 +255,10 @@ pub fn request_head(
         (!origin.internal && MADE_HERE.contains(&name)) || has_field(&head.fields, base, name)
     });
     out.extend_from_slice(b"\r\n");
+}
+
+fn is_cookie(field: &Field, base: &[u8]) -> bool {
+    field.name.get(base).eq_ignore_ascii_case(b"cookie")
 }
 
 fn has_field(fields: &[Field], base: &[u8], name: &[u8]) -> bool {

@@ -186,6 +186,14 @@ pub fn own_fields(filter: &plan::Filter) -> Vec<String> {
     fields
 }
 
+/// The cookie that a gate keeps from endpoints.
+pub fn own_cookie(filter: &plan::Filter) -> Option<&str> {
+    match filter {
+        plan::Filter::Jwt(rules) if !rules.forward => rules.cookie.as_deref(),
+        _ => None,
+    }
+}
+
 /// The credentials of a scheme, where the request has exactly one `Authorization` field and it is
 /// of that scheme.
 fn credentials<'a>(head: &RequestHead, base: &'a [u8], scheme: &[u8]) -> Option<&'a [u8]> {
