@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -69,6 +70,52 @@ def test_a_whitelist_of_nobody_lets_nobody_in(
         describe=balancer.output,
     )
     assert balancer.request(source="127.0.9.1").status == 403
+
+
+def test_how_reading_a_list_went_is_told_by_api_and_metrics(
+    evenflow: StartEvenflow, origins: StartOrigins, tmp_path: Path
+) -> None:
+    (a,) = origins("a")
+    listed = tmp_path / "blocked.txt"
+    listed.write_text("127.0.9.0/24\n")
+    balancer = evenflow(
+        document(
+            a.url,
+            filters={"known": {"ip_blacklist": [f"file:{listed}", "127.0.7.7"]}, "other": {}},
+            routes=[{"name": "all", "filters": ["known"], "pool": "default"}],
+        )
+    )
+
+    def told() -> dict[str, Any]:
+        (only,) = balancer.api("GET", "/admin/filters/known/lists")["lists"]
+        return dict(only)
+
+    def metric(name: str) -> float:
+        return balancer.metrics()[f'evenflow_address_list_{name}{{file="{listed}"}}']
+
+    first = told()
+    assert first["file"] == str(listed)
+    assert (first["list"], first["networks"]) == ("ip_blacklist", 1)
+    assert (first["last_error"], first["failures"], metric("failures_total")) == (None, 0, 0)
+    read_at = metric("read_timestamp_seconds")
+    assert abs(read_at - time.time()) < 60
+
+    listed.write_text("127.0.9.0/24\nnonsense\n")
+    wait_for(lambda: told()["failures"] == 1, "the refusal", describe=balancer.output)
+    assert told()["last_error"].startswith("line 2: expected a network")
+    assert told()["last_read"] == first["last_read"]
+    assert (metric("failures_total"), metric("networks")) == (1, 1)
+    assert metric("read_timestamp_seconds") == read_at
+
+    listed.unlink()
+    wait_for(lambda: "no such file" in told()["last_error"], "the loss", describe=balancer.output)
+    listed.write_text("127.0.9.0/24\n127.0.8.0/24\n")
+    wait_for(lambda: told()["networks"] == 2, "the new list", describe=balancer.output)
+    assert (told()["last_error"], told()["failures"]) == (None, 1)
+    assert metric("read_timestamp_seconds") > read_at
+
+    assert balancer.api("GET", "/admin/filters/other/lists") == {"filter": "other", "lists": []}
+    balancer.api("GET", "/admin/filters/none/lists", expect=404)
 
 
 def test_a_missing_list_stops_the_start_with_its_place(

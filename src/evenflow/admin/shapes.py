@@ -253,6 +253,28 @@ class FilterKeys(TypedDict):
     """Why the last fetch failed; the keys from before serve on."""
 
 
+class AddressListView(TypedDict):
+    """A file with addresses, and how it went when it was read."""
+
+    list: Literal["ip_whitelist", "ip_blacklist"]
+    file: str
+    networks: int
+    """Those in force."""
+    last_read: str
+    """When it was read last, with success."""
+    last_error: str | None
+    """Why the file as it is now is not in force."""
+    failures: int
+    """How often it was refused."""
+
+
+class FilterLists(TypedDict):
+    """The files of a filter's address lists."""
+
+    filter: str
+    lists: list[AddressListView]
+
+
 class RemovedPiece(Applied):
     """What is gone, and the change that took it away."""
 

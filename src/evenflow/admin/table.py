@@ -15,6 +15,7 @@ from evenflow.admin.handlers import (
     docs,
     health,
     keys,
+    lists,
     metrics,
     operate,
     stats,
@@ -480,7 +481,7 @@ _DEBUGGING = (
     ),
 )
 
-_KEYS = (
+_OF_FILTERS = (
     Operation(
         "GET",
         f"{_ADMIN}/filters/{{name}}/keys",
@@ -489,6 +490,16 @@ _KEYS = (
         "api",
         Role.READ,
         {200: Answer("The keys in use, and how the last refresh went.", shapes.FilterKeys)},
+        errors=(404,),
+    ),
+    Operation(
+        "GET",
+        f"{_ADMIN}/filters/{{name}}/lists",
+        lists.get_filter_lists,
+        "Show the address lists of a filter that are in files",
+        "api",
+        Role.READ,
+        {200: Answer("The files in force, and how reading them went.", shapes.FilterLists)},
         errors=(404,),
     ),
 )
@@ -588,7 +599,7 @@ OPERATIONS = (
     *_BREAKERS,
     *_CONFIG,
     *_PIECES,
-    *_KEYS,
+    *_OF_FILTERS,
     *_DISCOVERY,
     *_CERTIFICATES,
     *_OPERATE,

@@ -4,7 +4,14 @@ Below the plan, which takes what was read; when to read again is the controller'
 """
 
 from .files import Stamp, stamp
-from .material import Material, Ordered, changes, needs_material, read_material
+from .material import (
+    Material,
+    MaterialError,
+    Ordered,
+    changes,
+    needs_material,
+    read_material,
+)
 from .moment import day
 from .ocsp import Staple
 from .pair import Pair, PairError, read_pair
@@ -13,6 +20,7 @@ from .store import prune, remove_pair, save_pair
 
 __all__ = [
     "Material",
+    "MaterialError",
     "Ordered",
     "Pair",
     "PairError",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -21,6 +21,14 @@ from .key_set import Address, KeysError, KeySet, address_of, jwt_filters, usable
 from .moment import day
 from .networks import read_networks
 from .pair import Pair, PairError, check_lists, check_roots, read_pair
+
+
+class MaterialError(ConfigError):
+    """Files that cannot be used; `lists` says why, for those of them that are address lists."""
+
+    def __init__(self, errors: Iterable[Problem], lists: Mapping[str, str]) -> None:
+        super().__init__(errors)
+        self.lists = dict(lists)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +51,8 @@ class Material:
     texts: Mapping[str, str] = field(default_factory=dict)
     networks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """What lists of addresses hold, by path."""
+    networks_read_at: Mapping[str, float] = field(default_factory=dict, compare=False)
+    """When each of them was read, in Unix seconds."""
     stamps: Mapping[str, Stamp] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     keys: Mapping[str, KeySet] = field(default_factory=dict)
@@ -123,7 +133,7 @@ def read_material(
     `ordered` is what there is of certificates that come from an authority: in no file that is
     watched, and absent where nothing runs that orders any.
 
-    Raises `ConfigError` with every problem. A certificate that has expired is refused, except
+    Raises `MaterialError` with every problem. A certificate that has expired is refused, except
     where it is in force already (in `before`) or at the start (`before` is None): then it is in
     the warnings, since stopping the rest would help nobody.
     """
@@ -142,17 +152,18 @@ def read_material(
     for name, jwt in jwt_filters(config).items():
         reader.read_keys(name, jwt, fetched or {})
     if reader.problems:
-        raise ConfigError(reader.problems)
+        raise MaterialError(reader.problems, reader.refused_lists)
     return Material(
-        reader.pairs,
-        reader.texts,
-        reader.networks,
-        reader.stamps,
-        tuple(reader.warnings),
-        reader.keys,
-        reader.keys_read_at,
-        _holding(reader.pairs),
-        ordered.proofs,
+        pairs=reader.pairs,
+        texts=reader.texts,
+        networks=reader.networks,
+        networks_read_at=reader.networks_read_at,
+        stamps=reader.stamps,
+        warnings=tuple(reader.warnings),
+        keys=reader.keys,
+        keys_read_at=reader.keys_read_at,
+        stapled=_holding(reader.pairs),
+        proofs=ordered.proofs,
     )
 
 
@@ -201,6 +212,8 @@ class _Reader:
         self.pairs: dict[str, Pair] = {}
         self.texts: dict[str, str] = {}
         self.networks: dict[str, tuple[str, ...]] = {}
+        self.networks_read_at: dict[str, float] = {}
+        self.refused_lists: dict[str, str] = {}
         self.stamps: dict[str, Stamp] = {}
         self.problems: list[Problem] = []
         self.warnings: list[str] = []
@@ -266,14 +279,19 @@ class _Reader:
             if now is not None and now == self.before.stamps.get(file):
                 # Every change of the configuration comes here; long lists seldom change with it.
                 self.networks[file], self.stamps[file] = known, now
+                self.networks_read_at[file] = self.before.networks_read_at[file]
                 return
         content = self._bytes(place, file)
         if content is None:
+            self.refused_lists[file] = self.problems[-1].message
             return
         try:
             self.networks[file] = read_networks(content)
         except ValueError as error:
             self.problems.append(Problem(place, f"{file}: {error}"))
+            self.refused_lists[file] = str(error)
+            return
+        self.networks_read_at[file] = time.time()
 
     def read_keys(self, name: str, jwt: JwtAuth, fetched: Mapping[Address, KeySet]) -> None:
         path = f"{_chain_path(name)}.auth.jwt"

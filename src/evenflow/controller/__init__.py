@@ -5,6 +5,7 @@ translations of calls to it.
 """
 
 from evenflow.controller.acme import AcmeStatus
+from evenflow.controller.address_lists import AddressListStatus
 from evenflow.controller.breaker import Override
 from evenflow.controller.breakers import BreakerStatus, NoBreaker
 from evenflow.controller.certificates import CertificateStatus
@@ -45,6 +46,7 @@ from evenflow.controller.store import Revision, StateError, StateStore, StoredRe
 __all__ = [
     "MODELS",
     "AcmeStatus",
+    "AddressListStatus",
     "Applied",
     "BackendDiscovered",
     "BackendNotFound",

@@ -70,6 +70,8 @@ class Certificates:
         self._warned: dict[str, int] = {}
         # OCSP responses whose nearing end was logged.
         self._late: set[bytes] = set()
+        self.missing: frozenset[str] = frozenset()
+        """Files in force that are not there now."""
 
     def statuses(self) -> list[CertificateStatus]:
         """What is in force."""
@@ -113,6 +115,7 @@ class Certificates:
             if not material.stamps:
                 continue
             before, seen = seen, await asyncio.to_thread(_stamps, material)
+            self.missing = frozenset(path for path, found in seen.items() if found is None)
             # Half-written files are left alone until their writer rests, and missing ones waited
             # for; what was refused is not tried again until it changes.
             if seen == material.stamps or seen != before or None in seen.values():

@@ -23,6 +23,7 @@ from evenflow.certs import changes as material_changes
 from evenflow.config import Backend, Config, ConfigError, Problem, read_document
 from evenflow.controller import edits
 from evenflow.controller.acme import AcmeCertificates
+from evenflow.controller.address_lists import AddressLists, AddressListStatus
 from evenflow.controller.breaker import Override
 from evenflow.controller.breakers import (
     Breakers,
@@ -144,6 +145,7 @@ class Controller:
         self._keys = Keys(self, lambda: self._live.material)
         self._acme = AcmeCertificates(self, lambda: self._live.material, folder)
         self._certificates = Certificates(self, lambda: self._live.material, self._acme.statuses)
+        self._address_lists = AddressLists(lambda: self._live.material)
         self._live = Live(
             engine,
             self.decisions,
@@ -152,6 +154,7 @@ class Controller:
             sticky_key,
             keys=self._keys,
             acme=self._acme,
+            address_lists=self._address_lists,
         )
 
     # Life.
@@ -324,9 +327,9 @@ class Controller:
         """The certificates in force; no keys."""
         return self._certificates.statuses()
 
-    def address_lists(self) -> dict[str, int]:
-        """How many networks each file of an address list holds, by path."""
-        return {file: len(found) for file, found in self._live.material.networks.items()}
+    def address_lists(self) -> list[AddressListStatus]:
+        """The files of address lists in force, and how it went when they were read."""
+        return self._address_lists.statuses(self._certificates.missing)
 
     def signing_keys(self) -> list[KeysStatus]:
         """What each filter for tokens checks them with, and how its key set is."""

@@ -16,10 +16,11 @@ from typing import Final
 
 import structlog
 
-from evenflow.certs import Material, needs_material, read_material
+from evenflow.certs import Material, MaterialError, needs_material, read_material
 from evenflow.config import Config, Pool, expand
 from evenflow.config.expand import by_scheme
 from evenflow.controller.acme import AcmeCertificates
+from evenflow.controller.address_lists import AddressLists
 from evenflow.controller.breaker import State
 from evenflow.controller.breakers import Breakers, Place
 from evenflow.controller.decisions import Decisions, Level
@@ -108,6 +109,7 @@ class Live:
         *,
         keys: Keys,
         acme: AcmeCertificates,
+        address_lists: AddressLists,
     ) -> None:
         self.members: Mapping[Key, Member] = {}
         self.runtime = Runtime()
@@ -120,6 +122,7 @@ class Live:
         self.keys = keys
         self.acme = acme
         self.elsewhere: Elsewhere = Nowhere()
+        self.address_lists = address_lists
         self.breakers = Breakers(engine, decisions, self._breaker_changed)
         self.hedging = HedgeDelays(engine)
         self._engine = engine
@@ -160,7 +163,12 @@ class Live:
             await self.keys.first(full)
             await self.acme.first(full)
             fetched, ordered = self.keys.fetched(), self.acme.ordered(full)
-            material = await asyncio.to_thread(read_material, full, before, fetched, ordered)
+            try:
+                material = await asyncio.to_thread(read_material, full, before, fetched, ordered)
+            except MaterialError as error:
+                self.address_lists.refused(error.lists)
+                raise
+            self.address_lists.taken(material)
             warnings += self.acme.warnings(full)
         if splice is not None and (material != self.material or _encrypted(splice.pool)):
             # Only a whole plan carries what TLS needs.

@@ -61,8 +61,9 @@ class View:
     """When each certificate expires, in Unix seconds."""
     acme: Mapping[str, AcmeStatus] = field(default_factory=dict)
     """How the certificates stand that are ordered from an authority."""
-    address_lists: Mapping[str, int] = field(default_factory=dict)
-    """Networks in the files of address lists, by path."""
+    address_lists: Mapping[str, tuple[int, float, int]] = field(default_factory=dict)
+    """By path the networks in the file of an address list, when it was read last, and how often it
+    was refused."""
     staples: Mapping[str, float] = field(default_factory=dict)
     """When each stapled OCSP response ends, in Unix seconds."""
     keys: Mapping[str, int] = field(default_factory=dict)
@@ -93,12 +94,7 @@ def _families(view: View) -> Iterator[Family]:
         "When a certificate expires.",
         [(labels(name=name), expiry) for name, expiry in view.certificates.items()],
     )
-    yield Family(
-        "evenflow_address_list_networks",
-        "gauge",
-        "Networks in the file of an address list.",
-        [(labels(file=file), count) for file, count in view.address_lists.items()],
-    )
+    yield from _address_lists(view)
     yield Family(
         "evenflow_certificate_ocsp_expiry_timestamp_seconds",
         "gauge",
@@ -141,6 +137,28 @@ def _acme(view: View) -> Iterator[Family]:
             for name, status in view.acme.items()
             for result, count in status.orders.items()
         ],
+    )
+
+
+def _address_lists(view: View) -> Iterator[Family]:
+    lists = [(labels(file=file), *known) for file, known in view.address_lists.items()]
+    yield Family(
+        "evenflow_address_list_networks",
+        "gauge",
+        "Networks in the file of an address list.",
+        [(label, count) for label, count, _, _ in lists],
+    )
+    yield Family(
+        "evenflow_address_list_read_timestamp_seconds",
+        "gauge",
+        "When the file of an address list was read last, with success.",
+        [(label, read_at) for label, _, read_at, _ in lists],
+    )
+    yield Family(
+        "evenflow_address_list_failures_total",
+        "counter",
+        "How often the file of an address list was refused.",
+        [(label, failures) for label, _, _, failures in lists],
     )
 
 

@@ -28,6 +28,7 @@ NEEDED = {
     "GET /health": None,
     "GET /api/v1/admin/certificates": "read",
     "GET /api/v1/admin/filters/{name}/keys": "read",
+    "GET /api/v1/admin/filters/{name}/lists": "read",
     "GET /api/v1/admin/certificates/{name}": "read",
     "PUT /api/v1/admin/certificates/{name}": "admin",
     "POST /api/v1/admin/certificates/{name}/renew": "operate",

@@ -65,7 +65,10 @@ def view(context: Context) -> View:
             (each.filter, result): count for each in keys for result, count in each.fetches.items()
         },
         discovery=controller.discovery(),
-        address_lists=controller.address_lists(),
+        address_lists={
+            each.file: (each.networks, each.read_at, each.failures)
+            for each in controller.address_lists()
+        },
         certificates={each.name: each.not_after for each in certificates},
         acme={each.name: each.acme for each in certificates if each.acme is not None},
         staples={
