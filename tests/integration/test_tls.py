@@ -6,6 +6,7 @@ import hashlib
 import socket
 import ssl
 import subprocess
+import time
 from contextlib import contextmanager
 from http.client import HTTPResponse
 from pathlib import Path
@@ -316,6 +317,29 @@ def test_client_certificates_are_asked_for_and_told_to_backends(start: Any, tmp_
     # In the clear, and without a certificate, nobody can claim to be someone.
     assert running.balancer.request(headers=[("X-Client-Cert-Subject", "CN=admin")]).status == 200
     assert running.origin.requests[-1].head.all("x-client-cert-subject") == []
+
+
+def test_a_revocation_list_that_becomes_overdue_is_told(start: Any, tmp_path: Path) -> None:
+    authority, clients = Authority(tmp_path), Authority(tmp_path, "clients")
+    due = time.time() + 4
+    crl = clients.revoke(due_in_days=4 / 86400)
+    proof = {"mode": "optional", "ca_file": str(clients.ca), "crl_file": str(crl)}
+    running = start({"site": authority.issue("site.test")}, {"client_auth": proof})
+    name = (
+        "evenflow_crl_next_update_timestamp_seconds"
+        f'{{file="{crl}",issuer="CN=evenflow tests clients"}}'
+    )
+    assert abs(running.balancer.metrics()[name] - due) < 2
+
+    def told() -> list[str]:
+        found = running.balancer.api("GET", "/admin/decisions?kind=certificate")["decisions"]
+        return [each["reason"] for each in found if each["event"] == "revocation list overdue"]
+
+    wait_for(told, "the warning", describe=running.balancer.output)
+    assert "a new list of CN=evenflow tests clients was due on" in told()[0]
+    clients.revoke(due_in_days=3)
+    running.balancer.wait_for_metric(name, due + 86400)
+    assert len(told()) == 1
 
 
 def test_an_optional_certificate_must_hold_if_there_is_one(start: Any, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from .material import (
 from .moment import day
 from .ocsp import Staple
 from .pair import Pair, PairError, read_pair
+from .revocation import RevocationList, read_revocation_lists
 from .self_signed import self_signed
 from .store import prune, remove_pair, save_pair
 
@@ -24,6 +25,7 @@ __all__ = [
     "Ordered",
     "Pair",
     "PairError",
+    "RevocationList",
     "Stamp",
     "Staple",
     "changes",
@@ -32,6 +34,7 @@ __all__ = [
     "prune",
     "read_material",
     "read_pair",
+    "read_revocation_lists",
     "remove_pair",
     "save_pair",
     "self_signed",

@@ -20,7 +20,8 @@ from .files import Stamp, stamp
 from .key_set import Address, KeysError, KeySet, address_of, jwt_filters, usable
 from .moment import day
 from .networks import read_networks
-from .pair import Pair, PairError, check_lists, check_roots, read_pair
+from .pair import Pair, PairError, check_roots, read_pair
+from .revocation import RevocationList, read_revocation_lists
 
 
 class MaterialError(ConfigError):
@@ -53,6 +54,8 @@ class Material:
     """What lists of addresses hold, by path."""
     networks_read_at: Mapping[str, float] = field(default_factory=dict, compare=False)
     """When each of them was read, in Unix seconds."""
+    revocations: Mapping[str, tuple[RevocationList, ...]] = field(default_factory=dict)
+    """Revocation lists, by the path of their file."""
     stamps: Mapping[str, Stamp] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     keys: Mapping[str, KeySet] = field(default_factory=dict)
@@ -158,6 +161,7 @@ def read_material(
         texts=reader.texts,
         networks=reader.networks,
         networks_read_at=reader.networks_read_at,
+        revocations=reader.revocations,
         stamps=reader.stamps,
         warnings=tuple(reader.warnings),
         keys=reader.keys,
@@ -214,6 +218,7 @@ class _Reader:
         self.networks: dict[str, tuple[str, ...]] = {}
         self.networks_read_at: dict[str, float] = {}
         self.refused_lists: dict[str, str] = {}
+        self.revocations: dict[str, tuple[RevocationList, ...]] = {}
         self.stamps: dict[str, Stamp] = {}
         self.problems: list[Problem] = []
         self.warnings: list[str] = []
@@ -259,10 +264,12 @@ class _Reader:
             return
         try:
             if lists:
-                until = check_lists(content)
-                if until is not None and until <= time.time():
-                    text = f"{file}: a new list was due on {day(until)}; this one is gone by"
-                    self.warnings.append(f"{place}: {text}")
+                self.revocations[file] = read_revocation_lists(content)
+                self.warnings += [
+                    f"{place}: {file}: {each}; this one is gone by"
+                    for each in self.revocations[file]
+                    if each.overdue(time.time())
+                ]
             else:
                 check_roots(content)
         except ValueError as error:

@@ -106,20 +106,6 @@ def check_roots(content: bytes) -> None:
         raise ValueError(f"holds no certificates in PEM ({error})") from None
 
 
-def check_lists(content: bytes) -> float | None:
-    """When the next revocation list is due, in Unix seconds, where the (first) one here says so.
-
-    Raises ValueError where there is none in PEM.
-    """
-    from cryptography import x509
-
-    try:
-        read = x509.load_pem_x509_crl(content)
-    except ValueError as error:
-        raise ValueError(f"holds no revocation list in PEM ({error})") from None
-    return read.next_update_utc.timestamp() if read.next_update_utc is not None else None
-
-
 def _bytes(text: bytes | str) -> bytes:
     return text.encode() if isinstance(text, str) else text
 

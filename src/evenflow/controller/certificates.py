@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 import structlog
 
-from evenflow.certs import Material, Pair, Stamp, day, stamp
+from evenflow.certs import Material, Pair, RevocationList, Stamp, day, stamp
 from evenflow.config import ConfigError
 from evenflow.controller.acme import AcmeStatus
 from evenflow.controller.decisions import Decisions
@@ -70,6 +70,8 @@ class Certificates:
         self._warned: dict[str, int] = {}
         # OCSP responses whose nearing end was logged.
         self._late: set[bytes] = set()
+        # Revocation lists that were told to be overdue, by file.
+        self._overdue: set[tuple[str, RevocationList]] = set()
         self.missing: frozenset[str] = frozenset()
         """Files in force that are not there now."""
 
@@ -93,6 +95,16 @@ class Certificates:
             for pair in self._material().pairs.values()
         ]
 
+    def revocation_lists_due(self) -> dict[tuple[str, str], float]:
+        """By file and issuer, when the next revocation list is due, in Unix seconds."""
+        found: dict[tuple[str, str], float] = {}
+        for file, lists in self._material().revocations.items():
+            for each in lists:
+                if each.due is not None:
+                    place = (file, each.issuer)
+                    found[place] = min(each.due, found.get(place, math.inf))
+        return found
+
     async def changed(self) -> bool:
         """Whether a file is not as it was when it was read, or a staple holds no longer."""
         material = self._material()
@@ -108,6 +120,7 @@ class Certificates:
             material = self._material()
             self._warn(material, time.time())
             self._warn_of_staples(material, time.time())
+            self._warn_of_lists(material, time.time())
             if material is not kept and material.staples_changed():
                 # Taken out, or in, by a plan that is compiled anew.
                 kept = None if await self._renew() else material
@@ -166,6 +179,24 @@ class Certificates:
                 certificate=name,
             )
         self._late &= set(material.stapled.values())
+
+    def _warn_of_lists(self, material: Material, now: float) -> None:
+        overdue = {
+            (file, each)
+            for file, lists in material.revocations.items()
+            for each in lists
+            if each.overdue(now)
+        }
+        for file, each in sorted(overdue - self._overdue, key=str):
+            self._owner.decisions.record(
+                "certificate",
+                "revocation list overdue",
+                f"{file}: {each}; this one is gone by",
+                level="warning",
+                file=file,
+                issuer=each.issuer,
+            )
+        self._overdue = overdue
 
 
 def _staple_until(pair: Pair, now: float) -> float | None:

@@ -327,6 +327,10 @@ class Controller:
         """The certificates in force; no keys."""
         return self._certificates.statuses()
 
+    def revocation_lists_due(self) -> dict[tuple[str, str], float]:
+        """By file and issuer, when the next revocation list is due, in Unix seconds."""
+        return self._certificates.revocation_lists_due()
+
     def address_lists(self) -> list[AddressListStatus]:
         """The files of address lists in force, and how it went when they were read."""
         return self._address_lists.statuses(self._certificates.missing)

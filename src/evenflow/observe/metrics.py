@@ -66,6 +66,8 @@ class View:
     was refused."""
     staples: Mapping[str, float] = field(default_factory=dict)
     """When each stapled OCSP response ends, in Unix seconds."""
+    revocation_lists: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    """By file and issuer, when the next revocation list is due, in Unix seconds."""
     keys: Mapping[str, int] = field(default_factory=dict)
     """How many public keys each filter for tokens has."""
     keys_refreshed: Mapping[str, float] = field(default_factory=dict)
@@ -102,6 +104,15 @@ def _families(view: View) -> Iterator[Family]:
         [(labels(name=name), end) for name, end in view.staples.items()],
     )
     yield from _acme(view)
+    yield Family(
+        "evenflow_crl_next_update_timestamp_seconds",
+        "gauge",
+        "When a newer revocation list is due.",
+        [
+            (labels(file=file, issuer=issuer), due)
+            for (file, issuer), due in view.revocation_lists.items()
+        ],
+    )
     yield from _keys(view)
     yield from _discovery(view.discovery)
     yield from _control(view)

@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from evenflow.certs import PairError, prune, read_material, read_pair, save_pair, self_signed
-from evenflow.config import expand, read_document
-from evenflow.testing.authority import Authority
+from evenflow.certs import PairError, prune, read_pair, save_pair, self_signed
 
 
 def test_a_pair_tells_whose_it_is_and_until_when() -> None:
@@ -58,28 +56,3 @@ def test_kept_pairs_are_private_and_bounded(tmp_path: Path) -> None:
     assert files[-1][0].read_text() == cert
     assert len(list((tmp_path / "certificates").iterdir())) == 10
     assert not files[0][1].exists()
-
-
-@pytest.mark.parametrize(("due_in_days", "warned"), [(5, False), (-5, True)])
-def test_a_revocation_list_that_is_overdue_is_warned_of(
-    tmp_path: Path, due_in_days: int, *, warned: bool
-) -> None:
-    authority = Authority(tmp_path)
-    site = authority.issue("site.test")
-    crl = authority.revoke(authority.issue("a.test"), due_in_days=due_in_days)
-    proof = {"mode": "required", "ca_file": str(authority.ca), "crl_file": str(crl)}
-    config = read_document(
-        {
-            "backends": [{"url": "http://127.0.0.1:1"}],
-            "server": {
-                "tls": {
-                    "cert_file": str(site.cert),
-                    "key_file": str(site.key),
-                    "client_auth": proof,
-                }
-            },
-        }
-    )
-    warnings = [text for text in read_material(expand(config)).warnings if "crl_file" in text]
-    assert bool(warnings) == warned
-    assert all("a new list was due on" in text for text in warnings)

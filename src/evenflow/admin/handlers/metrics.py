@@ -69,6 +69,7 @@ def view(context: Context) -> View:
             each.file: (each.networks, each.read_at, each.failures)
             for each in controller.address_lists()
         },
+        revocation_lists=controller.revocation_lists_due(),
         certificates={each.name: each.not_after for each in certificates},
         acme={each.name: each.acme for each in certificates if each.acme is not None},
         staples={
