@@ -1,8 +1,9 @@
 """A state store in one SQLite file.
 
 A save is one transaction in write-ahead mode with full synchronisation, so what was acknowledged
-survives a crash of the process and of the machine. Documents are kept compressed, one per
-revision. SQLite is used from one thread of the store's own: the event loop never waits for a disk.
+survives a crash of the process and of the machine. Documents are kept compressed: one now and then
+as a whole, and those after it as what changed from one to the next, so that a small change is a
+small write however large the document. SQLite is used from one thread of the store's own: the event loop never waits for a disk.
 
 One process at a time uses a directory: two balancers would take each other's changes for their
 own. Documents contain secrets (admin tokens), so the directory and the file are for their owner alone.
@@ -19,6 +20,7 @@ import sqlite3
 import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,17 +31,22 @@ from evenflow.controller.store import (
     StateError,
     StoredRevision,
 )
+from evenflow.state.delta import delta, patched
 
 T = TypeVar("T")
 
 FILE_NAME = "evenflow.sqlite3"
 LOCK_NAME = "evenflow.lock"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 BUSY_TIMEOUT_S = 5.0
 CLOSE_TIMEOUT_S = 10.0
 # Level 1 packs a document of 10,000 backends in about 15 ms to a tenth; level 6 takes four times
 # as long for a third less.
 COMPRESSION_LEVEL = 1
+WHOLE_EVERY = 32
+"""So many revisions in a row build on one that is kept as a whole, at the most."""
+MAX_DELTA_BYTES = 64 * 1024
+"""A larger change, before compression, is kept as a whole document."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS revisions (
@@ -47,6 +54,7 @@ CREATE TABLE IF NOT EXISTS revisions (
     created_at REAL NOT NULL,
     source TEXT NOT NULL,
     changes TEXT NOT NULL,
+    base INTEGER,
     document BLOB NOT NULL
 ) STRICT;
 CREATE TABLE IF NOT EXISTS meta (
@@ -57,16 +65,55 @@ CREATE TABLE IF NOT EXISTS meta (
 
 _BASE = "base"
 _KEPT = "kept:"
-_COLUMNS = "SELECT revision, created_at, source, changes, document FROM revisions"
-_LATEST = f"{_COLUMNS} ORDER BY revision DESC LIMIT 1"
-_ONE = f"{_COLUMNS} WHERE revision = ?"
-
+_TO_2 = "ALTER TABLE revisions ADD COLUMN base INTEGER"
+# A store remembers its newest revisions; older rows are there only for these to build on.
+_HEADS = """
+SELECT revision, created_at, source, changes FROM (
+    SELECT revision, created_at, source, changes FROM revisions ORDER BY revision DESC LIMIT ?
+)
+"""
+_HISTORY = f"{_HEADS} ORDER BY revision DESC"
+_LATEST = f"{_HISTORY} LIMIT 1"
+_ONE = f"{_HEADS} WHERE revision = ?"
+_FORGET = """
+DELETE FROM revisions WHERE revision < (
+    SELECT max(revision) FROM revisions WHERE base IS NULL AND revision <= (
+        SELECT min(revision) FROM (
+            SELECT revision FROM revisions ORDER BY revision DESC LIMIT ?
+        )
+    )
+)
+"""
 
 _encoder = json.JSONEncoder(separators=(",", ":"), check_circular=False)
 
 
+@dataclass(frozen=True, slots=True)
+class _Last:
+    """The revision that was written last."""
+
+    revision: int
+    document: Document
+    depth: int
+    """How many revisions it builds on."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A document on its way to the disk."""
+
+    packed: bytes
+    base: int | None
+    """The revision that it is a change of."""
+    depth: int
+
+
+def _compress(text: str) -> bytes:
+    return zlib.compress(text.encode(), level=COMPRESSION_LEVEL)
+
+
 def _pack(document: Document) -> bytes:
-    return zlib.compress(_encoder.encode(document).encode(), level=COMPRESSION_LEVEL)
+    return _compress(_encoder.encode(document))
 
 
 def _unpack(blob: bytes) -> Document:
@@ -77,9 +124,16 @@ def _unpack(blob: bytes) -> Document:
 class SqliteStore:
     """Keeps revisions and the base document in `directory`, which is made when it is missing."""
 
-    def __init__(self, directory: Path | str, history_limit: int = HISTORY_LIMIT) -> None:
+    def __init__(
+        self,
+        directory: Path | str,
+        history_limit: int = HISTORY_LIMIT,
+        whole_every: int = WHOLE_EVERY,
+    ) -> None:
         self._directory = Path(directory)
         self._limit = history_limit
+        self._whole_every = whole_every
+        self._last: _Last | None = None
         self._connection: sqlite3.Connection | None = None
         self._lock: int | None = None
         self._thread: ThreadPoolExecutor | None = None
@@ -208,8 +262,10 @@ class SqliteStore:
                     f"this one knows {SCHEMA_VERSION})"
                 )
             if version < SCHEMA_VERSION:
-                connection.executescript(_SCHEMA)
-                connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+                step = _SCHEMA if version == 0 else f"{_TO_2};"
+                connection.executescript(
+                    f"BEGIN IMMEDIATE; {step} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+                )
         except BaseException:
             connection.close()
             raise
@@ -222,47 +278,82 @@ class SqliteStore:
 
     def _save(self, entry: StoredRevision | None, base: Document | None) -> None:
         # Packed before the transaction begins, so the write lock is held for the writes alone.
-        packed_document = None if entry is None else _pack(entry.document)
+        row = None if entry is None else self._row(entry)
         packed_base = None if base is None else _pack(base)
+        last, self._last = self._last, None
         database = self._database()
         database.execute("BEGIN IMMEDIATE")
         try:
-            if entry is not None and packed_document is not None:
-                head = entry.head
-                database.execute(
-                    "INSERT OR REPLACE INTO revisions VALUES (?, ?, ?, ?, ?)",
-                    (
-                        head.revision,
-                        head.created_at,
-                        head.source,
-                        json.dumps(head.changes),
-                        packed_document,
-                    ),
-                )
-                database.execute(
-                    "DELETE FROM revisions WHERE revision NOT IN"
-                    " (SELECT revision FROM revisions ORDER BY revision DESC LIMIT ?)",
-                    (self._limit,),
-                )
+            if entry is not None and row is not None:
+                self._insert(database, entry.head, row)
+                last = _Last(entry.head.revision, entry.document, row.depth)
             if packed_base is not None:
                 values = (_BASE, packed_base)
                 database.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", values)
             database.execute("COMMIT")
         except BaseException:
+            # What is on disk now is known again with the next document that is kept as a whole.
             if database.in_transaction:
                 database.execute("ROLLBACK")
             raise
+        self._last = last
+
+    def _row(self, entry: StoredRevision) -> _Row:
+        last = self._last
+        query = "SELECT max(revision) FROM revisions WHERE revision < ?"
+        (before,) = self._database().execute(query, (entry.head.revision,)).fetchone()
+        # A row builds on the one before it or on none, so that old ones go from the end.
+        follows = last is not None and last.revision == before
+        if last is not None and follows and last.depth + 1 < self._whole_every:
+            text = _encoder.encode(delta(last.document, entry.document))
+            if len(text) <= MAX_DELTA_BYTES:
+                return _Row(_compress(text), last.revision, last.depth + 1)
+        return _Row(_pack(entry.document), None, 0)
+
+    def _insert(self, database: sqlite3.Connection, head: Revision, row: _Row) -> None:
+        # What comes after a revision that is written late, or once more, builds on it no longer.
+        query = "SELECT revision FROM revisions WHERE revision > ? AND base IS NOT NULL"
+        for (revision,) in database.execute(query, (head.revision,)).fetchall():
+            database.execute(
+                "UPDATE revisions SET base = NULL, document = ? WHERE revision = ?",
+                (_pack(self._document(revision)), revision),
+            )
+        database.execute(
+            "INSERT OR REPLACE INTO revisions"
+            " (revision, created_at, source, changes, base, document) VALUES (?, ?, ?, ?, ?, ?)",
+            (
+                head.revision,
+                head.created_at,
+                head.source,
+                json.dumps(head.changes),
+                row.base,
+                row.packed,
+            ),
+        )
+        database.execute(_FORGET, (self._limit,))
 
     def _load(self, query: str, values: tuple[int, ...]) -> StoredRevision | None:
-        row = self._database().execute(query, values).fetchone()
-        if row is None:
-            return None
-        return StoredRevision(_head(row), _unpack(row[4]))
+        row = self._database().execute(query, (self._limit, *values)).fetchone()
+        return None if row is None else StoredRevision(_head(row), self._document(row[0]))
+
+    def _document(self, revision: int) -> Document:
+        """A revision's document, put together from one that is whole and what changed since."""
+        changes: list[bytes] = []
+        at: int | None = revision
+        while at is not None:
+            query = "SELECT document, base FROM revisions WHERE revision = ?"
+            row = self._database().execute(query, (at,)).fetchone()
+            if row is None or (row[1] is not None and row[1] >= at):
+                raise ValueError(f"revision {revision} builds on one that is not there")
+            changes.append(row[0])
+            at = row[1]
+        document = _unpack(changes.pop())
+        for change in reversed(changes):
+            document = patched(document, _unpack(change))
+        return document
 
     def _history(self) -> list[Revision]:
-        rows = self._database().execute(
-            "SELECT revision, created_at, source, changes FROM revisions ORDER BY revision DESC"
-        )
+        rows = self._database().execute(_HISTORY, (self._limit,))
         return [_head(row) for row in rows]
 
     def _put(self, key: str, document: Document) -> None:
@@ -278,6 +369,7 @@ class SqliteStore:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+        self._last = None
         self._release_lock()
 
 

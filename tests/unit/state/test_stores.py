@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import stat
+import subprocess
+import sys
 import time
+import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -157,3 +161,117 @@ async def test_two_balancers_do_not_share_a_directory(tmp_path: Path) -> None:
     await first.close()
     await second.open()
     await second.close()
+
+
+async def test_a_small_change_of_a_large_document_is_a_small_write(tmp_path: Path) -> None:
+    backends = [{"id": f"b{n}", "url": f"http://10.0.{n >> 8}.{n & 255}"} for n in range(10_000)]
+    store = SqliteStore(tmp_path)
+    await store.open()
+    await store.save(entry(1, backends=backends))
+    more = [*backends[:5000], {"id": "new", "url": "http://a"}, *backends[5000:]]
+    await store.save(entry(2, backends=more))
+    pools = [{"name": "p", "backends": more}, {"name": "q", "backends": [{"id": "x"}]}]
+    await store.save(entry(3, pools=pools))
+    changed = [*more[:17], {**more[17], "weight": 5}, *more[18:]]
+    await store.save(entry(4, pools=[{**pools[0], "backends": changed}, pools[1]]))
+    await store.close()
+    connection = sqlite3.connect(store.path)
+    sizes = dict(connection.execute("SELECT revision, length(document) FROM revisions"))
+    connection.close()
+    assert sizes[1] > 30_000
+    assert sizes[2] < 200
+    assert sizes[4] < 200
+    await store.open()
+    for revision, document in ((1, {"backends": backends}), (2, {"backends": more})):
+        assert await store.load(revision) == entry(revision, **document)
+    latest = await store.latest()
+    assert latest is not None
+    assert latest.document["pools"][0]["backends"] == changed
+    await store.close()
+
+
+async def test_a_file_of_the_version_before_is_opened_and_gone_on_with(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path)
+    connection = sqlite3.connect(store.path)
+    connection.executescript(
+        """
+        CREATE TABLE revisions (
+            revision INTEGER PRIMARY KEY, created_at REAL NOT NULL, source TEXT NOT NULL,
+            changes TEXT NOT NULL, document BLOB NOT NULL
+        ) STRICT;
+        CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
+        PRAGMA user_version = 1;
+        """
+    )
+    old = entry(3, name="old")
+    head, packed = old.head, zlib.compress(json.dumps(old.document).encode())
+    row = (head.revision, head.created_at, head.source, json.dumps(head.changes), packed)
+    connection.execute("INSERT INTO revisions VALUES (?, ?, ?, ?, ?)", row)
+    connection.commit()
+    connection.close()
+    await store.open()
+    assert await store.latest() == old
+    await store.save(entry(4, name="new"))
+    await store.save(entry(5, name="newer"))
+    assert [await store.load(n) for n in (3, 4, 5)] == [
+        old,
+        entry(4, name="new"),
+        entry(5, name="newer"),
+    ]
+    await store.close()
+
+
+async def test_a_revision_whose_ground_is_missing_is_an_error(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path)
+    await store.open()
+    await store.save(entry(1, a=1, b=2))
+    await store.save(entry(2, a=1, b=3))
+    await store.close()
+    connection = sqlite3.connect(store.path)
+    connection.execute("DELETE FROM revisions WHERE revision = 1")
+    connection.commit()
+    connection.close()
+    await store.open()
+    with pytest.raises(StateError, match="builds on one that is not there"):
+        await store.latest()
+    await store.save(entry(3, a=4))
+    assert await store.latest() == entry(3, a=4)
+    await store.close()
+
+
+WRITER = """
+import asyncio, sys
+from evenflow.state import Revision, SqliteStore, StoredRevision
+
+async def main():
+    store = SqliteStore(sys.argv[1], whole_every=4)
+    await store.open()
+    members = [{"id": n} for n in range(500)]
+    for revision in range(1, 10_000):
+        members = [*members, {"id": 500 + revision}]
+        await store.save(StoredRevision(Revision(revision, 0.0, "api", ()), {"members": members}))
+        print(revision, flush=True)
+
+asyncio.run(main())
+"""
+
+
+async def test_what_was_acknowledged_is_there_after_a_kill(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", WRITER, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        while (line := process.stdout.readline()) and int(line) < 23:
+            pass
+        process.kill()
+        acknowledged = int(line)
+    store = SqliteStore(tmp_path)
+    await store.open()
+    latest = await store.latest()
+    assert latest is not None
+    assert latest.head.revision >= acknowledged
+    for head in await store.history():
+        kept = await store.load(head.revision)
+        assert kept is not None
+        expected = [*range(500), *range(501, 501 + head.revision)]
+        assert [each["id"] for each in kept.document["members"]] == expected
+    await store.close()
