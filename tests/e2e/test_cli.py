@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from evenflow.testing import EvenflowProcess, Origin, free_port, request, run_evenflow, wait_for
+from evenflow.testing.authority import Authority
 
 
 @pytest.fixture
@@ -151,6 +152,44 @@ def test_a_token_is_sent_where_one_is_needed(evenflow: Callable[..., EvenflowPro
     add = ("backends", "add", "x", "http://127.0.0.1:1", "--url", process.url)
     assert run_evenflow(*add, "--token", "wrong").returncode == 1
     assert run_evenflow(*add, env={"EVENFLOW_TOKEN": "s3cret-token"}).returncode == 0
+
+
+def test_a_balancer_with_a_certificate_of_a_private_authority_is_asked(
+    evenflow: Callable[..., EvenflowProcess], tmp_path: Path
+) -> None:
+    authority, port = Authority(tmp_path), free_port()
+    authority.issue("127.0.0.1", file="site")
+    process = evenflow(
+        {
+            "server": {"tls": {"cert_file": "site.pem", "key_file": "site.key"}},
+            "state": {"store": "memory"},
+        },
+        port=port,
+        directory=tmp_path,
+        ready=lambda: b"configuration in force" in (tmp_path / "stdout").read_bytes(),
+    )
+    url = f"https://127.0.0.1:{port}"
+    listed = ("backends", "list", "--json", "--url", url)
+    assert parsed(run_evenflow(*listed, "--ca-file", str(authority.ca))) == {"backends": []}
+    assert parsed(run_evenflow(*listed, env={"EVENFLOW_CA_FILE": str(authority.ca)}))
+    running = ("config", "show", "--running", "--json", "--url", url)
+    shown = parsed(run_evenflow(*running, "--ca-file", str(authority.ca)))
+    assert shown["server"]["tls"]["cert_file"] == "site.pem"
+
+    stranger = Authority(tmp_path, "stranger")
+    for arguments, said in (
+        ((), "is not trusted"),
+        (("--ca-file", str(stranger.ca)), "is not trusted"),
+        (("--ca-file", str(tmp_path / "none.pem")), "cannot be read: No such file"),
+        (("--ca-file", str(tmp_path / "stdout")), "cannot be read: no certificates in PEM"),
+    ):
+        refused = run_evenflow(*listed, *arguments)
+        assert refused.returncode == 1, refused.stdout
+        assert said in refused.stdout, arguments
+    elsewhere = url.replace("127.0.0.1", "localhost")
+    other_name = run_evenflow("status", "--url", elsewhere, "--ca-file", str(authority.ca))
+    assert "is not trusted" in other_name.stderr
+    assert process.output().count("Traceback") == 0
 
 
 def test_the_demo_balances_over_three_origins_and_says_what_to_try(tmp_path: Path) -> None:

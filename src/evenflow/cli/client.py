@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -64,6 +65,8 @@ class Client:
     url: str
     token: str | None = None
     timeout_s: float = TIMEOUT_S
+    ca_file: str | None = None
+    """Roots that lead to the balancer's certificate, beside `https://`; else those of the system."""
 
     def get(self, path: str) -> Any:
         """`GET`, the decoded document."""
@@ -142,12 +145,24 @@ class Client:
             raise Unreachable(
                 f"{self.url!r} is no address: http://host:port, https://… or unix:/path"
             )
-        kind = (
-            http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        if parts.scheme == "http":
+            return http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout_s)
+        return http.client.HTTPSConnection(
+            parts.hostname, parts.port, timeout=timeout_s, context=self._trust()
         )
-        return kind(parts.hostname, parts.port, timeout=timeout_s)
+
+    def _trust(self) -> ssl.SSLContext:
+        try:
+            return ssl.create_default_context(cafile=self.ca_file)
+        except OSError as error:
+            reason = "no certificates in PEM" if isinstance(error, ssl.SSLError) else error.strerror
+            raise Unreachable(f"the roots in {self.ca_file} cannot be read: {reason}") from None
 
     def _unreachable(self, error: Exception) -> Unreachable:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return Unreachable(
+                f"{self.url} is not trusted: {error.verify_message}; roots are given by --ca-file"
+            )
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         return Unreachable(f"no balancer answers at {self.url}: {reason}")
 

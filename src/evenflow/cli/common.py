@@ -32,8 +32,8 @@ def talking(command: Callable[..., R]) -> Callable[..., R]:
     """Make a command that asks a running balancer: it gets `client` and `as_json`."""
 
     @wraps(command)
-    def asking(url: str | None, token: str | None, **options: Any) -> R:
-        client = Client(url or default_url(os.environ), token or None)
+    def asking(url: str | None, token: str | None, ca_file: str | None, **options: Any) -> R:
+        client = Client(url or default_url(os.environ), token or None, ca_file=ca_file or None)
         with reported(as_json=bool(options["as_json"])):
             return command(client=client, **options)
 
@@ -41,13 +41,19 @@ def talking(command: Callable[..., R]) -> Callable[..., R]:
     for option in (
         json_option,
         click.option(
+            "--ca-file",
+            envvar="EVENFLOW_CA_FILE",
+            show_envvar=True,
+            help="For https://: the roots to trust, in PEM.  [default: the system's]",
+        ),
+        click.option(
             "--token", envvar="EVENFLOW_TOKEN", show_envvar=True, help="A token of the admin API."
         ),
         click.option(
             "--url",
             envvar="EVENFLOW_URL",
             show_envvar=True,
-            help="The balancer to ask: http://host:port or unix:/path.  "
+            help="The balancer to ask: http://host:port, https://… or unix:/path.  "
             "[default: this machine, LB_PORT or 8080]",
         ),
     ):

@@ -30,6 +30,9 @@ def config() -> None:
 )
 @click.option("--url", envvar="EVENFLOW_URL", show_envvar=True, help="The balancer, for --running.")
 @click.option("--token", envvar="EVENFLOW_TOKEN", show_envvar=True, help="A token, for --running.")
+@click.option(
+    "--ca-file", envvar="EVENFLOW_CA_FILE", show_envvar=True, help="Roots, for --running."
+)
 @json_option
 def show(
     file: Path | None,
@@ -37,12 +40,13 @@ def show(
     running: bool,
     url: str | None,
     token: str | None,
+    ca_file: str | None,
     as_json: bool,
     **flags: Any,
 ) -> None:
     """Print the settings that file, environment and flags give, and where each comes from."""
     if running:
-        _show_running(url=url, token=token, expanded=expanded, as_json=as_json)
+        _show_running(url=url, token=token, ca_file=ca_file, expanded=expanded, as_json=as_json)
         return
     loaded = load_or_fail(file, overrides(**flags), as_json=as_json)
     if expanded:

@@ -63,6 +63,6 @@ class LazyGroup(click.Group):
 def root() -> None:
     """A load balancer: Python decides, a Rust engine carries the bytes.
 
-    Without a command, `evenflow` serves. Commands that ask a running balancer take --url and
-    --token, or EVENFLOW_URL and EVENFLOW_TOKEN from the environment.
+    Without a command, `evenflow` serves. Commands that ask a running balancer take --url, --token
+    and --ca-file, or EVENFLOW_URL, EVENFLOW_TOKEN and EVENFLOW_CA_FILE from the environment.
     """
