@@ -10,6 +10,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -452,6 +453,31 @@ def test_keys_rotate_and_old_ones_serve_while_the_issuer_fails(
         assert "keys not fetched" in balancer.output()
         # New keys are no new configuration.
         assert len(balancer.api("GET", "/admin/config/history")["history"]) == 1
+
+
+def test_other_changes_do_not_wait_for_a_slow_issuer(
+    evenflow: StartEvenflow, origins: StartOrigins
+) -> None:
+    a, b = origins("a", "b")
+    with key_server(jwk("ec-a")) as issuer, ThreadPoolExecutor(1) as beside:
+        balancer = evenflow(document(a.url))
+        issuer.mode = "slow"
+        rules = {"jwks_url": issuer.url, "issuer": ISSUER}
+        change = {"security": {"jwt": rules}}
+        patch = beside.submit(balancer.api, "PATCH", "/admin/config", change)
+        wait_for(lambda: issuer.asked, "the first fetch")
+        balancer.api("POST", "/admin/backends", {"id": "b", "url": b.url})
+        assert not patch.done(), "the other change came after the fetch"
+        applied = patch.result()
+        issuer.released.set()
+        assert "no keys could be fetched yet" in str(applied["warnings"])
+        # Neither change is lost.
+        assert [each["id"] for each in balancer.api("GET", "/admin/backends")["backends"]][1:] == [
+            "b"
+        ]
+        assert balancer.request().status == 503
+        issuer.mode = "good"
+        wait_for(lambda: balancer.request().status == 401, "the keys", describe=balancer.output)
 
 
 def test_an_unknown_key_asks_for_a_fetch_but_not_too_often(

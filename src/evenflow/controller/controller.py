@@ -480,6 +480,12 @@ class Controller:
         async def change() -> Applied:
             async with self._lock:
                 self._check_revision(only_at)
+                config = wanted()
+                if not (unknown := self._keys.unknown(config)):
+                    return await self._change(config, source)
+            # An issuer may take its time, and nobody else's change has to wait for it.
+            async with self._keys.holding(unknown), self._lock:
+                self._check_revision(only_at)
                 return await self._change(wanted(), source)
 
         return await self._owned(change(), "apply")

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -35,7 +36,8 @@ from evenflow.engine import EngineError
 
 TICK_S: Final = 0.25
 FIRST_TIMEOUT_S: Final = 3.0
-"""A first fetch holds up the change that names it, and not for longer."""
+"""A first fetch holds up the change that names it, and not for longer. Over the API no other change
+waits for that; at the start and in a reload what comes meanwhile does."""
 BACKOFF_S: Final = (1.0, 300.0)
 
 _log = structlog.get_logger("evenflow.keys")
@@ -57,6 +59,10 @@ class Source:
     """When it is fetched next, and below when last, in monotonic seconds."""
     began: float = float("-inf")
     running: bool = False
+    tried: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once the first fetch is over, however it went."""
+    held: int = 0
+    """How many changes on their way count on it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +101,50 @@ class Keys:
         self._sources: dict[Address, Source] = {}
         self._tasks = OwnedTasks()
 
+    def unknown(self, config: Config) -> dict[Address, JwtAuth]:
+        """The sets that a configuration names and whose first fetch is not over."""
+        named = (
+            chain.auth.jwt
+            for chain in (*config.filters.values(), config.security)
+            if chain is not None and chain.auth is not None and chain.auth.jwt is not None
+        )
+        return {
+            at: jwt
+            for jwt in named
+            if (at := address_of(jwt)) is not None
+            and ((known := self._sources.get(at)) is None or not known.tried.is_set())
+        }
+
     async def first(self, config: Config) -> None:
-        """Fetch the sets that a configuration in full form names and nobody fetched before."""
-        new = dict[Address, Source]()
-        for jwt in jwt_filters(config).values():
-            if (address := address_of(jwt)) is not None and address not in self._sources:
-                new[address] = Source(jwt)
-        self._sources |= new
-        await asyncio.gather(*(self._fetch(each, FIRST_TIMEOUT_S) for each in new.values()))
+        """Fetch the sets that a configuration names and nobody fetched before."""
+        async with self.holding(self.unknown(config)):
+            # They stay until it is known which configuration is in force.
+            pass
+
+    @asynccontextmanager
+    async def holding(self, new: Mapping[Address, JwtAuth]) -> AsyncIterator[None]:
+        """Fetch these sets first, and keep what came at least until the block ends."""
+        # Whoever comes second waits for the first one's fetch, which is bounded.
+        mine = {at: Source(jwt, running=True) for at, jwt in new.items() if at not in self._sources}
+        self._sources |= mine
+        held = [self._sources[at] for at in new]
+        for source in held:
+            source.held += 1
+        try:
+            await asyncio.gather(*(self._first(source) for source in mine.values()))
+            for source in held:
+                await source.tried.wait()
+            yield
+        finally:
+            for source in held:
+                source.held -= 1
+
+    async def _first(self, source: Source) -> None:
+        try:
+            await self._fetch(source, FIRST_TIMEOUT_S)
+        finally:
+            source.running = False
+            source.tried.set()
 
     def fetched(self) -> dict[Address, KeySet]:
         """What the last good fetch of each set brought."""
@@ -112,10 +154,12 @@ class Keys:
         """Take a configuration in full form that came into force; others are forgotten."""
         self._filters = jwt_filters(config)
         wanted = {at: jwt for jwt in self._filters.values() if (at := address_of(jwt)) is not None}
-        self._sources = {at: each for at, each in self._sources.items() if at in wanted}
+        self._sources = {
+            at: each for at, each in self._sources.items() if at in wanted or each.held
+        }
         now = time.monotonic()
         for at, each in self._sources.items():
-            each.jwt = wanted[at]
+            each.jwt = wanted.get(at, each.jwt)
             if each.keys is not None and not each.failures:
                 each.due = min(each.due, now + each.jwt.refresh_interval)
 
