@@ -53,6 +53,23 @@ def test_a_flat_balancer_becomes_a_gateway_under_load(
     assert balancer.request(target="/users/7").text.strip() == "a"
 
 
+def test_a_file_goes_on_to_say_who_is_in_a_pool_that_was_moved(
+    evenflow: StartEvenflow, origins: StartOrigins
+) -> None:
+    a, b = origins("a", "b")
+    old, new = {"id": "a", "url": a.url}, {"id": "b", "url": b.url}
+    balancer = evenflow(document(old, state={"store": "sqlite"}))
+    shown = balancer.api("GET", "/admin/pools/default")
+    balancer.api("PUT", "/admin/pools/default", {**shown, "strategy": "least_connections"})
+    balancer.write_config(document(old, new, state={"store": "sqlite"}))
+    balancer.wait_for_status("b", "healthy", "unknown")
+    (pool,) = balancer.api("GET", "/admin/config")["pools"]
+    assert [each["id"] for each in pool["backends"]] == ["a", "b"]
+    assert pool["strategy"] == "least_connections"
+    balancer.restart()
+    assert balancer.tally(10).keys() == {"a", "b"}
+
+
 def listens(port: int) -> bool:
     try:
         request(port)

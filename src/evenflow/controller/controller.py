@@ -47,6 +47,7 @@ from evenflow.controller.keys import Keys, KeysStatus
 from evenflow.controller.live import Live, Swap
 from evenflow.controller.made import made
 from evenflow.controller.merge import three_way_merge
+from evenflow.controller.moves import followed
 from evenflow.controller.runtime import Key, Member, Runtime, Verdict
 from evenflow.controller.stats import RequestRate, stats_document
 from evenflow.controller.status import BackendStatus, backend_status, backend_statuses
@@ -642,7 +643,8 @@ class Controller:
     def _merged_at_start(
         self, config: Config, read: Document, base: Document | None, latest: StoredRevision
     ) -> tuple[Config, list[str]]:
-        merged = three_way_merge(base if base is not None else read, read, latest.document)
+        before = base if base is not None else read
+        merged = three_way_merge(*followed(before, read, latest.document), latest.document)
         warnings = [_conflict(path) for path in merged.conflicts]
         if merged.document == read:
             return config, warnings
@@ -683,7 +685,7 @@ class Controller:
             return Applied(self.revision, [], ["there is no file or environment to read again"])
         config = await asyncio.to_thread(self._read_sources)
         read = edits.Documents().of(config)
-        merged = three_way_merge(self._base, read, self._document)
+        merged = three_way_merge(*followed(self._base, read, self._document), self._document)
         if merged.document != read:
             config = read_document(merged.document)
         config = edits.keep_objects(config, self.config)
