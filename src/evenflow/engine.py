@@ -454,6 +454,20 @@ class Engine(Protocol):
     def totals(self) -> Totals:
         """Count all requests; unlike a snapshot it costs the same with 10,000 endpoints."""
 
+    def take_passed(self) -> tuple[bytes, int]:
+        """What passed limits of the fleet since this was asked last, and what was not noted of it.
+
+        The document is for `charge` of other engines, and empty where nothing passed. It names
+        limits, and clients only by hashes that nobody can make without the fleet's secret. Asks the
+        workers, so it may take a moment when they are busy.
+        """
+
+    def charge(self, passed: bytes) -> None:
+        """Charge limits of the fleet for what passed them elsewhere.
+
+        Raises `EngineError` where the document is wrong; nothing was charged then.
+        """
+
     def endpoint_snapshot(self, pool: str, id: str) -> EndpointSnapshot:
         """Read one endpoint's state and counters; `EngineError` where there is none."""
 
@@ -530,6 +544,12 @@ class _RustEngine:
     def totals(self) -> Totals:
         totals: Totals = json.loads(self._inner.totals())
         return totals
+
+    def take_passed(self) -> tuple[bytes, int]:
+        return self._inner.take_passed()
+
+    def charge(self, passed: bytes) -> None:
+        self._inner.charge(passed)
 
     def endpoint_snapshot(self, pool: str, id: str) -> EndpointSnapshot:
         found: EndpointSnapshot = json.loads(self._inner.endpoint(pool, id))

@@ -118,6 +118,15 @@ impl PyEngine {
         self.bytes(py, Engine::totals)
     }
 
+    fn take_passed<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyBytes>, u64)> {
+        let (document, missed) = self.call(py, Engine::take_passed)?;
+        Ok((PyBytes::new(py, &document), missed))
+    }
+
+    fn charge(&self, py: Python<'_>, passed: &[u8]) -> PyResult<()> {
+        self.call(py, |engine| engine.charge(passed))
+    }
+
     fn endpoint<'py>(
         &self,
         py: Python<'py>,

@@ -27,6 +27,7 @@ use crate::breaker;
 use crate::endpoint::GONE;
 use crate::events::Events;
 use crate::explain;
+use crate::filters::fleet::{self, PassedLimit, PassedLimits};
 use crate::plan::{self, Address, Plan};
 use crate::probe::{Probe, Prober};
 use crate::snapshot::{self, Snapshot};
@@ -463,6 +464,46 @@ impl Engine {
             uptime_s: self.started.elapsed().as_secs_f64(),
             requests: counts.into_iter().sum(),
         })
+    }
+
+    /// What passed limits of the fleet since this was asked last, as [`Engine::charge`] of another
+    /// engine takes it, and how many requests there was no room to note. Without any, the document
+    /// is empty.
+    ///
+    /// # Errors
+    /// When the engine is closed.
+    pub fn take_passed(&self) -> Result<(Vec<u8>, u64), EngineError> {
+        let answers = {
+            let state = self.state()?;
+            ask_all(&state.workers, Command::TakePassed)
+        };
+        let missed = answers.iter().map(|(_, missed)| missed).sum();
+        let notes: Vec<_> = answers.into_iter().map(|(counts, _)| counts).collect();
+        let table = self.shared.table.load();
+        let passed = fleet::merged(notes, |number| table.kept.fleet_limit(number));
+        if passed.limits.is_empty() {
+            return Ok((Vec::new(), missed));
+        }
+        Ok((encode(&passed)?, missed))
+    }
+
+    /// Charges limits of the fleet for what passed them elsewhere. Limits that are not known here
+    /// are passed over.
+    ///
+    /// # Errors
+    /// Where the document is wrong. Nothing was charged then.
+    pub fn charge(&self, document: &[u8]) -> Result<(), EngineError> {
+        let passed: PassedLimits = decode(document)?;
+        let now = self.shared.now_ns();
+        let table = self.shared.table.load_full();
+        for PassedLimit { limit, keys } in &passed.limits {
+            for named in table.kept.fleet_limits(limit) {
+                for &(key, count) in keys {
+                    named.limiter.charge(key, count, now);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// One endpoint's state and numbers, as a snapshot has them.

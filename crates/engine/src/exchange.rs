@@ -19,6 +19,7 @@ use crate::buffer::Buffer;
 use crate::connection::{Connection, origin_of, read_head};
 use crate::error::Reason;
 use crate::fault;
+use crate::filters::fleet::Notes;
 use crate::filters::passed::Passed;
 use crate::filters::{Refusal, Seen};
 use crate::gate;
@@ -181,7 +182,8 @@ async fn exchange(connection: &mut Connection, scratch: &mut Scratch) -> Next {
         secure,
     };
     let now_ns = seen.now_ns;
-    let routed = route(&table, listener, seen, &mut scratch.passed);
+    let notes = &connection.worker.notes;
+    let routed = route(&table, listener, seen, &mut scratch.passed, notes);
     noted.lines = std::mem::take(&mut scratch.passed.response_lines);
     let (next, lease) = match routed {
         routed if let Some(port) = redirects(listener, &routed) => {
@@ -292,6 +294,7 @@ fn route<'t>(
     listener: &'t Listener,
     mut seen: Seen<'_>,
     passed: &mut Passed,
+    notes: &Notes,
 ) -> Result<Numbered<'t>, (Refusal, Option<Numbered<'t>>)> {
     let found = listener.router.find(&seen.asked());
     seen.route = found.map_or(0, |index| table.routes[index].uid);
@@ -304,7 +307,7 @@ fn route<'t>(
             checked.map_err(|refusal| (refusal, None))?;
         }
     } else {
-        let checked = listener.chain.check(&seen, passed);
+        let checked = listener.chain.check(&seen, passed, notes);
         checked.map_err(|refusal| (refusal, None))?;
     }
     let Some(index) = found else {
@@ -313,7 +316,7 @@ fn route<'t>(
     let route = &table.routes[index];
     route
         .chain
-        .check(&seen, passed)
+        .check(&seen, passed, notes)
         .map_err(|refusal| (refusal, Some((index, route))))?;
     let limit = body_limit(listener, route);
     if let Length::Known(length) = seen.head.length

@@ -79,7 +79,7 @@ fn admit(connection: &Connection, passed: &mut Passed) -> bool {
         route: 0,
         secure: connection.stream.is_tls(),
     };
-    let admitted = listener.chain.check(&seen, passed).is_ok();
+    let admitted = listener.chain.check(&seen, passed, &worker.notes).is_ok();
     if !admitted {
         listener.state.rejected.fetch_add(1, Ordering::Relaxed);
     }

@@ -265,7 +265,8 @@ fn admit(worker: &Worker, listener: &Listener, client: IpAddr) -> Option<Held> {
         secure: false,
     };
     let mut passed = Passed::default();
-    if listener.chain.check(&seen, &mut passed).is_err() {
+    let checked = listener.chain.check(&seen, &mut passed, &worker.notes);
+    if checked.is_err() {
         listener.state.rejected.fetch_add(1, Ordering::Relaxed);
         return None;
     }

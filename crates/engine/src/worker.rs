@@ -18,6 +18,7 @@ use crate::access_log::{AccessLog, CHUNK, LogBuffer, Record};
 use crate::buffer::Buffers;
 use crate::endpoint::Endpoint;
 use crate::events::Events;
+use crate::filters::fleet::{Counts, Notes};
 use crate::filters::passed::Passed;
 use crate::http1::head::{RequestHead, ResponseHead};
 use crate::stats::{EndpointStats, Stats};
@@ -89,6 +90,8 @@ pub enum Command {
     Snapshot(oneshot::Sender<Stats>),
     /// How many requests there were.
     Requests(oneshot::Sender<u64>),
+    /// Takes what passed limits of the fleet, and how much of it was not noted.
+    TakePassed(oneshot::Sender<(Counts, u64)>),
     /// A copy of one endpoint's numbers, and how many idle connections it has.
     Numbers(u32, oneshot::Sender<(EndpointStats, usize)>),
     /// Finish what is in flight; keep no connection. Answers how many are left.
@@ -150,6 +153,8 @@ pub struct Worker {
     pub mirrored: Cell<u32>,
     /// Requests and TCP sessions in flight.
     pub active: Cell<usize>,
+    /// What passed limits of the fleet.
+    pub notes: Notes,
 }
 
 impl Worker {
@@ -173,6 +178,7 @@ impl Worker {
             draining: Cell::new(false),
             mirrored: Cell::new(0),
             active: Cell::new(0),
+            notes: Notes::default(),
         }
     }
 
@@ -492,6 +498,9 @@ pub fn run(
                 }
                 Command::Requests(reply) => {
                     let _ = reply.send(worker.stats.borrow().methods.values().sum());
+                }
+                Command::TakePassed(reply) => {
+                    let _ = reply.send(worker.notes.take());
                 }
                 Command::Numbers(endpoint, reply) => {
                     let _ = reply.send(worker.numbers(endpoint));

@@ -246,6 +246,59 @@ impl Reference {
     }
 }
 
+// What passed elsewhere.
+
+#[test]
+fn what_passed_elsewhere_counts_against_the_burst() {
+    let limiter = Limiter::new(10.0, 5, 1000).with_debt();
+    limiter.charge(key(1), 3, SECOND);
+    assert_eq!(allowed(&limiter, key(1), SECOND, 10), 2);
+    assert_eq!(allowed(&limiter, key(2), SECOND, 10), 5);
+}
+
+#[test]
+fn a_debt_beyond_the_burst_is_paid_at_the_rate() {
+    let limiter = Limiter::new(10.0, 5, 1000).with_debt();
+    limiter.charge(key(1), 25, SECOND);
+    let refused = limiter.check(key(1), SECOND);
+    assert!(!refused.allowed);
+    assert_eq!(refused.remaining, 0);
+    // 25 passed, and at most 5 may be ahead of the rate: 21 intervals until one more fits.
+    assert_eq!(refused.retry_after_ns, 21 * SECOND / 10);
+    assert_eq!(allowed(&limiter, key(1), 3 * SECOND + SECOND / 20, 3), 0);
+    assert_eq!(allowed(&limiter, key(1), 3 * SECOND + SECOND / 10, 3), 1);
+}
+
+#[test]
+fn a_debt_is_bounded() {
+    let limiter = Limiter::new(10.0, 5, 1000).with_debt();
+    for _ in 0..10 {
+        limiter.charge(key(1), u32::MAX, SECOND);
+    }
+    // 16 bursts and 10 s at the rate.
+    let most = (16 * 5 + 100) * SECOND / 10;
+    assert_eq!(limiter.check(key(1), SECOND).reset_ns, most);
+    assert!(limiter.check(key(1), SECOND + most).allowed);
+}
+
+#[test]
+fn extreme_debts_neither_panic_nor_make_a_key_rest() {
+    for (rps, burst) in [(1e-9, 1), (1e9, u32::MAX), (1e9, 1), (0.1, u32::MAX)] {
+        let limiter = Limiter::new(rps, burst, 10).with_debt();
+        for _ in 0..1000 {
+            limiter.charge(key(1), u32::MAX, SECOND);
+        }
+        assert!(!limiter.check(key(1), SECOND).allowed, "{rps} {burst}");
+    }
+}
+
+/// One request at a time until this node's share has passed.
+#[derive(Debug, Clone, Copy)]
+enum Act {
+    Ask(usize),
+    Tell(usize),
+}
+
 proptest! {
     #[test]
     fn it_decides_as_the_definition_reads(
@@ -287,6 +340,72 @@ proptest! {
                 let most = f64::from(burst) + (end - start) / 1e9 * rps + 0.01;
                 prop_assert!((j - i + 1) as f64 <= most, "{} in {} ns", j - i + 1, end - start);
             }
+        }
+    }
+
+    #[test]
+    fn charges_add_up_to_the_same_in_any_order(
+        counts in prop::collection::vec((0_u64..3, 1_u32..20), 1..20),
+        seed in any::<u64>(),
+    ) {
+        let tell = |counts: &[(u64, u32)]| {
+            let limiter = Limiter::new(10.0, 50, 1000).with_debt();
+            for &(number, count) in counts {
+                limiter.charge(key(number), count, SECOND);
+            }
+            [0, 1, 2].map(|number| limiter.check(key(number), SECOND).reset_ns)
+        };
+        let mut shuffled = counts.clone();
+        fastrand::Rng::with_seed(seed).shuffle(&mut shuffled);
+        prop_assert_eq!(tell(&counts), tell(&shuffled));
+    }
+
+    /// However late each node hears what passed at the others, all of them together pass no more
+    /// than the limit and, for each of the others, what it can pass before it hears of this.
+    #[test]
+    fn nodes_that_tell_each_other_exceed_a_limit_by_a_bounded_amount(
+        nodes in 2_usize..5,
+        rps in 1_u32..50,
+        burst in 1_u32..20,
+        interval_ms in 20_u64..300,
+        acts in prop::collection::vec(prop_oneof![8 => any::<usize>().prop_map(Act::Ask), 1 => any::<usize>().prop_map(Act::Tell)], 200..800),
+    ) {
+        let limiters: Vec<Limiter> = (0..nodes)
+            .map(|_| Limiter::new(f64::from(rps), burst, 8).with_debt())
+            .collect();
+        let mut untold = vec![0_u32; nodes];
+        let mut told_at = vec![SECOND; nodes];
+        let (mut now, mut passed) = (SECOND, 0_u32);
+        let interval = interval_ms * 1_000_000;
+        for act in acts {
+            now += 4_000_000;
+            let due = |at: &u64| now - at >= interval;
+            let late: Vec<usize> = (0..nodes).filter(|&node| due(&told_at[node])).collect();
+            let mut telling = late;
+            match act {
+                Act::Ask(node) => {
+                    let node = node % nodes;
+                    if limiters[node].check(key(1), now).allowed {
+                        passed += 1;
+                        untold[node] += 1;
+                    }
+                }
+                Act::Tell(node) => telling.push(node % nodes),
+            }
+            for node in telling {
+                told_at[node] = now;
+                let count = std::mem::take(&mut untold[node]);
+                for (other, limiter) in limiters.iter().enumerate() {
+                    if other != node && count > 0 {
+                        limiter.charge(key(1), count, now);
+                    }
+                }
+            }
+            let elapsed = (now - SECOND) as f64 / SECOND as f64;
+            let delay = (interval + 4_000_000) as f64 / SECOND as f64;
+            let most = f64::from(burst) + f64::from(rps) * elapsed
+                + (nodes - 1) as f64 * (f64::from(burst) + f64::from(rps) * delay);
+            prop_assert!(f64::from(passed) <= most + 1.0, "{passed} of {most} after {elapsed} s");
         }
     }
 }

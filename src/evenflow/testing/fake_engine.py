@@ -119,6 +119,10 @@ class FakeEngine:
     """Every probe submitted, oldest first."""
     explanation: Explanation | None = None
     """What `explain` says instead of its own finding."""
+    passed: bytes = b""
+    """What `take_passed` tells next."""
+    charged: list[bytes] = field(default_factory=list)
+    """Everything that was charged, oldest first."""
     logs_reopened: int = 0
     accepting: bool = False
     closed: bool = False
@@ -297,6 +301,17 @@ class FakeEngine:
         self._check_open()
         counts = (endpoint.requests for endpoint in tuple(self._endpoints.values()))
         return {"uptime_s": time.monotonic() - self._started, "requests": sum(counts)}
+
+    def take_passed(self) -> tuple[bytes, int]:
+        """Tell what the test set, once."""
+        self._check_open()
+        passed, self.passed = self.passed, b""
+        return passed, 0
+
+    def charge(self, passed: bytes) -> None:
+        """Note what is charged."""
+        self._check_open()
+        self.charged.append(passed)
 
     def endpoint_snapshot(self, pool: str, id: str) -> EndpointSnapshot:
         """Read one endpoint."""

@@ -14,7 +14,7 @@
 //! after months to the very moment, and costs it part of one burst.
 
 use std::hash::{BuildHasher, RandomState};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -26,6 +26,9 @@ const INTERVAL: u64 = 1024;
 /// More could not be told from a TAT in the past.
 const MAX_BURST: u32 = 1 << 28;
 const RATES: std::ops::RangeInclusive<f64> = 1e-9..=1e9;
+/// The furthest that a debt may put a TAT ahead: so many bursts and so many seconds at the rate.
+const DEBT_BURSTS: u64 = 16;
+const DEBT_S: f64 = 10.0;
 /// How far the clock readings of two threads may lie apart.
 const MAX_SKEW_S: f64 = 10.0;
 const WAYS: usize = 8;
@@ -39,6 +42,8 @@ pub struct Limiter {
     tick_ns: f64,
     /// The burst in ticks.
     burst: u64,
+    /// The furthest in ticks that a TAT may be ahead: the burst, or more where there is debt.
+    most: u64,
     /// The furthest in ticks that a TAT may be ahead of a thread's reading of the clock.
     horizon: u64,
     /// Slots used in each set; below [`WAYS`] only when fewer keys are wanted.
@@ -92,6 +97,7 @@ impl Limiter {
             shift,
             tick_ns: 1e9 / ticks_per_s,
             burst,
+            most: burst,
             horizon: burst + skew.min(TAT_MASK / 4),
             ways: max_keys.clamp(1, WAYS),
             sets: (0..(max_keys / WAYS).max(1))
@@ -100,35 +106,67 @@ impl Limiter {
         }
     }
 
+    /// Takes debts: what [`Limiter::charge`] puts on a key beyond its burst is remembered, up to 16
+    /// bursts and 10 s at the rate.
+    #[must_use]
+    pub fn with_debt(mut self) -> Self {
+        let seconds = 1e9 / self.tick_ns * DEBT_S;
+        let debt = self.burst * DEBT_BURSTS + (seconds as u64).min(TAT_MASK / 4);
+        let skew = self.horizon - self.burst;
+        self.most = debt.min(TAT_MASK / 2).max(self.burst);
+        self.horizon = self.most + skew;
+        self
+    }
+
+    /// Charges a key for requests that passed elsewhere, whether it would let them pass or not.
+    /// Charges add up to the same in any order.
+    pub fn charge(&self, key: u64, count: u32, now_ns: u64) {
+        let (slots, tag, now) = self.place(key, now_ns);
+        loop {
+            let (slot, word) = self.find(slots, tag, now);
+            let ahead = self.ahead_of(word, tag, now);
+            let charged = (ahead + u64::from(count) * INTERVAL).min(self.most.max(ahead));
+            if self.store(slot, word, tag, now + charged) {
+                return;
+            }
+        }
+    }
+
     /// Decides about one request of `key` (from [`client_key`] or [`bytes_key`]) at `now_ns`, a
     /// monotonic clock that all threads share with any origin; readings may be some seconds stale.
     #[inline]
     pub fn check(&self, key: u64, now_ns: u64) -> Decision {
-        let now = ((u128::from(now_ns) * u128::from(self.scale)) >> self.shift) as u64 & TAT_MASK;
-        let set = ((u128::from(key) * self.sets.len() as u128) >> u64::BITS) as usize;
-        let slots = &self.sets[set].0[..self.ways];
-        let tag = (key & TAG_MASK).max(1);
+        let (slots, tag, now) = self.place(key, now_ns);
         loop {
             let (slot, word) = self.find(slots, tag, now);
-            let ahead = if word >> TAT_BITS == tag {
-                self.ahead(word, now)
-            } else {
-                0
-            };
+            let ahead = self.ahead_of(word, tag, now);
             let charged = ahead + INTERVAL;
             if charged > self.burst {
                 return self.decision(false, ahead);
             }
-            let next = (tag << TAT_BITS) | ((now + charged) & TAT_MASK);
-            // Relaxed: the word is all the state there is. A failure means that another thread's
-            // succeeded, so the loop makes progress.
-            if slot
-                .compare_exchange_weak(word, next, Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok()
-            {
+            if self.store(slot, word, tag, now + charged) {
                 return self.decision(true, charged);
             }
         }
+    }
+
+    /// The slots that a key may live in, its tag, and the moment in ticks.
+    #[inline]
+    fn place(&self, key: u64, now_ns: u64) -> (&[AtomicU64], u64, u64) {
+        let now = ((u128::from(now_ns) * u128::from(self.scale)) >> self.shift) as u64 & TAT_MASK;
+        let set = ((u128::from(key) * self.sets.len() as u128) >> u64::BITS) as usize;
+        let tag = (key & TAG_MASK).max(1);
+        (&self.sets[set].0[..self.ways], tag, now)
+    }
+
+    /// Puts a key's TAT where `word` was; false when another thread was quicker.
+    #[inline]
+    fn store(&self, slot: &AtomicU64, word: u64, tag: u64, tat: u64) -> bool {
+        let next = (tag << TAT_BITS) | (tat & TAT_MASK);
+        // Relaxed: the word is all the state there is. A failure means that another thread's
+        // succeeded, so whoever loops makes progress.
+        slot.compare_exchange_weak(word, next, Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok()
     }
 
     /// The key's slot, or else the one it should take, and what that holds.
@@ -147,6 +185,16 @@ impl Limiter {
             }
         }
         oldest
+    }
+
+    /// How many ticks the key of this tag is ahead, whoever's the word is.
+    #[inline]
+    fn ahead_of(&self, word: u64, tag: u64, now: u64) -> u64 {
+        if word >> TAT_BITS == tag {
+            self.ahead(word, now)
+        } else {
+            0
+        }
     }
 
     /// How many ticks the TAT lies ahead of now; 0 for a key at rest.
@@ -179,11 +227,14 @@ static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 pub fn client_key(ip: IpAddr, ipv6_prefix: u8) -> u64 {
     match ip.to_canonical() {
         IpAddr::V4(ip) => SEED.hash_one(ip.to_bits()),
-        IpAddr::V6(ip) => {
-            let host_bits = 128 - u32::from(ipv6_prefix.min(128));
-            SEED.hash_one(ip.to_bits().checked_shr(host_bits).unwrap_or(0))
-        }
+        IpAddr::V6(ip) => SEED.hash_one(leading_bits(ip, ipv6_prefix)),
     }
+}
+
+/// The bits of an IPv6 address that make a client.
+pub fn leading_bits(ip: Ipv6Addr, prefix: u8) -> u128 {
+    let host_bits = 128 - u32::from(prefix.min(128));
+    ip.to_bits().checked_shr(host_bits).unwrap_or(0)
 }
 
 /// The key of any other property of a request, such as a header field's value.

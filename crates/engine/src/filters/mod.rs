@@ -3,6 +3,7 @@
 pub mod auth;
 pub mod concurrency;
 pub mod cors;
+pub mod fleet;
 pub mod headers;
 pub mod ip_set;
 pub mod limit;
@@ -21,9 +22,10 @@ use crate::route::Asked;
 use auth::{Gate, NamedGate, own_cookie, own_fields};
 use concurrency::Concurrency;
 use cors::Cors;
+use fleet::{Fleet, Notes};
 use headers::Edit;
 use ip_set::IpSet;
-use limit::Limiter;
+use limit::{Decision, Limiter};
 use passed::Passed;
 
 /// The most keys one limit may remember: 8 bytes each.
@@ -45,6 +47,8 @@ pub struct NamedLimiter {
     pub source: plan::LimitFilter,
     /// The state, shared by all workers and by successive tables.
     pub limiter: Arc<Limiter>,
+    /// Its part in a fleet, if it has one.
+    pub fleet: Option<Arc<Fleet>>,
 }
 
 impl NamedLimiter {
@@ -56,6 +60,22 @@ impl NamedLimiter {
             && self.source.burst == filter.burst
             && self.source.max_keys == filter.max_keys
             && self.source.ipv6_prefix == filter.ipv6_prefix
+            && self.source.fleet_seed == filter.fleet_seed
+    }
+
+    /// Decides about a request; what passes a limit of the fleet is noted.
+    fn check(&self, seen: &Seen<'_>, notes: &Notes) -> Decision {
+        let rules = &self.source;
+        let Some(fleet) = &self.fleet else {
+            let key = key_of(&rules.key, rules.ipv6_prefix, seen);
+            return self.limiter.check(key, seen.now_ns);
+        };
+        let key = fleet_key_of(fleet, rules, seen);
+        let decision = self.limiter.check(key, seen.now_ns);
+        if decision.allowed {
+            notes.note(fleet.number(), key);
+        }
+        decision
     }
 }
 
@@ -89,6 +109,21 @@ pub struct Kept {
 }
 
 impl Kept {
+    /// The limits of the fleet of this name.
+    pub fn fleet_limits(&self, name: &str) -> impl Iterator<Item = &NamedLimiter> {
+        self.limiters
+            .iter()
+            .filter(move |kept| kept.fleet.is_some() && kept.source.name == name)
+    }
+
+    /// The name of the limit that is noted under this number.
+    pub fn fleet_limit(&self, number: u32) -> Option<String> {
+        let mut limiters = self.limiters.iter();
+        let is_it =
+            |kept: &&NamedLimiter| kept.fleet.as_ref().is_some_and(|f| f.number() == number);
+        limiters.find(is_it).map(|kept| kept.source.name.clone())
+    }
+
     /// Lets go of what no filter of the plan goes on with.
     pub fn retain_used(&mut self, plan: &plan::Plan) {
         let steps = || plan.filters.iter().flat_map(|chain| &chain.steps);
@@ -298,7 +333,12 @@ impl Chain {
     ///
     /// # Errors
     /// The first refusal; it is counted.
-    pub fn check(&self, seen: &Seen<'_>, passed: &mut Passed) -> Result<(), Refusal> {
+    pub fn check(
+        &self,
+        seen: &Seen<'_>,
+        passed: &mut Passed,
+        notes: &Notes,
+    ) -> Result<(), Refusal> {
         for (tally, check) in &self.checks {
             match check {
                 Check::Address(set) => {
@@ -311,9 +351,7 @@ impl Chain {
                     }
                 }
                 Check::Rate { limit, policy } => {
-                    let rules = &limit.source;
-                    let key = key_of(&rules.key, rules.ipv6_prefix, seen);
-                    let decision = limit.limiter.check(key, seen.now_ns);
+                    let decision = limit.check(seen, notes);
                     if !policy.is_empty() {
                         passed.response_lines.extend_from_slice(policy);
                         push_number(&mut passed.response_lines, decision.remaining.into());
@@ -324,7 +362,7 @@ impl Chain {
                     }
                     if !decision.allowed {
                         tally.limited.fetch_add(1, Ordering::Relaxed);
-                        if !rules.dry_run {
+                        if !limit.source.dry_run {
                             return Err(Refusal {
                                 reason: Reason::Limited,
                                 retry_after_ns: decision.retry_after_ns,
@@ -413,9 +451,20 @@ fn limiter_for(
         filter.burst,
         filter.max_keys as usize,
     );
-    let named = NamedLimiter {
-        source: filter.clone(),
-        limiter: Arc::new(limiter),
+    let named = match &filter.fleet_seed {
+        None => NamedLimiter {
+            source: filter.clone(),
+            limiter: Arc::new(limiter),
+            fleet: None,
+        },
+        Some(seed) if seed.len() < fleet::MIN_SEED => {
+            return wrong("fleet_seed", "expected at least 16 bytes");
+        }
+        Some(seed) => NamedLimiter {
+            source: filter.clone(),
+            limiter: Arc::new(limiter.with_debt()),
+            fleet: Some(Arc::new(Fleet::new(seed, filter))),
+        },
     };
     limiters.push(named.clone());
     Ok(named)
@@ -508,5 +557,18 @@ fn key_of(key: &RequestKey, ipv6_prefix: u8, seen: &Seen<'_>) -> u64 {
         RequestKey::Route => limit::bytes_key(&seen.route.to_ne_bytes()),
         RequestKey::Random => fastrand::u64(..),
         key => key_bytes(key, seen.head, seen.base).map_or(0, limit::bytes_key),
+    }
+}
+
+/// The same for a limit of the fleet: nothing in it is only this engine's.
+fn fleet_key_of(fleet: &Fleet, rules: &plan::LimitFilter, seen: &Seen<'_>) -> u64 {
+    match &rules.key {
+        RequestKey::ClientIp => seen
+            .client
+            .map_or(0, |ip| fleet.client_key(ip, rules.ipv6_prefix)),
+        RequestKey::All => 1,
+        // Routes have numbers of this engine's own.
+        RequestKey::Route | RequestKey::Random => key_of(&rules.key, rules.ipv6_prefix, seen),
+        key => key_bytes(key, seen.head, seen.base).map_or(0, |bytes| fleet.bytes_key(bytes)),
     }
 }

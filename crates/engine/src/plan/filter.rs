@@ -71,6 +71,8 @@ pub struct LimitFilter {
     pub ipv6_prefix: u8,
     /// Tell clients where they stand (`RateLimit` and `RateLimit-Policy`).
     pub headers: bool,
+    /// The fleet's secret where what passes is told to other engines, and theirs charged here.
+    pub fleet_seed: Option<Vec<u8>>,
 }
 
 /// A bound on requests in flight.
