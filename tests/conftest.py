@@ -5,13 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from evenflow.testing import EvenflowProcess, Origin
+
+if TYPE_CHECKING:
+    from tests.servers import RedisServers
 
 StartEvenflow = Callable[..., EvenflowProcess]
 StartOrigins = Callable[..., list[Origin]]
@@ -57,6 +61,22 @@ def origins() -> Iterator[StartOrigins]:
         yield start
         for origin in started:
             assert not origin.violations, origin.violations
+
+
+@pytest.fixture
+def redis_servers() -> Iterator[RedisServers]:
+    """Start Redis servers; they end with the test."""
+    from tests.servers import RedisServers
+
+    with tempfile.TemporaryDirectory(prefix="evenflow-redis-", ignore_cleanup_errors=True) as name:
+        root = Path(name)
+        # The servers run as somebody else where the tests run as root.
+        root.chmod(0o777)
+        servers = RedisServers(root)
+        try:
+            yield servers
+        finally:
+            servers.close()
 
 
 def assert_no_crash(process: EvenflowProcess) -> None:

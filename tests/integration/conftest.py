@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import pwd
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -18,16 +14,7 @@ import pytest
 
 from evenflow.testing import free_port, wait_for
 from tests.conftest import program
-
-PASSWORD = "s3cret-for-tests"
-
-
-def unprivileged() -> dict[str, Any]:
-    """Options of `subprocess` for servers that refuse to run as root."""
-    if os.getuid() != 0:
-        return {}
-    user = pwd.getpwnam("nobody")
-    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+from tests.servers import PASSWORD, Server, unprivileged
 
 
 def run(*command: str | Path, **options: Any) -> str:
@@ -42,52 +29,6 @@ def run(*command: str | Path, **options: Any) -> str:
     )
     assert ran.returncode == 0, f"{command}\n{ran.stdout}\n{ran.stderr}"
     return str(ran.stdout)
-
-
-def accepts(port: int) -> bool:
-    """Whether somebody listens there."""
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-        return True
-    return False
-
-
-@dataclass
-class Server:
-    """A server process with its directory; `port` is free unless it ran before."""
-
-    directory: Path
-    command: list[str]
-    port: int
-    process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def address(self) -> str:
-        """Where it listens."""
-        return f"127.0.0.1:{self.port}"
-
-    @property
-    def log(self) -> Path:
-        """What it printed."""
-        return self.directory.with_name(f"{self.directory.name}.log")
-
-    def start(self) -> None:
-        """Start it, and wait until it listens."""
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                self.command, stdout=log, stderr=log, cwd="/", **unprivileged()
-            )
-        wait_for(lambda: accepts(self.port), f"{self.command[0]} listens", describe=self.said)
-
-    def said(self) -> str:
-        """Its log."""
-        return self.log.read_text(encoding="utf-8", errors="replace")
-
-    def signal(self, number: int) -> None:
-        """Send it a signal, and wait for its end."""
-        if self.process is not None:
-            self.process.send_signal(number)
-            self.process.wait(timeout=20)
-            self.process = None
 
 
 @dataclass

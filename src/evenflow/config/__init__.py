@@ -4,8 +4,9 @@
 form. Nothing here knows how a strategy or filter is carried out.
 """
 
+from .cluster import ClusterConfig, RedisServer, StateConfig
 from .discovery import Discover
-from .expand import effective_health_check, expand
+from .expand import effective_health_check, expand, has_fleet_limits
 from .jwt import JwtAuth
 from .matching import parameters, path_segments
 from .models import (
@@ -52,7 +53,6 @@ from .sections import (
     RateLimit,
     Security,
     ServerConfig,
-    StateConfig,
     StrategyConfig,
 )
 from .sources import Loaded, json_schema, leaves, load
@@ -72,6 +72,7 @@ __all__ = [
     "BreakerConfig",
     "Certificate",
     "ClientAuth",
+    "ClusterConfig",
     "Concurrency",
     "Config",
     "ConfigError",
@@ -102,6 +103,7 @@ __all__ = [
     "Problem",
     "QueueConfig",
     "RateLimit",
+    "RedisServer",
     "Retries",
     "Route",
     "Secret",
@@ -117,6 +119,7 @@ __all__ = [
     "expand",
     "format_duration",
     "format_size",
+    "has_fleet_limits",
     "json_schema",
     "leaves",
     "load",

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 
 from .ambiguity import ambiguous_routes, claimed_paths
+from .check_cluster import cluster_problems
 from .check_datagrams import datagram_problems
 from .check_discovery import discovery_problems
 from .check_health import health_problems
@@ -480,6 +481,10 @@ def _discovery(view: _View) -> Iterator[Problem]:
     return discovery_problems(view.config)
 
 
+def _cluster(view: _View) -> Iterator[Problem]:
+    yield from cluster_problems(view.config)
+
+
 _RULES: tuple[Callable[[_View], Iterable[Problem]], ...] = (
     _names,
     _addresses,
@@ -494,4 +499,5 @@ _RULES: tuple[Callable[[_View], Iterable[Problem]], ...] = (
     _hedges,
     _health_checks,
     _discovery,
+    _cluster,
 )

@@ -109,6 +109,14 @@ def given_check_fields(check: HealthCheck | HealthCheckOverride | None) -> set[s
     return {name for name in CHECK_FIELDS if getattr(check, name)}
 
 
+def has_fleet_limits(config: Config) -> bool:
+    """Whether some limit holds over all nodes of the cluster together."""
+    chains = [*config.filters.values(), *([config.security] if config.security else [])]
+    return any(
+        chain.rate_limit is not None and chain.rate_limit.scope == "fleet" for chain in chains
+    )
+
+
 def is_stream(place: Pool | Config) -> bool:
     """Whether bytes are relayed to its backends: some are streams and none is HTTP."""
     targets = by_scheme(place).values()

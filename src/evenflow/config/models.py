@@ -17,6 +17,7 @@ from pydantic_core import PydanticCustomError
 
 from .actions import Arms, Fault, Hedge, Mirror, Redirect, Respond, Rewrite, Sticky, StickyKey
 from .base import Model
+from .cluster import ClusterConfig, StateConfig
 from .discovery import Discover, Discovers
 from .matching import Match, PathRegex, ValueRule
 from .sections import (
@@ -36,7 +37,6 @@ from .sections import (
     ProxyProtocol,
     QueueConfig,
     ServerConfig,
-    StateConfig,
     StrategyConfig,
     Timeout,
     Upgrade,
@@ -341,6 +341,9 @@ class Config(Model):
     filters: dict[Name, FilterChain] = Field(default_factory=dict)
     certificates: dict[Name, Certificate] = Field(default_factory=dict)
     state: StateConfig = StateConfig()
+    cluster: ClusterConfig | None = Field(
+        default=None, description="Balancers that know of each other."
+    )
 
     @property
     def sources(self) -> tuple[Discover, ...]:
@@ -364,6 +367,7 @@ __all__ = [
     "AdminConfig",
     "Backend",
     "BreakerConfig",
+    "ClusterConfig",
     "Config",
     "Connections",
     "Discover",

@@ -293,6 +293,10 @@ class RateLimit(Model):
     headers: bool = Field(
         default=True, description="Tell clients where they stand: RateLimit, RateLimit-Policy."
     )
+    scope: Literal["node", "fleet"] = Field(
+        default="node",
+        description="Whether it holds for this balancer, or for all nodes of the `cluster` together.",
+    )
 
 
 class Concurrency(Model):
@@ -577,10 +581,3 @@ class ProxyProtocol(Model):
         description="Connections from here (and over Unix sockets) must begin with one; all others "
         "begin without.",
     )
-
-
-class StateConfig(Model):
-    """Where what the API changed is kept, and certificates that were ordered."""
-
-    store: Literal["memory", "sqlite"] = "sqlite"
-    path: Annotated[str, Field(min_length=1)] = "./state"

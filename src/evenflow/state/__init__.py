@@ -1,7 +1,7 @@
 """State stores: where the wanted state survives.
 
-`memory` forgets at exit, `sqlite` keeps a file. A further store is one more module that follows
-`StateStore`.
+`memory` forgets at exit, `sqlite` keeps a file, `redis` keeps it in a Redis or Valkey server. A
+further store is one more module that follows `StateStore`.
 """
 
 from evenflow.controller.store import (
@@ -12,18 +12,22 @@ from evenflow.controller.store import (
     StateStore,
     StoredRevision,
 )
-from evenflow.state.keys import session_key
+from evenflow.state.keys import node_name, session_key
 from evenflow.state.memory import MemoryStore
+from evenflow.state.redis import RedisPolicy, RedisStore
 from evenflow.state.sqlite import SqliteStore
 
 __all__ = [
     "HISTORY_LIMIT",
     "Document",
     "MemoryStore",
+    "RedisPolicy",
+    "RedisStore",
     "Revision",
     "SqliteStore",
     "StateError",
     "StateStore",
     "StoredRevision",
+    "node_name",
     "session_key",
 ]

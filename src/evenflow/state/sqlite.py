@@ -12,8 +12,6 @@ own. Documents contain secrets (admin tokens), so the directory and the file are
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import fcntl
 import json
 import os
 import sqlite3
@@ -32,17 +30,15 @@ from evenflow.controller.store import (
     StoredRevision,
 )
 from evenflow.state.delta import delta, patched
+from evenflow.state.lock import take_lock
+from evenflow.state.packed import compress, encode, pack, unpack
 
 T = TypeVar("T")
 
 FILE_NAME = "evenflow.sqlite3"
-LOCK_NAME = "evenflow.lock"
 SCHEMA_VERSION = 2
 BUSY_TIMEOUT_S = 5.0
 CLOSE_TIMEOUT_S = 10.0
-# Level 1 packs a document of 10,000 backends in about 15 ms to a tenth; level 6 takes four times
-# as long for a third less.
-COMPRESSION_LEVEL = 1
 WHOLE_EVERY = 32
 """So many revisions in a row build on one that is kept as a whole, at the most."""
 MAX_DELTA_BYTES = 64 * 1024
@@ -85,8 +81,6 @@ DELETE FROM revisions WHERE revision < (
 )
 """
 
-_encoder = json.JSONEncoder(separators=(",", ":"), check_circular=False)
-
 
 @dataclass(frozen=True, slots=True)
 class _Last:
@@ -106,19 +100,6 @@ class _Row:
     base: int | None
     """The revision that it is a change of."""
     depth: int
-
-
-def _compress(text: str) -> bytes:
-    return zlib.compress(text.encode(), level=COMPRESSION_LEVEL)
-
-
-def _pack(document: Document) -> bytes:
-    return _compress(_encoder.encode(document))
-
-
-def _unpack(blob: bytes) -> Document:
-    document: dict[str, Any] = json.loads(zlib.decompress(blob))
-    return document
 
 
 class SqliteStore:
@@ -214,34 +195,12 @@ class SqliteStore:
     # What follows runs in the store's thread.
 
     def _open(self) -> None:
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._take_lock()
+        self._lock = take_lock(self._directory)
         try:
             self._connection = self._connect()
         except BaseException:
             self._release_lock()
             raise
-
-    def _take_lock(self) -> None:
-        path = self._directory / LOCK_NAME
-        # The kernel lets go of the lock with the descriptor, so a crash leaves none behind.
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(lock, 32).decode(errors="replace").strip()
-            os.close(lock)
-            raise StateError(
-                f"{self._directory}: another balancer (process {holder or 'unknown'}) keeps its "
-                "state here; give this one another `state.path`, or `state.store: memory`"
-            ) from None
-        except BaseException:
-            os.close(lock)
-            raise
-        with contextlib.suppress(OSError):  # who holds it is told for people only
-            os.truncate(lock, 0)
-            os.write(lock, str(os.getpid()).encode())
-        self._lock = lock
 
     def _release_lock(self) -> None:
         if self._lock is not None:
@@ -279,7 +238,7 @@ class SqliteStore:
     def _save(self, entry: StoredRevision | None, base: Document | None) -> None:
         # Packed before the transaction begins, so the write lock is held for the writes alone.
         row = None if entry is None else self._row(entry)
-        packed_base = None if base is None else _pack(base)
+        packed_base = None if base is None else pack(base)
         last, self._last = self._last, None
         database = self._database()
         database.execute("BEGIN IMMEDIATE")
@@ -305,10 +264,10 @@ class SqliteStore:
         # A row builds on the one before it or on none, so that old ones go from the end.
         follows = last is not None and last.revision == before
         if last is not None and follows and last.depth + 1 < self._whole_every:
-            text = _encoder.encode(delta(last.document, entry.document))
+            text = encode(delta(last.document, entry.document))
             if len(text) <= MAX_DELTA_BYTES:
-                return _Row(_compress(text), last.revision, last.depth + 1)
-        return _Row(_pack(entry.document), None, 0)
+                return _Row(compress(text), last.revision, last.depth + 1)
+        return _Row(pack(entry.document), None, 0)
 
     def _insert(self, database: sqlite3.Connection, head: Revision, row: _Row) -> None:
         # What comes after a revision that is written late, or once more, builds on it no longer.
@@ -316,7 +275,7 @@ class SqliteStore:
         for (revision,) in database.execute(query, (head.revision,)).fetchall():
             database.execute(
                 "UPDATE revisions SET base = NULL, document = ? WHERE revision = ?",
-                (_pack(self._document(revision)), revision),
+                (pack(self._document(revision)), revision),
             )
         database.execute(
             "INSERT OR REPLACE INTO revisions"
@@ -347,9 +306,9 @@ class SqliteStore:
                 raise ValueError(f"revision {revision} builds on one that is not there")
             changes.append(row[0])
             at = row[1]
-        document = _unpack(changes.pop())
+        document = unpack(changes.pop())
         for change in reversed(changes):
-            document = patched(document, _unpack(change))
+            document = patched(document, unpack(change))
         return document
 
     def _history(self) -> list[Revision]:
@@ -357,13 +316,13 @@ class SqliteStore:
         return [_head(row) for row in rows]
 
     def _put(self, key: str, document: Document) -> None:
-        values = (key, _pack(document))
+        values = (key, pack(document))
         self._database().execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", values)
 
     def _get(self, key: str) -> Document | None:
         query = "SELECT value FROM meta WHERE key = ?"
         row = self._database().execute(query, (key,)).fetchone()
-        return None if row is None else _unpack(row[0])
+        return None if row is None else unpack(row[0])
 
     def _close(self) -> None:
         if self._connection is not None:

@@ -1,4 +1,4 @@
-"""State stores: both keep the same promises; SQLite keeps them over a restart."""
+"""State stores: all keep the same promises; SQLite keeps them over a restart."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ import time
 import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from evenflow.config import RedisServer
 from evenflow.state import (
     MemoryStore,
+    RedisPolicy,
+    RedisStore,
     Revision,
     SqliteStore,
     StateError,
@@ -24,19 +27,28 @@ from evenflow.state import (
     StoredRevision,
 )
 
+if TYPE_CHECKING:
+    from tests.servers import RedisServers
+
 
 def entry(revision: int, **document: Any) -> StoredRevision:
     head = Revision(revision, 1_700_000_000.5 + revision, "api", (f"change {revision}",))
     return StoredRevision(head, document or {"number": revision})
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "redis"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[StateStore]:
-    made: StateStore = (
-        MemoryStore(history_limit=5)
-        if request.param == "memory"
-        else SqliteStore(tmp_path / "state", history_limit=5)
-    )
+    made: StateStore
+    match request.param:
+        case "memory":
+            made = MemoryStore(history_limit=5)
+        case "sqlite":
+            made = SqliteStore(tmp_path / "state", history_limit=5)
+        case _:
+            servers: RedisServers = request.getfixturevalue("redis_servers")
+            server = RedisServer(url=servers.start().url)
+            policy = RedisPolicy(history_limit=5)
+            made = RedisStore(server, tmp_path / "state", identity="a", policy=policy)
     await made.open()
     yield made
     await made.close()
