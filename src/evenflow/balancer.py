@@ -41,6 +41,7 @@ from evenflow.resolve import Lookup, system_lookup
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
+    from evenflow.cluster import Cluster
     from evenflow.state.audit import AuditLog, AuditPolicy
 
 _DRAIN_SLICE_S: Final = 0.25
@@ -153,25 +154,27 @@ class LoadBalancer:
         engine = self._given_engine or open_engine(_workers(config))
         stack.push_async_callback(asyncio.to_thread, engine.close)
         listener = stack.enter_context(private_socket())
-        from evenflow.state import session_key
+        from evenflow.state import node_name, session_key
 
-        store = self._given_store or self._store_for(config)
+        folder = self._state_folder(config)
+        name = await asyncio.to_thread(node_name, folder)
+        store = self._given_store or _store_for(config, folder, name)
         stack.push_async_callback(store.close)
         controller = Controller(
             engine,
             store,
             admin_socket=listener.getsockname(),
-            sticky_key=session_key(self._state_folder(config)),
+            sticky_key=session_key(folder),
             read_sources=self._read_sources,
             lookup=self._lookup,
-            folder=self._acme_folder(config),
+            folder=None if folder is None else folder.absolute() / "acme",
         )
         stack.push_async_callback(controller.close)
         discovery = Discovery(controller)
         stack.push_async_callback(discovery.close)
         if self._on_config is not None:
             controller.on_config(self._on_config)
-        audit_log = self._audit_log(config)
+        audit_log = _audit_log(config, folder)
         stack.push_async_callback(asyncio.to_thread, audit_log.close)
         await audit_log.open()
         controller.on_revision(audit_log.record_revision)
@@ -184,8 +187,13 @@ class LoadBalancer:
         monitor = HealthMonitor(controller)
         stack.callback(monitor.close)
         monitor.start()
+        from evenflow.cluster import Cluster
+
+        cluster = Cluster(controller, name)
+        stack.push_async_callback(cluster.close)
+        cluster.start()
         # Only now that traffic is served: importing the admin app takes a while.
-        app = await asyncio.to_thread(self._admin_app, controller, audit_log)
+        app = await asyncio.to_thread(self._admin_app, controller, audit_log, cluster)
         from evenflow.admin.server import serving
 
         await stack.enter_async_context(serving(app, listener))
@@ -354,31 +362,14 @@ class LoadBalancer:
     # Parts.
 
     def _state_folder(self, config: Config) -> Path | None:
-        """Where state is kept; None where it is not, or where no session needs it."""
+        """Where files are kept; None where nothing is."""
         chosen = "state" in config.model_fields_set or self._read_sources is not None
-        kept = chosen and config.state.store == "sqlite" and self._given_store is None
+        kept = chosen and config.state.store != "memory" and self._given_store is None
         return Path(config.state.path) if kept else None
 
-    def _acme_folder(self, config: Config) -> Path | None:
-        folder = self._state_folder(config)
-        return None if folder is None else folder.absolute() / "acme"
-
-    def _store_for(self, config: Config) -> StateStore:
-        from evenflow.state import MemoryStore, SqliteStore
-
-        return SqliteStore(config.state.path) if self._keeps_files(config) else MemoryStore()
-
-    def _audit_log(self, config: Config) -> AuditLog:
-        from evenflow.state.audit import AuditLog
-
-        folder = Path(config.state.path) if self._keeps_files(config) else None
-        return AuditLog(folder, _audit_policy(config))
-
-    def _keeps_files(self, config: Config) -> bool:
-        chosen = "state" in config.model_fields_set or self._read_sources is not None
-        return chosen and config.state.store == "sqlite" and self._given_store is None
-
-    def _admin_app(self, controller: Controller, audit_log: AuditLog) -> Starlette:
+    def _admin_app(
+        self, controller: Controller, audit_log: AuditLog, cluster: Cluster
+    ) -> Starlette:
         from evenflow.admin.app import create_app
 
         return create_app(
@@ -386,6 +377,7 @@ class LoadBalancer:
             set_log_level=self._set_log_level,
             hosts=self._admin_hosts,
             audit_log=audit_log,
+            cluster=cluster,
         )
 
     def _forget_controller(self) -> None:
@@ -409,6 +401,23 @@ class LoadBalancer:
 
 def _nothing() -> None:
     pass
+
+
+def _store_for(config: Config, folder: Path | None, name: str) -> StateStore:
+    from evenflow.state import MemoryStore, RedisPolicy, RedisStore, SqliteStore
+
+    if folder is None:
+        return MemoryStore()
+    if (server := config.state.server) is None:
+        return SqliteStore(folder)
+    policy = RedisPolicy(config.state.lease, config.state.wait_replicas)
+    return RedisStore(server, folder, identity=name, policy=policy)
+
+
+def _audit_log(config: Config, folder: Path | None) -> AuditLog:
+    from evenflow.state.audit import AuditLog
+
+    return AuditLog(folder, _audit_policy(config))
 
 
 def _audit_policy(config: Config) -> AuditPolicy:

@@ -16,6 +16,7 @@ from evenflow.admin.context import Context
 from evenflow.admin.operations import Operation
 from evenflow.admin.problems import Refusal, not_found
 from evenflow.admin.table import METRICS, OPERATIONS
+from evenflow.cluster import Cluster
 from evenflow.config import ConfigError
 from evenflow.controller import Controller, StateError, collecting_revisions
 from evenflow.engine import EngineError
@@ -38,14 +39,15 @@ def create_app(
     set_log_level: Callable[[str], None] | None = None,
     hosts: Collection[str] = (),
     audit_log: AuditLog | None = None,
+    cluster: Cluster | None = None,
 ) -> Starlette:
     """The app over one controller.
 
     `set_log_level` changes the program log's level at once. `hosts` are DNS names under which
     callers without a token may address the balancer. `audit_log` gets every change; it is kept in
-    memory only when absent.
+    memory only when absent. `cluster` is whose nodes are shown.
     """
-    context = Context(controller, set_log_level, hosts)
+    context = Context(controller, set_log_level, hosts, cluster=cluster)
     if audit_log is not None:
         context.audit = audit_log
     by_path: dict[str, list[Operation]] = {}

@@ -4,11 +4,11 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 
 from evenflow.admin.access import Token
 from evenflow.admin.credentials import Credentials
 from evenflow.admin.lockout import Lockout
+from evenflow.cluster import Cluster
 from evenflow.config import AdminConfig
 from evenflow.controller import Controller
 from evenflow.engine import verify_password
@@ -29,6 +29,7 @@ class Context:
     """Set when the server is about to stop, so that streams end."""
     busy: BusyRatios = field(default_factory=BusyRatios)
     audit: AuditLog = field(default_factory=AuditLog)
+    cluster: Cluster | None = None
     refused: Counter[str] = field(
         default_factory=lambda: Counter(credential=0, role=0, place=0, locked=0)
     )
@@ -37,17 +38,6 @@ class Context:
     credentials: Credentials = field(default_factory=lambda: Credentials(verify_password))
     _tokens_of: AdminConfig | None = None
     _tokens: Sequence[Token] = ()
-
-    @cached_property
-    def version(self) -> str:
-        """evenflow's, as installed."""
-        # Costs a third of what the whole app does, and nobody needs it to start.
-        import importlib.metadata
-
-        try:
-            return importlib.metadata.version("evenflow")
-        except importlib.metadata.PackageNotFoundError:
-            return "0+unknown"
 
     @property
     def tokens(self) -> Sequence[Token]:

@@ -499,3 +499,33 @@ class AuditPage(TypedDict):
     entries: list[AuditEntry]
     next: int | None
     """`before` of the following page."""
+
+
+class NodeView(TypedDict):
+    """One balancer of the cluster, as it told of itself."""
+
+    name: str
+    host: str
+    version: str
+    revision: int
+    listeners: dict[str, list[str]]
+    """The addresses really bound, by listener."""
+    started_at: str
+    requests_per_second: float
+    age_s: float
+    """Since its last sign of life, in seconds."""
+
+
+class NodeList(TypedDict):
+    """The cluster as one node sees it."""
+
+    enabled: bool
+    """Whether the configuration has a `cluster` section."""
+    up: bool
+    """Whether the server between the nodes is reached."""
+    since: str | None
+    """Since when it is, or is not."""
+    error: str | None
+    node: str | None
+    """The name of the node that answers."""
+    nodes: list[NodeView]

@@ -17,6 +17,7 @@ from evenflow.admin.handlers import (
     keys,
     lists,
     metrics,
+    nodes,
     operate,
     stats,
 )
@@ -318,6 +319,15 @@ _OPERATE = (
             Parameter("since", "Only those after this id.", _WHOLE),
             Parameter("kind", "Only this kind.", {"type": "string", "example": "health"}),
         ),
+    ),
+    Operation(
+        "GET",
+        f"{_ADMIN}/nodes",
+        nodes.get_nodes,
+        "The nodes of the cluster",
+        "api",
+        Role.READ,
+        {200: Answer("Those alive, as this node sees it.", shapes.NodeList)},
     ),
     Operation(
         "GET",

@@ -17,6 +17,7 @@ COMMANDS = {
     "explain": "evenflow.cli.explain:explain",
     "filters": "evenflow.cli.pieces:filters",
     "listeners": "evenflow.cli.pieces:listeners",
+    "nodes": "evenflow.cli.nodes:nodes",
     "pools": "evenflow.cli.pieces:pools",
     "routes": "evenflow.cli.pieces:routes",
     "schema": "evenflow.cli.check:schema",

@@ -20,7 +20,14 @@ from typing import Any, Final, TypeVar
 import structlog
 
 from evenflow.certs import changes as material_changes
-from evenflow.config import Backend, Config, ConfigError, Problem, read_document
+from evenflow.config import (
+    Backend,
+    Config,
+    ConfigError,
+    Problem,
+    has_fleet_limits,
+    read_document,
+)
 from evenflow.controller import edits
 from evenflow.controller.acme import AcmeCertificates
 from evenflow.controller.address_lists import AddressLists, AddressListStatus
@@ -322,6 +329,17 @@ class Controller:
         """
         await self._acme.renew(name, wait_s=wait_s)
 
+    async def set_fleet_seed(self, seed: bytes) -> None:
+        """Take the secret of limits of scope fleet; where there are any, put it in effect.
+
+        Their counts begin anew with another secret. Raises as `apply` does.
+        """
+        if seed == self._live.fleet_seed:
+            return
+        self._live.fleet_seed = seed
+        if has_fleet_limits(self.config):
+            await self._exclusively(lambda: self.config, "cluster", None)
+
     # What is going on.
 
     def certificates(self) -> list[CertificateStatus]:
@@ -463,6 +481,10 @@ class Controller:
         """All counters of the engine."""
         return self.engine.snapshot()
 
+    def requests_per_second(self) -> float:
+        """Requests of the last seconds."""
+        return self._rate.latest
+
     def stats(self) -> dict[str, Any]:
         """Statistics in the original's shape."""
         return stats_document(self.snapshot(), self._rate)
@@ -519,7 +541,7 @@ class Controller:
     ) -> Applied:
         if self._config is not None:
             config = edits.with_secrets(config, self._config)
-            same = config == self._config
+            same = config == self._config and not self._live.reseeded
             same &= not (self._keys.changed() or self._acme.changed())
             if same and not await self._certificates.changed():
                 await self._keep_base(base)

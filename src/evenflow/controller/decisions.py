@@ -22,6 +22,7 @@ DecisionKind = Literal[
     "apply",
     "breaker",
     "certificate",
+    "cluster",
     "discovery",
     "drain",
     "ejection",

@@ -76,6 +76,8 @@ class Wanted:
     warnings: list[str]
     material: Material
     """What the files of TLS and the key sets hold."""
+    fleet_seed: bytes = b""
+    """The secret of limits of scope fleet; empty while it is not known."""
 
 
 def _encrypted(pool: Pool) -> bool:
@@ -123,6 +125,8 @@ class Live:
         self.acme = acme
         self.elsewhere: Elsewhere = Nowhere()
         self.address_lists = address_lists
+        self.fleet_seed = b""
+        """As the next plan has it."""
         self.breakers = Breakers(engine, decisions, self._breaker_changed)
         self.hedging = HedgeDelays(engine)
         self._engine = engine
@@ -173,9 +177,20 @@ class Live:
         if splice is not None and (material != self.material or _encrypted(splice.pool)):
             # Only a whole plan carries what TLS needs.
             splice = None
+        if self.reseeded:
+            splice = None
         warnings += [*material.warnings, *_unverified(full)]
         return Wanted(
-            full, configured, discovered, pools, members, splice, resolutions, warnings, material
+            full,
+            configured,
+            discovered,
+            pools,
+            members,
+            splice,
+            resolutions,
+            warnings,
+            material,
+            self.fleet_seed,
         )
 
     async def prepare_found(self) -> Wanted | None:
@@ -220,6 +235,11 @@ class Live:
     def discovered(self) -> Mapping[Key, str]:
         """The source of each member that was found elsewhere."""
         return {} if self._wanted is None else self._wanted.discovered
+
+    @property
+    def reseeded(self) -> bool:
+        """Whether the secret of the fleet is another one than that of the plan in force."""
+        return self._wanted is not None and self._wanted.fleet_seed != self.fleet_seed
 
     @property
     def material(self) -> Material:
@@ -579,6 +599,7 @@ class Swap:
             admin_socket=self._admin_socket,
             sticky_key=self._sticky_key,
             material=wanted.material,
+            fleet_seed=wanted.fleet_seed,
         )
         self.panics = {
             pool["name"]: pool["panic"] for pool in plan["pools"] if pool["name"] in wanted.pools

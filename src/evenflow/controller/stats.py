@@ -40,6 +40,11 @@ class RequestRate:
         while len(self._samples) > 2 and self._samples[1][0] <= uptime_s - self._window:
             self._samples.popleft()
 
+    @property
+    def latest(self) -> float:
+        """The rate up to the newest sample."""
+        return self.per_second(*self._samples[-1]) if self._samples else 0.0
+
     def per_second(self, uptime_s: float, total: int) -> float:
         """The rate from the oldest sample in the window to now; since the start without one."""
         since, before = self._samples[0] if self._samples else (0.0, 0)

@@ -23,10 +23,12 @@ def compile_chain(
     chain: FilterChain,
     keys: Sequence[JwtKey] = (),
     lists: Mapping[str, Sequence[str]] | None = None,
+    fleet_seed: bytes = b"",
 ) -> list[Filter]:
     """All steps of the chain called `name`, in the order they run.
 
-    `keys` check its tokens, `lists` holds the networks of files that it names.
+    `keys` check its tokens, `lists` holds the networks of files that it names, `fleet_seed` is the
+    secret of limits of scope fleet, where it is known.
 
     Addresses are judged first, so that a client who is not let in uses up no rate limit; headers
     stand before the refusals that they shall appear on. Who asks is judged last, as that costs most.
@@ -35,7 +37,7 @@ def compile_chain(
         *compile_ip_lists(chain, lists or {}),
         *compile_headers(chain),
         *compile_cors(chain),
-        *compile_rate_limit(name, chain),
+        *compile_rate_limit(name, chain, fleet_seed),
         *compile_concurrency(name, chain),
         *compile_auth(name, chain, keys),
         *compile_body_limit(chain),

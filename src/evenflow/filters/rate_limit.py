@@ -10,8 +10,11 @@ from evenflow.config import FilterChain
 from .steps import Filter, RequestKey
 
 
-def compile_rate_limit(name: str, chain: FilterChain) -> list[Filter]:
-    """One step that refuses with 429; its counts live on under the chain's name."""
+def compile_rate_limit(name: str, chain: FilterChain, fleet_seed: bytes = b"") -> list[Filter]:
+    """One step that refuses with 429; its counts live on under the chain's name.
+
+    A limit of scope fleet holds for this node alone until the fleet's secret is known.
+    """
     limit = chain.rate_limit
     if limit is None:
         return []
@@ -27,6 +30,7 @@ def compile_rate_limit(name: str, chain: FilterChain) -> list[Filter]:
                 "dry_run": limit.dry_run,
                 "ipv6_prefix": limit.ipv6_prefix,
                 "headers": limit.headers,
+                "fleet_seed": list(fleet_seed) if limit.scope == "fleet" and fleet_seed else None,
             }
         }
     ]

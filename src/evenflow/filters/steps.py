@@ -37,6 +37,7 @@ class LimitFilter(TypedDict):
     dry_run: bool
     ipv6_prefix: int
     headers: bool
+    fleet_seed: list[int] | None
 
 
 class ConcurrencyFilter(TypedDict):

@@ -26,6 +26,17 @@ _PHASES = ("connect", "first_byte", "total")
 
 
 @dataclass(frozen=True, slots=True)
+class ClusterView:
+    """What the page tells of the cluster."""
+
+    up: bool
+    nodes: int
+    messages: Mapping[str, int]
+    """Messages about limits of the fleet, by what became of them."""
+    untold: int
+
+
+@dataclass(frozen=True, slots=True)
 class View:
     """All that the page tells."""
 
@@ -76,6 +87,7 @@ class View:
     """The sources of endpoints."""
     key_fetches: Mapping[tuple[str, str], int] = field(default_factory=dict)
     """Fetches of key sets by filter and result (`ok`, `failed`)."""
+    cluster: ClusterView | None = None
 
 
 def render(view: View, *, openmetrics: bool = False) -> Iterator[str]:
@@ -115,6 +127,8 @@ def _families(view: View) -> Iterator[Family]:
     )
     yield from _keys(view)
     yield from _discovery(view.discovery)
+    if view.cluster is not None:
+        yield from _cluster(view.cluster)
     yield from _control(view)
     yield from _process(view.process)
 
@@ -224,6 +238,34 @@ def _discovery(sources: Sequence[SourceStatus]) -> Iterator[Family]:
             for s, each in zip(sets, sources, strict=True)
             if each.last_success is not None
         ],
+    )
+
+
+def _cluster(cluster: ClusterView) -> Iterator[Family]:
+    yield Family(
+        "evenflow_cluster_up",
+        "gauge",
+        "Whether the server between the nodes is reached.",
+        [("", int(cluster.up))],
+    )
+    yield Family(
+        "evenflow_cluster_nodes",
+        "gauge",
+        "Nodes that gave a sign of life of late, this one included.",
+        [("", cluster.nodes)],
+    )
+    yield Family(
+        "evenflow_cluster_messages_total",
+        "counter",
+        "Messages about limits of scope fleet: sent, received, lost on the way, or refused.",
+        [(labels(result=result), count) for result, count in cluster.messages.items()],
+    )
+    yield Family(
+        "evenflow_cluster_untold_requests_total",
+        "counter",
+        "Requests that passed limits of scope fleet and that other nodes were not told of, as too "
+        "many keys came at once.",
+        [("", cluster.untold)],
     )
 
 

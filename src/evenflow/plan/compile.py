@@ -35,12 +35,13 @@ def compile_plan(
     admin_socket: str,
     sticky_key: bytes = b"",
     material: Material | None = None,
+    fleet_seed: bytes = b"",
 ) -> document.Plan:
     """The plan for `config`, flat or expanded.
 
     `state` holds what is known of backends by pool and id, `addresses` what their names resolve
     to by `Target.address`, `admin_socket` the path of the control plane's Unix socket,
-    `material` what the files of TLS hold. Raises
+    `material` what the files of TLS hold, `fleet_seed` the secret of limits of scope fleet. Raises
     `ConfigError` where a strategy cannot be found or fails. Plans share the endpoints of backends
     that stay as they are, so these must not be changed.
     """
@@ -84,7 +85,11 @@ def compile_plan(
             {
                 "name": name,
                 "steps": compile_chain(
-                    name, chain, signing_keys(name, chain, material), material.networks
+                    name,
+                    chain,
+                    signing_keys(name, chain, material),
+                    material.networks,
+                    fleet_seed,
                 ),
             }
             for name, chain in config.filters.items()

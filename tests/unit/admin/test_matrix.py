@@ -58,6 +58,7 @@ NEEDED = {
     f"GET {API}/decisions": "read",
     f"GET {API}/discovery": "read",
     f"GET {API}/audit": "read",
+    f"GET {API}/nodes": "read",
     f"GET {API}/events": "read",
     f"POST {API}/explain": "read",
     f"POST {API}/reload": "operate",

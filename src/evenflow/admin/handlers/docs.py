@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from evenflow.admin.context import Context
 from evenflow.admin.problems import not_found
+from evenflow.installed import version
 
 _CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:;"
@@ -87,10 +88,10 @@ def _vendored(name: str) -> bytes:
     raise not_found(f"the installed swagger-ui-bundle has no {name}")
 
 
-async def openapi(context: Context, _request: Request) -> Response:
+async def openapi(_context: Context, _request: Request) -> Response:
     """The OpenAPI document, made anew from the route table."""
     from evenflow.admin.openapi import openapi_document
     from evenflow.admin.table import OPERATIONS
 
-    document = await asyncio.to_thread(openapi_document, OPERATIONS, context.version)
+    document = await asyncio.to_thread(openapi_document, OPERATIONS, version())
     return Response(json.dumps(document, indent=2) + "\n", media_type="application/json")

@@ -8,9 +8,10 @@ from starlette.responses import Response, StreamingResponse
 
 from evenflow.admin.context import Context
 from evenflow.config import expand
+from evenflow.installed import version
 from evenflow.observe.exposition import OPENMETRICS, PROMETHEUS
 from evenflow.observe.logs import program_log
-from evenflow.observe.metrics import View, render
+from evenflow.observe.metrics import ClusterView, View, render
 from evenflow.observe.process import process_usage
 
 _PIECE_BYTES = 1 << 16
@@ -30,10 +31,11 @@ def view(context: Context) -> View:
     snapshot = controller.snapshot()
     keys = controller.signing_keys()
     certificates = controller.certificates()
+    cluster = context.cluster.status() if context.cluster is not None else None
     return View(
         snapshot=snapshot,
         process=process_usage(),
-        version=context.version,
+        version=version(),
         python=platform.python_version(),
         route_pools={route.name: route.pools for route in expand(controller.config).routes},
         health_checks={
@@ -70,6 +72,9 @@ def view(context: Context) -> View:
             for each in controller.address_lists()
         },
         revocation_lists=controller.revocation_lists_due(),
+        cluster=None
+        if cluster is None
+        else ClusterView(cluster.up, len(cluster.nodes), cluster.messages, cluster.untold),
         certificates={each.name: each.not_after for each in certificates},
         acme={each.name: each.acme for each in certificates if each.acme is not None},
         staples={
