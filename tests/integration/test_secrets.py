@@ -14,12 +14,15 @@ from evenflow.testing import document, free_port, wait_for
 
 if TYPE_CHECKING:
     from tests.conftest import StartEvenflow, StartOrigins
+    from tests.servers import Redis, RedisServers
 
 CANARY = "c4nary-9f2d71aa"
 ADMIN = ("Authorization", f"Bearer {CANARY}-admin")
 
 
-def secrets_and_config(url: str, folder: Path) -> tuple[dict[str, str], dict[str, str], Any]:
+def secrets_and_config(
+    url: str, folder: Path, redis: Redis
+) -> tuple[dict[str, str], dict[str, str], Any]:
     """Every secret by where it is, the environment, and a configuration that uses them all."""
     cert, key = self_signed(["a.test"])
     slow, quick = hash_password(f"{CANARY}-slow".encode()), hash_token(f"{CANARY}-quick")
@@ -31,6 +34,7 @@ def secrets_and_config(url: str, folder: Path) -> tuple[dict[str, str], dict[str
         "EDGE_TOKEN": f"{CANARY}-edge",
         "CHECK_PASSWORD": f"{CANARY}-check",
         "SITE_KEY": key,
+        "STORE_PASSWORD": redis.password,
     }
     rules = {
         "request": {
@@ -46,7 +50,12 @@ def secrets_and_config(url: str, folder: Path) -> tuple[dict[str, str], dict[str
             {"name": "web", "address": "127.0.0.1:0", "tls": {"certificates": ["site"]}},
         ],
         routes=[
-            {"name": "r", "match": {"path": "/r"}, "filters": ["robots"], "pool": "default"},
+            {
+                "name": "r",
+                "match": {"path": "/r"},
+                "filters": ["shared", "robots"],
+                "pool": "default",
+            },
             {"name": "all", "match": {"path": "/*"}, "pool": "default"},
             {"name": "p", "match": {"path": "/p"}, "filters": ["people"], "pool": "default"},
         ],
@@ -68,6 +77,13 @@ def secrets_and_config(url: str, folder: Path) -> tuple[dict[str, str], dict[str
             },
         ],
         filters={
+            "shared": {
+                "rate_limit": {
+                    "key": "header:x-api-key",
+                    "requests_per_second": 100,
+                    "scope": "fleet",
+                }
+            },
             "edits": {"headers": rules, "security_headers": {"X-Edge": "${UPSTREAM_KEY}"}},
             "robots": {
                 "auth": {
@@ -89,6 +105,8 @@ def secrets_and_config(url: str, folder: Path) -> tuple[dict[str, str], dict[str
             ]
         },
         logging={"level": "debug"},
+        state={"store": "redis", "url": redis.url, "path": str(folder / "state")},
+        cluster={"url": f"redis://{redis.address}", "password": "${STORE_PASSWORD}"},
     )
     hidden = {
         "canary": CANARY,
@@ -103,10 +121,14 @@ def secrets_and_config(url: str, folder: Path) -> tuple[dict[str, str], dict[str
 
 
 def test_no_secret_comes_back_out_anywhere(
-    evenflow: StartEvenflow, origins: StartOrigins, tmp_path: Path
+    evenflow: StartEvenflow,
+    origins: StartOrigins,
+    redis_servers: RedisServers,
+    tmp_path: Path,
 ) -> None:
     (a,) = origins("a")
-    hidden, environ, config = secrets_and_config(a.url, tmp_path)
+    redis = redis_servers.start(password=f"{CANARY}-store")
+    hidden, environ, config = secrets_and_config(a.url, tmp_path, redis)
     port = int(config["listeners"][0]["address"].rpartition(":")[2])
     balancer = evenflow(config, port=port, hand_over_port=False, env=environ)
     seen: dict[str, str] = {}
@@ -136,9 +158,12 @@ def test_no_secret_comes_back_out_anywhere(
     assert head.all("x-upstream-key") == [f"{CANARY}-header"]
     assert head.all("x-added") == [f"{CANARY}-from-file"]
     assert head.all("x-default") == [f"{CANARY}-header"]
+    watching = redis.cli("config", "set", "slowlog-log-slower-than", "0")
+    assert watching == "OK"
     for token in ("edge", "written-out"):
-        field = ("Authorization", f"Bearer {CANARY}-{token}")
-        assert look("traffic", target="/r", headers=[field]).status == 200
+        fields = [("Authorization", f"Bearer {CANARY}-{token}"), ("X-Api-Key", f"{CANARY}-key")]
+        assert look("traffic", target="/r", headers=fields).status == 200
+    balancer.wait_for_metric('evenflow_cluster_messages_total{result="sent"}', 1)
     wrong = [("Authorization", f"Bearer {CANARY}-wrong")]
     assert look("refusal", target="/r", headers=wrong).status == 401
     assert look("refusal", target="/api/v1/admin/config", headers=wrong).status == 401
@@ -190,6 +215,9 @@ def test_no_secret_comes_back_out_anywhere(
             "headers": [["authorization", f"Bearer {CANARY}-new"]],
         }
         assert api("POST", "/api/v1/admin/explain", asked).status == 200
+    # The server between nodes knows clients' keys by hashes alone.
+    seen["commands of the cluster"] = redis.cli("slowlog", "get", "1000")
+    assert "cluster:passed" in seen["commands of the cluster"]
     wait_for(
         lambda: "redis" in balancer.output() or "unhealthy" in balancer.output(),
         "the log of a check",

@@ -6,6 +6,7 @@ are compared member by member; any other list is one value.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -19,6 +20,8 @@ MAX_CHANGES: Final = 200
 """Changes listed by name; further ones are counted."""
 
 _SHORT_VALUE = 80
+_LOGIN = re.compile(r"(?<=://)[^/\s]*@")
+"""Who logs in, in a URL."""
 
 
 class _Absent:
@@ -142,11 +145,11 @@ def _shown(path: str, value: Any) -> str:
         return MASK
     if isinstance(value, Mapping):
         if "url" in value:
-            return str(value["url"])
+            return _LOGIN.sub(f"{MASK}@", str(value["url"]))
         return "{" + ", ".join(str(key) for key in value) + "}"
     if is_list(value) and any(isinstance(member, Mapping) for member in value):
         return f"[{len(value)} members]"
-    text = repr(value) if isinstance(value, str) else str(value)
+    text = repr(_LOGIN.sub(f"{MASK}@", value)) if isinstance(value, str) else str(value)
     return text if len(text) <= _SHORT_VALUE else text[: _SHORT_VALUE - 1] + "…"
 
 

@@ -59,6 +59,15 @@ def test_many_differences_are_counted() -> None:
     assert lines[-1] == "and 800 more changes"
 
 
+def test_differences_show_an_address_without_who_logs_in() -> None:
+    old: dict[str, object] = {"cluster": {"url": "redis://store"}}
+    new = {"cluster": {"url": "redis://me:pass@store"}, "state": {"url": "redis://:pass@store/1"}}
+    assert differences(old, new) == [
+        "cluster.url: 'redis://store' → 'redis://***@store'",
+        "state: added redis://***@store/1",
+    ]
+
+
 def test_a_masked_secret_keeps_the_known_one() -> None:
     known = {"admin": {"tokens": [{"name": "ops", "token": "s3cret"}, {"name": "b", "token": "t"}]}}
     given = {"admin": {"tokens": [{"name": "b", "token": MASK}, {"name": "new", "token": MASK}]}}
