@@ -43,8 +43,15 @@ def node(url: str, redis: Redis, **sections: Any) -> dict[str, object]:
 
 
 def start_nodes(
-    evenflow: StartEvenflow, url: str, redis: Redis, names: str, **sections: Any
+    evenflow: StartEvenflow,
+    url: str,
+    redis: Redis,
+    names: str,
+    *,
+    beside: str = "",
+    **sections: Any,
 ) -> list[EvenflowProcess]:
+    """Start nodes of these names, and wait until they see each other and those `beside` them."""
     started = []
     for name in names:
         port = free_port()
@@ -52,7 +59,7 @@ def start_nodes(
         config = node(url, redis, port=port, **{**sections, "cluster": cluster})
         started.append(evenflow(config, port=port, hand_over_port=False))
     for each in started:
-        wait_for_nodes(each, *names)
+        wait_for_nodes(each, *names, *beside)
     return started
 
 
@@ -65,21 +72,27 @@ def wait_for_nodes(balancer: EvenflowProcess, *names: str) -> None:
     wait_for(lambda: seen() == sorted(names), f"nodes {names}", describe=lambda: str(seen()))
 
 
+def load_on(each: EvenflowProcess, target: str) -> Load:
+    """More than a limit lets pass."""
+    return Load(each.port, connections=2, target=target, accept=(200, 429), pause_s=0.002)
+
+
 def passed(nodes: list[EvenflowProcess], target: str, seconds: float) -> tuple[int, float]:
     """How many requests passed on all nodes under load, and for how long that went."""
-    loads = [
-        Load(each.port, connections=2, target=target, accept=(200, 429), pause_s=0.002)
-        for each in nodes
-    ]
     began = time.monotonic()
     with ExitStack() as stack:
-        for load in loads:
-            stack.enter_context(load)
+        loads = [stack.enter_context(load_on(each, target)) for each in nodes]
         time.sleep(seconds)
     lasted = time.monotonic() - began
+    return count(loads), lasted
+
+
+def count(loads: list[Load]) -> int:
+    """What passed; there must be nothing but what passed and what was refused."""
     for load in loads:
         load.expect_no_failure()
-    return sum(load.statuses[200] for load in loads), lasted
+        assert load.statuses[429], load.statuses
+    return sum(load.statuses[200] for load in loads)
 
 
 def most(nodes: int, seconds: float) -> float:
@@ -93,9 +106,19 @@ def test_three_nodes_pass_what_one_would_and_three_times_that_of_a_limit_of_each
     evenflow: StartEvenflow, origins: StartOrigins, redis_servers: RedisServers
 ) -> None:
     (a,) = origins("a")
-    nodes = start_nodes(evenflow, a.url, redis_servers.start(), "abc")
-    together, seconds = passed(nodes, "/fleet", 4.0)
+    redis = redis_servers.start()
+    nodes = start_nodes(evenflow, a.url, redis, "ab")
+    began = time.monotonic()
+    with ExitStack() as stack:
+        loads = [stack.enter_context(load_on(each, "/fleet")) for each in nodes]
+        # One that joins while the others are at the limit learns of what they let pass.
+        nodes += start_nodes(evenflow, a.url, redis, "c", beside="ab")
+        loads.append(stack.enter_context(load_on(nodes[2], "/fleet")))
+        time.sleep(3)
+    seconds = time.monotonic() - began
+    together = count(loads)
     assert 0.75 * (BURST + RATE * seconds) <= together <= most(3, seconds), (together, seconds)
+    assert loads[2].statuses[200], "the one that joined has its share"
     each, seconds = passed(nodes, "/node", 1.0)
     one = BURST + RATE * seconds
     assert 0.9 * 3 * one <= each <= 3 * (one + 1), (each, one)
@@ -131,22 +154,14 @@ def test_nodes_see_each_other_come_and_go_over_tls(
     assert [line.split()[0] for line in listed.stdout.splitlines()] == ["NODE", "a", "b"]
 
     # One that joins later is seen, and seen to go at once when it stops in the ordinary way.
-    (third,) = start_nodes(evenflow, a.url, redis, "c", cluster={**cluster, "prefix": "other"})
-    port = free_port()
-    joined = evenflow(
-        node(a.url, redis, port=port, cluster={**cluster, "node": "d"}),
-        port=port,
-        hand_over_port=False,
-    )
-    wait_for_nodes(first, "a", "b", "d")
-    wait_for_nodes(joined, "a", "b", "d")
-    wait_for_nodes(third, "c")
-    joined.stop()
+    (third,) = start_nodes(evenflow, a.url, redis, "c", beside="ab", cluster=cluster)
+    wait_for_nodes(first, "a", "b", "c")
+    third.stop()
     wait_for_nodes(first, "a", "b")
     second.signal(signal.SIGKILL)
     wait_for_nodes(first, "a")
-    expected = [("joined the cluster", "a"), ("node joined", "b"), ("node joined", "d")]
-    expected += [("node left", "d"), ("node left", "b")]
+    expected = [("joined the cluster", "a"), ("node joined", "b"), ("node joined", "c")]
+    expected += [("node left", "c"), ("node left", "b")]
 
     def told() -> list[tuple[str, str]]:
         return [(event["event"], event["node"]) for event in first.events() if "node" in event]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,12 +21,18 @@ GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.txt"))
 SEPARATOR = "\n----------\n"
 ENVIRON = {"OPS_TOKEN": "for tests only"}
 ADDRESSES = {"app1:8080": ["10.1.0.1:8080"], "app2:8080": ["10.1.0.2:8080", "[fd00::2]:8080"]}
+GIVEN: Any = {
+    "revision": 1,
+    "addresses": ADDRESSES,
+    "admin_socket": "/run/admin.sock",
+    "fleet_seed": bytes(range(16)),
+}
 
 
 def _outcome(text: str) -> str:
     try:
         config = read_document(decode_yaml(text).data, environ=ENVIRON)
-        plan = compile_plan(config, revision=1, addresses=ADDRESSES, admin_socket="/run/admin.sock")
+        plan = compile_plan(config, **GIVEN)
     except ConfigError as error:
         return f"{error}\n"
     assert json.loads(dump_plan(plan)) == json.loads(json.dumps(plan))
@@ -34,9 +41,7 @@ def _outcome(text: str) -> str:
     assert expand(expanded) == expanded
     again = read_document(expanded.model_dump(mode="json", exclude_none=True), environ=ENVIRON)
     assert again == expanded
-    assert (
-        compile_plan(again, revision=1, addresses=ADDRESSES, admin_socket="/run/admin.sock") == plan
-    )
+    assert compile_plan(again, **GIVEN) == plan
     return _pretty(plan) + "\n"
 
 

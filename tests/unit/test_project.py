@@ -124,7 +124,7 @@ def test_the_configuration_reference_is_what_the_models_say() -> None:
 def test_configurations_in_examples_and_documents_are_right(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names = ("ACME_HMAC_KEY", "OPS_TOKEN", "PG_CHECK_PASSWORD", "UPSTREAM_KEY")
+    names = ("ACME_HMAC_KEY", "OPS_TOKEN", "PG_CHECK_PASSWORD", "STORE_PASSWORD", "UPSTREAM_KEY")
     secrets = dict.fromkeys(names, "for-the-example")
     for name, value in secrets.items():
         monkeypatch.setenv(name, value)

@@ -493,7 +493,7 @@ impl Engine {
     /// # Errors
     /// Where the document is wrong. Nothing was charged then.
     pub fn charge(&self, document: &[u8]) -> Result<(), EngineError> {
-        let passed: PassedLimits = decode(document)?;
+        let passed = read_passed(document)?;
         let now = self.shared.now_ns();
         let table = self.shared.table.load_full();
         for PassedLimit { limit, keys } in &passed.limits {
@@ -711,6 +711,14 @@ fn open_log(plan: &Plan, previous: &Table) -> Result<Option<Arc<AccessLog>>, Eng
         let message = format!("{}: {error}", wanted.output);
         EngineError::new("plan", "access_log.output", message)
     })
+}
+
+/// What another engine tells of the fleet's limits.
+///
+/// # Errors
+/// Where the document is wrong.
+pub fn read_passed(document: &[u8]) -> Result<PassedLimits, EngineError> {
+    decode(document)
 }
 
 /// Compiles a plan without serving it: for fuzzing and benchmarks.

@@ -3,6 +3,7 @@
 mod bodies;
 mod heads;
 mod layer4;
+mod passed;
 mod plans;
 mod reference;
 mod requests;
@@ -22,7 +23,7 @@ pub struct Target {
 }
 
 /// All entry points.
-pub const TARGETS: [&Target; 11] = [
+pub const TARGETS: [&Target; 12] = [
     &layer4::PROXY_HEADER,
     &layer4::CLIENT_HELLO,
     &heads::REQUEST,
@@ -33,6 +34,7 @@ pub const TARGETS: [&Target; 11] = [
     &routes::PATH,
     &routes::ROUTE,
     &plans::PLAN,
+    &passed::PASSED,
     &tokens::TOKEN,
 ];
 

@@ -36,8 +36,19 @@ def test_a_burst_is_a_second_s_worth_unless_given(rate: float, burst: int) -> No
             "dry_run": False,
             "ipv6_prefix": 64,
             "headers": True,
+            "fleet_seed": None,
         }
     }
+
+
+def test_a_limit_of_the_fleet_alone_gets_its_secret() -> None:
+    seed = bytes(range(16))
+    for scope, expected in (("node", None), ("fleet", list(seed))):
+        limit = {"requests_per_second": 1, "scope": scope}
+        chain = CHAIN.validate_python({"rate_limit": limit})
+        (step,) = compile_chain("chain", chain, fleet_seed=seed)
+        assert "limit" in step
+        assert step["limit"]["fleet_seed"] == expected
 
 
 def test_security_headers_are_set_on_responses() -> None:

@@ -126,7 +126,7 @@ impl Limiter {
             let (slot, word) = self.find(slots, tag, now);
             let ahead = self.ahead_of(word, tag, now);
             let charged = (ahead + u64::from(count) * INTERVAL).min(self.most.max(ahead));
-            if self.store(slot, word, tag, now + charged) {
+            if store(slot, word, tag, now + charged) {
                 return;
             }
         }
@@ -144,7 +144,7 @@ impl Limiter {
             if charged > self.burst {
                 return self.decision(false, ahead);
             }
-            if self.store(slot, word, tag, now + charged) {
+            if store(slot, word, tag, now + charged) {
                 return self.decision(true, charged);
             }
         }
@@ -157,16 +157,6 @@ impl Limiter {
         let set = ((u128::from(key) * self.sets.len() as u128) >> u64::BITS) as usize;
         let tag = (key & TAG_MASK).max(1);
         (&self.sets[set].0[..self.ways], tag, now)
-    }
-
-    /// Puts a key's TAT where `word` was; false when another thread was quicker.
-    #[inline]
-    fn store(&self, slot: &AtomicU64, word: u64, tag: u64, tat: u64) -> bool {
-        let next = (tag << TAT_BITS) | (tat & TAT_MASK);
-        // Relaxed: the word is all the state there is. A failure means that another thread's
-        // succeeded, so whoever loops makes progress.
-        slot.compare_exchange_weak(word, next, Ordering::Relaxed, Ordering::Relaxed)
-            .is_ok()
     }
 
     /// The key's slot, or else the one it should take, and what that holds.
@@ -217,6 +207,16 @@ impl Limiter {
     fn ns(&self, ticks: u64) -> u64 {
         (ticks as f64 * self.tick_ns).ceil() as u64
     }
+}
+
+/// Puts a key's TAT where `word` was; false when another thread was quicker.
+#[inline]
+fn store(slot: &AtomicU64, word: u64, tag: u64, tat: u64) -> bool {
+    let next = (tag << TAT_BITS) | (tat & TAT_MASK);
+    // Relaxed: the word is all the state there is. A failure means that another thread's
+    // succeeded, so whoever loops makes progress.
+    slot.compare_exchange_weak(word, next, Ordering::Relaxed, Ordering::Relaxed)
+        .is_ok()
 }
 
 /// Secret to this process, so that nobody can make keys that collide.
