@@ -334,10 +334,8 @@ class Controller:
 
         Their counts begin anew with another secret. Raises as `apply` does.
         """
-        if seed == self._live.fleet_seed:
-            return
         self._live.fleet_seed = seed
-        if has_fleet_limits(self.config):
+        if self._live.reseeded and has_fleet_limits(self.config):
             await self._exclusively(lambda: self.config, "cluster", None)
 
     # What is going on.

@@ -20,8 +20,8 @@ import os
 import secrets
 import socket
 import zlib
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -36,6 +36,7 @@ from evenflow.controller.store import (
     StateError,
     StoredRevision,
 )
+from evenflow.controller.tasks import OwnedTasks
 from evenflow.redis_client import ServerError, connect, raw, talking
 from evenflow.state import redis_scripts as scripts
 from evenflow.state.lock import take_lock
@@ -94,6 +95,7 @@ class RedisStore:
         self._lock: int | None = None
         self._client: Redis | None = None
         self._token = ""
+        self._tasks = OwnedTasks()
         self._renewing: asyncio.Task[None] | None = None
         self._turn = asyncio.Lock()
         self._lost = ""
@@ -119,7 +121,7 @@ class RedisStore:
             if isinstance(error, OSError):
                 raise StateError(f"{self._folder}: {error}") from error
             raise
-        self._renewing = asyncio.create_task(self._keep_renewing(), name="state lease")
+        self._renewing = self._tasks.loop_forever(self._keep_renewing(), "state lease")
 
     async def save(self, entry: StoredRevision, *, base: Document | None = None) -> None:
         """Keep a revision and, where given, a new base document, both or neither."""
@@ -159,10 +161,7 @@ class RedisStore:
 
     async def close(self) -> None:
         """Give the lease back; closing twice is harmless."""
-        renewing, self._renewing = self._renewing, None
-        if renewing is not None:
-            renewing.cancel()
-            await asyncio.wait([renewing], timeout=_CLOSE_TIMEOUT_S)
+        await self._tasks.close(_CLOSE_TIMEOUT_S)
         client, self._client = self._client, None
         if client is not None:
             # Whoever comes next waits a little longer where this cannot be told.
@@ -310,8 +309,8 @@ class RedisStore:
         with self._errors():
             yield self._client
 
-    @contextlib.contextmanager
-    def _errors(self) -> Any:
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
         try:
             with talking(self._server):
                 yield

@@ -27,7 +27,7 @@ def entry(revision: int) -> StoredRevision:
 def store_on(
     redis: Redis, folder: Path, identity: str = "a", policy: RedisPolicy = QUICK
 ) -> RedisStore:
-    server = RedisServer(url=redis.url, timeout=1.0)
+    server = RedisServer(url=redis.url, timeout=5.0)
     return RedisStore(server, folder / identity, identity=identity, policy=policy)
 
 
