@@ -75,8 +75,8 @@ class RedisPolicy:
 class RedisStore:
     """Keeps revisions and the base document on `server`, and a lock in `folder`.
 
-    `identity` is this balancer's own over restarts: it takes its lease back at once, where any
-    other one has to wait for its end.
+    `identity` is this balancer's own over restarts: on the same host it takes its lease back at
+    once, where any other one has to wait for its end.
     """
 
     def __init__(
@@ -89,9 +89,10 @@ class RedisStore:
     ) -> None:
         self._server = server
         self._folder = Path(folder)
-        self._identity = identity
+        # A folder that was copied to another host makes no second self of this one.
+        self._identity = f"{identity} on {socket.gethostname()}"
         self._policy = policy or RedisPolicy()
-        self._who = f"{identity}, process {os.getpid()} on {socket.gethostname()}"
+        self._who = f"{self._identity}, process {os.getpid()}"
         self._lock: int | None = None
         self._client: Redis | None = None
         self._token = ""

@@ -57,7 +57,7 @@ async def test_a_second_balancer_is_refused_with_the_name_of_the_first(
     redis = redis_servers.start()
     first, second = store_on(redis, tmp_path), store_on(redis, tmp_path, "b")
     await first.open()
-    with pytest.raises(StateError, match=r"another balancer \(a, process .* `state\.prefix`"):
+    with pytest.raises(StateError, match=r"another balancer \(a on .*, process .* `state\.prefix`"):
         await second.open()
     await first.save(entry(1))
     await first.close()
@@ -77,7 +77,7 @@ async def test_a_lease_that_nobody_renews_goes_to_who_waits_and_shuts_its_holder
     assert first._renewing is not None
     first._renewing.cancel()
     await second.open()
-    with pytest.raises(StateError, match=r"another balancer \(b, .* has taken this state over"):
+    with pytest.raises(StateError, match=r"another balancer \(b on .* has taken this state over"):
         await first.save(entry(2))
     assert await second.latest() == entry(1)
     await second.save(entry(2))

@@ -37,8 +37,10 @@ impl Fleet {
     /// something else have other keys for the same client.
     pub fn new(seed: &[u8], filter: &plan::LimitFilter) -> Self {
         let seed = hmac::Key::new(hmac::HMAC_SHA256, seed);
-        let what = format!("{:?} {:?} {}", filter.name, filter.key, filter.ipv6_prefix);
-        let own = hmac::sign(&seed, what.as_bytes());
+        // As a plan has it: engines of other versions write it alike.
+        let what = (&filter.name, &filter.key, filter.ipv6_prefix);
+        let what = serde_json::to_vec(&what).unwrap_or_default();
+        let own = hmac::sign(&seed, &what);
         Self {
             number: NUMBERS.fetch_add(1, Ordering::Relaxed),
             secret: hmac::Key::new(hmac::HMAC_SHA256, own.as_ref()),

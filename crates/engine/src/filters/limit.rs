@@ -113,7 +113,7 @@ impl Limiter {
         let seconds = 1e9 / self.tick_ns * DEBT_S;
         let debt = self.burst * DEBT_BURSTS + (seconds as u64).min(TAT_MASK / 4);
         let skew = self.horizon - self.burst;
-        self.most = debt.min(TAT_MASK / 2).max(self.burst);
+        self.most = debt.min(TAT_MASK / 2);
         self.horizon = self.most + skew;
         self
     }
