@@ -292,7 +292,7 @@ fn extreme_debts_neither_panic_nor_make_a_key_rest() {
     }
 }
 
-/// One request at a time until this node's share has passed.
+/// What happens next: a request comes to a node, or a node tells what passed.
 #[derive(Debug, Clone, Copy)]
 enum Act {
     Ask(usize),
