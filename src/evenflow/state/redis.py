@@ -106,6 +106,7 @@ class RedisStore:
         """Whether the server may hold what was not acknowledged."""
         self._newest: _Packed | None = None
         self._base: bytes = b""
+        self._kept: dict[str, bytes] = {}
 
     async def open(self) -> None:
         """Connect and take the lease; waits for the end of one that nobody renews."""
@@ -117,6 +118,7 @@ class RedisStore:
                 self._client = connect(self._server)
             await self._take_lease()
             self._newest, self._base = await self._read_newest(), await self._read_base()
+            self._kept = await self._read_kept()
         except BaseException as error:
             await self.close()
             if isinstance(error, OSError):
@@ -136,6 +138,10 @@ class RedisStore:
     async def save_base(self, base: Document) -> None:
         """Keep a new base document alone."""
         await self._save(None, await asyncio.to_thread(pack, base))
+
+    async def keep(self, name: str, document: Document) -> None:
+        """Keep a document beside the revisions, in place of an earlier one of this name."""
+        await self._save(None, b"", (name, await asyncio.to_thread(pack, document)))
 
     async def latest(self) -> StoredRevision | None:
         """The newest revision."""
@@ -160,6 +166,11 @@ class RedisStore:
         found = await self._read_base()
         return unpack(found) if found else None
 
+    async def kept(self, name: str) -> Document | None:
+        """The document of this name last kept."""
+        found = (await self._read_kept()).get(name)
+        return None if found is None else unpack(found)
+
     async def close(self) -> None:
         """Give the lease back; closing twice is harmless."""
         await self._tasks.close(_CLOSE_TIMEOUT_S)
@@ -168,7 +179,7 @@ class RedisStore:
             # Whoever comes next waits a little longer where this cannot be told.
             with contextlib.suppress(ServerError), talking(self._server):
                 if self._token:
-                    await client.eval(scripts.RELEASE, 5, *self._keys(), self._token)
+                    await client.eval(scripts.RELEASE, 6, *self._keys(), self._token)
             with contextlib.suppress(ServerError), talking(self._server):
                 await client.aclose()
         if self._lock is not None:
@@ -183,7 +194,7 @@ class RedisStore:
         values = (self._identity, random, self._who, lease_ms, SCHEMA_VERSION)
         while True:
             async with self._talking() as client:
-                said = _texts(await client.eval(scripts.TAKE, 5, *self._keys(), *values))
+                said = _texts(await client.eval(scripts.TAKE, 6, *self._keys(), *values))
             kind, what = said[0], said[1]
             if kind == "taken":
                 self._token = what
@@ -233,8 +244,9 @@ class RedisStore:
             _log.warning("state store lost what it knew; it gets the newest revision again")
         if state == "forgot" or self._doubtful:
             newest = self._newest
-            kept = (newest.revision, newest.head, newest.document) if newest else ("", "", "")
-            await self._run(scripts.RESTORE, *kept, self._base)
+            revision = (newest.revision, newest.head, newest.document) if newest else ("", "", "")
+            beside = [part for pair in self._kept.items() for part in pair]
+            await self._run(scripts.RESTORE, *revision, self._base, *beside)
             self._doubtful = False
 
     async def _run(self, script: str, *values: Any) -> str:
@@ -242,7 +254,7 @@ class RedisStore:
         if self._lost:
             raise StateError(self._lost)
         async with self._talking() as client:
-            said = _texts(await client.eval(script, 5, *self._keys(), self._token, *values))
+            said = _texts(await client.eval(script, 6, *self._keys(), self._token, *values))
         return self._judged(said)
 
     def _judged(self, said: list[str]) -> str:
@@ -260,18 +272,21 @@ class RedisStore:
 
     # Reading and writing.
 
-    async def _save(self, entry: _Packed | None, base: bytes) -> None:
+    async def _save(
+        self, entry: _Packed | None, base: bytes, beside: tuple[str, bytes] | None = None
+    ) -> None:
         wanted = self._policy.wait_replicas
         values: tuple[Any, ...] = ("", "", "")
         if entry is not None:
             values = (entry.revision, entry.head, entry.document)
+        values = (*values, base, *(beside or ("", b"")))
         async with self._turn:
             await self._renew()
             # Until the confirmation is here nobody knows what the server has.
             self._doubtful = True
             async with self._talking() as client, client.pipeline(transaction=False) as both:
                 limit = self._policy.history_limit
-                both.eval(scripts.SAVE, 5, *self._keys(), self._token, limit, *values, base)
+                both.eval(scripts.SAVE, 6, *self._keys(), self._token, limit, *values)
                 if wanted:
                     # Half of what an answer may take: the answer itself must come in time.
                     wait_ms = round(self._server.timeout * 500)
@@ -285,6 +300,8 @@ class RedisStore:
             self._doubtful = False
             self._newest = entry or self._newest
             self._base = base or self._base
+            if beside is not None:
+                self._kept[beside[0]] = beside[1]
 
     async def _read_newest(self) -> _Packed | None:
         async with self._talking() as client:
@@ -302,6 +319,11 @@ class RedisStore:
     async def _read_base(self) -> bytes:
         async with self._talking() as client:
             return raw(await client.get(self._key("base")) or b"")
+
+    async def _read_kept(self) -> dict[str, bytes]:
+        async with self._talking() as client:
+            found = await client.hgetall(self._key("kept"))
+        return {raw(name).decode(): raw(document) for name, document in found.items()}
 
     @asynccontextmanager
     async def _talking(self) -> AsyncIterator[Redis]:
@@ -326,7 +348,7 @@ class RedisStore:
         return f"{self._server.prefix}:state:{name}"
 
     def _keys(self) -> list[str]:
-        return [*map(self._key, ("meta", "lease", "documents", "heads", "base"))]
+        return [*map(self._key, ("meta", "lease", "documents", "heads", "base", "kept"))]
 
 
 def _texts(said: list[bytes]) -> list[str]:

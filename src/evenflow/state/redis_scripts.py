@@ -1,7 +1,8 @@
 """What the Redis store runs inside the server: each script is one step that nothing comes between.
 
 Keys, in this order: `meta` (a hash: who may write, and the layout's version), `lease` (there while
-that balancer gives signs of life), `documents` and `heads` (hashes by revision), `base`.
+that balancer gives signs of life), `documents` and `heads` (hashes by revision), `base`, `kept`
+(a hash by name).
 
 Whoever takes the lease gets a token, a number that grows and a random part. `meta` remembers the
 last one given out, and every write names its own: one that is not the last is told who has it now,
@@ -44,7 +45,8 @@ redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[5])
 return {state}
 """
 
-# token, how many revisions to keep, revision or '', head, document, base or ''
+# token, how many revisions to keep, revision or '', head, document, base or '', name or '' and
+# document of what is kept beside the revisions
 SAVE: Final = """
 local meta = redis.call('HMGET', KEYS[1], 'token', 'who')
 if meta[1] ~= ARGV[1] then return {'lost', meta[2] or 'unknown'} end
@@ -59,10 +61,12 @@ if ARGV[3] ~= '' then
     end
 end
 if ARGV[6] ~= '' then redis.call('SET', KEYS[5], ARGV[6]) end
+if ARGV[7] ~= '' then redis.call('HSET', KEYS[6], ARGV[7], ARGV[8]) end
 return {'kept'}
 """
 
-# token, the newest revision or '', its head, its document, base or ''
+# token, the newest revision or '', its head, its document, base or '', then name and document of each
+# that is kept beside the revisions
 RESTORE: Final = """
 local meta = redis.call('HMGET', KEYS[1], 'token', 'who')
 if meta[1] ~= ARGV[1] then return {'lost', meta[2] or 'unknown'} end
@@ -78,6 +82,8 @@ if newest > 0 then
     redis.call('HSET', KEYS[4], ARGV[2], ARGV[3])
 end
 if ARGV[5] ~= '' then redis.call('SET', KEYS[5], ARGV[5]) else redis.call('DEL', KEYS[5]) end
+redis.call('DEL', KEYS[6])
+for index = 6, #ARGV, 2 do redis.call('HSET', KEYS[6], ARGV[index], ARGV[index + 1]) end
 return {'kept'}
 """
 

@@ -161,6 +161,7 @@ async def test_a_server_that_forgot_everything_gets_the_newest_revision_again(
     await store.open()
     await store.save(entry(1), base={"b": 1})
     await store.save(entry(2))
+    await store.keep("held", {"h": 1})
     redis.kill()
     redis.start()
     await store.save_base({"b": 2})
@@ -170,6 +171,7 @@ async def test_a_server_that_forgot_everything_gets_the_newest_revision_again(
     async with asyncio.timeout(10):
         while await store.latest() != entry(2):
             await asyncio.sleep(0.05)
+    assert await store.kept("held") == {"h": 1}
     await store.close()
 
 
