@@ -352,6 +352,8 @@ class Probe(TypedDict):
     address: str
     timeout_ms: int
     http: HttpProbe | None
+    http2: bool
+    """The request is sent by HTTP/2."""
     tls: ProbeTls | None
     """The endpoint whose TLS the probe uses."""
     send_proxy: Literal["v1", "v2"] | None

@@ -26,6 +26,9 @@ use crate::worker::{Scratch, Worker};
 
 /// The most 1xx answers that are passed on before an answer must come.
 pub const MAX_INTERIM: usize = 32;
+/// What is wrong with a request that HTTP/1.1 can say and HTTP/2 cannot.
+const CANNOT_SAY: Reason =
+    Reason::BadRequest("The request cannot be passed on by HTTP/2, which the backend speaks.");
 /// What is wrong with an endpoint that sends more.
 pub const ENDLESS: Reason =
     Reason::UpstreamProtocol("The backend sends interim answers without end.");
@@ -150,16 +153,17 @@ impl Attempt<'_> {
         let started = Instant::now();
         let member = self.lease.member();
         let made = member.made();
-        let kept = self.lease.kept(&worker, made);
+        let switching = self.origin.upgrade && scratch.request.upgrade.is_some();
+        let kept = self.lease.kept(&worker, made, switching);
         let mut reused = kept.is_some();
         let mut stream = match kept {
             Some(stream) => stream,
-            None => Box::pin(self.connect(&worker)).await?,
+            None => Box::pin(self.connect(&worker, switching)).await?,
         };
         let now = worker.coarse_ms.get();
         let try_deadline = deadline(&worker, self.route, self.route_deadline);
         let mut out = worker.buffers.take_out();
-        self.push_head(&mut out, scratch);
+        self.push_head(&mut out, scratch, stream.is_http2());
         let data = body.first(&self.connection.buffer, &mut out);
         let slot = &self.connection.slot;
         slot.arm((now + member.first_byte_timeout_ms).min(try_deadline));
@@ -169,6 +173,9 @@ impl Attempt<'_> {
         upstream.sent = sent as u64;
         match written {
             Err(None) => return Err(Failure::new(ErrorKind::Timeout, Reason::UpstreamTimeout)),
+            Err(Some(error)) if error.kind() == io::ErrorKind::InvalidInput => {
+                return Err(Failure::client(CANNOT_SAY));
+            }
             Err(Some(_)) if sent == 0 => {
                 return Err(Failure {
                     unsent: true,
@@ -229,8 +236,8 @@ impl Attempt<'_> {
         Err(Failure::new(ErrorKind::Protocol, ENDLESS))
     }
 
-    /// Appends the request's head as this endpoint gets it.
-    pub fn push_head(&self, out: &mut Vec<u8>, scratch: &Scratch) {
+    /// Appends the request's head as this endpoint gets it, by HTTP/2 or not.
+    pub fn push_head(&self, out: &mut Vec<u8>, scratch: &Scratch, http2: bool) {
         encode::request_head(
             out,
             &scratch.request,
@@ -240,6 +247,7 @@ impl Attempt<'_> {
                 authority: self.lease.member().endpoint.authority(),
                 target: self.target,
                 host: self.route.rewritten_host(),
+                http2,
             },
             &self.edits.request,
         );
@@ -268,12 +276,12 @@ impl Attempt<'_> {
         })
     }
 
-    async fn connect(&self, worker: &Worker) -> Result<Stream, Failure> {
+    async fn connect(&self, worker: &Worker, switching: bool) -> Result<Stream, Failure> {
         let member = self.lease.member();
         let slot = &self.connection.slot;
         let deadline = worker.coarse_ms.get() + member.connect_timeout_ms;
         slot.arm(deadline.min(self.route_deadline));
-        let connected = reach(worker, self.lease, || self.client_ends(), slot).await;
+        let connected = reach(worker, self.lease, || self.client_ends(), slot, switching).await;
         connected.map_err(|reason| Failure {
             unsent: true,
             ..Failure::new(ErrorKind::Connect, reason)
@@ -446,8 +454,11 @@ pub fn poll_head(
                 return Poll::Pending;
             }
             Poll::Ready(Ok(count)) if count > 0 => upstream.buffer.end += count,
-            Poll::Ready(_) => {
+            Poll::Ready(ended) => {
+                let untouched =
+                    ended.is_err_and(|error| error.kind() == io::ErrorKind::NotConnected);
                 return Poll::Ready(Step::Failed(Failure {
+                    unsent: untouched,
                     stale: reused && upstream.buffer.is_empty(),
                     ..Failure::new(ErrorKind::Reset, Reason::UpstreamReset)
                 }));

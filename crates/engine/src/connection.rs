@@ -172,6 +172,7 @@ pub async fn read_head(
         }
         match scan(bytes, scanned).map_err(Reason::BadRequest)? {
             Scan::Complete(len) if len <= max_head => {
+                head.http2 = connection.stream.is_http2();
                 head.parse(&bytes[..len], limits.headers as usize, max_target)?;
                 return Ok(true);
             }

@@ -109,6 +109,13 @@ impl Attempt<'_> {
             if armed.is_some() && connection.slot.fired() {
                 return Poll::Ready(Err(None));
             }
+            // Only by HTTP/2 does a client give up an answer without closing the connection.
+            if connection.stream.is_http2()
+                && relay.waiting == Waiting::Read
+                && connection.stream.poll_gone(cx).is_ready()
+            {
+                return Poll::Ready(Err(Some(Broken::Write)));
+            }
             let now = worker.coarse_ms.get();
             if relay.waiting == Waiting::Read {
                 waited = None;

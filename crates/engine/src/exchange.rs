@@ -25,6 +25,7 @@ use crate::filters::{Refusal, Seen};
 use crate::gate;
 use crate::hedge::{self, Elsewhere};
 use crate::http1::head::{Length, RequestHead};
+use crate::http2;
 use crate::lease::{self, Lease};
 use crate::mirror;
 use crate::picker::Tried;
@@ -81,10 +82,16 @@ pub async fn serve(
     if connection.stream.is_tls() && !Box::pin(accept::handshake(&mut connection)).await {
         return;
     }
+    let mut first = true;
     loop {
         if connection.buffer.is_empty() && !connection.await_request().await {
             connection.farewell().await;
             break;
+        }
+        if std::mem::take(&mut first) && http2::accept::is_spoken(&mut connection).await {
+            Box::pin(http2::accept::serve(connection)).await;
+            drop(counted);
+            return;
         }
         let mut scratch = connection.worker.take_scratch();
         connection.worker.active.update(|active| active + 1);
@@ -128,7 +135,7 @@ pub struct Way<'a> {
 
 /// One request and its answer.
 #[allow(clippy::too_many_lines)] // One phase after the other.
-async fn exchange(connection: &mut Connection, scratch: &mut Scratch) -> Next {
+pub async fn exchange(connection: &mut Connection, scratch: &mut Scratch) -> Next {
     let table = connection.worker.table();
     let Some(listener) = table.listener(connection.door.get()) else {
         return Next::Drop;
@@ -506,7 +513,8 @@ async fn forward(
             // A kept connection that died: no verdict on the endpoint, and its siblings are
             // likely dead too. Try the same endpoint afresh if that is safe.
             worker.idle.forget(lease.member().endpoint.uid);
-            if failure.unsent || may_repeat(&scratch.request, connection, &body) {
+            let unsent = failure.unsent && body.is_replayable();
+            if unsent || may_repeat(&scratch.request, connection, &body) {
                 noted.attempts -= 1;
                 continue;
             }

@@ -111,7 +111,7 @@ pub async fn race(
         *tokens = (*tokens + rules.budget).min(MAX_SAVED);
     }
     let mut request = worker.buffers.take_out();
-    attempt.push_head(&mut request, scratch);
+    attempt.push_head(&mut request, scratch, false);
     let base = attempt.connection.buffer.bytes();
     let told = attempt.lease.pool().send_proxy;
     let common = Common {
@@ -263,7 +263,7 @@ async fn answered(common: &Common<'_>, lease: &Lease) -> Result<(Upstream, Respo
     let member = lease.member();
     let slot = worker.timer.own_slot().await;
     let started = Instant::now();
-    let mut kept = lease.kept(worker, member.made());
+    let mut kept = lease.kept(worker, member.made(), false);
     let deadline = deadline(worker, common.route, common.route_deadline);
     loop {
         let now = worker.coarse_ms.get();
@@ -273,7 +273,7 @@ async fn answered(common: &Common<'_>, lease: &Lease) -> Result<(Upstream, Respo
             stream
         } else {
             slot.arm((now + member.connect_timeout_ms).min(deadline));
-            let reached = reach(worker, lease, || common.ends, &slot).await;
+            let reached = reach(worker, lease, || common.ends, &slot, false).await;
             reached.map_err(|reason| Failure::new(ErrorKind::Connect, reason))?
         };
         let now = worker.coarse_ms.get();

@@ -19,7 +19,7 @@ use crate::error::Reason;
 use crate::events::Event;
 use crate::http1::head::RequestHead;
 use crate::picker::{Choice, Picked, Tried, hash_key, pick};
-use crate::plan::Panic;
+use crate::plan::{Http, Panic};
 use crate::stats::ErrorKind;
 use crate::stream::Gone;
 use crate::stream::Stream;
@@ -247,18 +247,34 @@ impl Lease {
     }
 
     /// A kept connection to the endpoint that was made as one would be made now. With PROXY headers
-    /// there is none: a header says who the whole connection is from.
-    pub fn kept(&self, worker: &Worker, made: Made) -> Option<Stream> {
+    /// there is none: a header says who the whole connection is from. `switching` as in
+    /// [`reach`](crate::upstream::reach).
+    pub fn kept(&self, worker: &Worker, made: Made, switching: bool) -> Option<Stream> {
         if self.pool().send_proxy.is_some() {
             return None;
         }
-        worker.idle.take(self.member().endpoint.uid, made)
+        let member = self.member();
+        let uid = member.endpoint.uid;
+        match member.http {
+            Http::H1 => worker.idle.take(uid, made),
+            Http::H2 => worker.idle.links.take(uid, made),
+            Http::Auto if switching => worker.idle.take(uid, made),
+            Http::Auto => {
+                let stream = worker.idle.links.take(uid, made);
+                stream.or_else(|| worker.idle.take(uid, made))
+            }
+        }
+    }
+
+    /// Whether a connection of HTTP/2 to the endpoint carries the exchanges of others as well.
+    pub fn shares(&self) -> bool {
+        self.pool().send_proxy.is_none() && self.pool().connections.max_idle > 0
     }
 
     /// Keeps a connection for later, unless the endpoint has become another since it was made, or
     /// a PROXY header made it one client's.
     pub fn keep(&self, worker: &Worker, made: Made, stream: Stream) {
-        if self.pool().send_proxy.is_some() || made != self.member().made() {
+        if stream.is_http2() || self.pool().send_proxy.is_some() || made != self.member().made() {
             return;
         }
         let rules = &self.pool().connections;

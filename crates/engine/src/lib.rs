@@ -27,6 +27,7 @@ mod gate;
 mod hedge;
 pub mod histogram;
 pub mod http1;
+pub mod http2;
 mod lease;
 mod listen;
 mod mirror;

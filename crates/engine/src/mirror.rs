@@ -81,6 +81,7 @@ pub fn send(
         authority: lease.member().endpoint.authority(),
         target: target.as_deref(),
         host: route.rewritten_host(),
+        http2: false,
     };
     let edit = &way.listener.edits[index].request;
     // Nobody could talk on with what it switched to.
@@ -144,7 +145,7 @@ impl Copy {
         let worker = &self.worker;
         let member = lease.member();
         let made = member.made();
-        let mut kept = lease.kept(worker, made);
+        let mut kept = lease.kept(worker, made, false);
         loop {
             let reused = kept.is_some();
             let stream = match kept.take() {
@@ -178,7 +179,7 @@ impl Copy {
         let worker = &self.worker;
         let slot = worker.timer.own_slot().await;
         slot.arm(worker.coarse_ms.get() + lease.member().connect_timeout_ms);
-        let reached = reach(worker, lease, || self.ends, &slot).await;
+        let reached = reach(worker, lease, || self.ends, &slot, false).await;
         reached.map_err(|reason| Failure::new(ErrorKind::Connect, reason))
     }
 
@@ -210,7 +211,7 @@ impl Copy {
             let len = match step.await {
                 Step::Head(len) => len,
                 Step::Failed(failure) => {
-                    let unsent = sent == 0;
+                    let unsent = failure.unsent || sent == 0;
                     return Err(Failure { unsent, ..failure });
                 }
             };

@@ -9,6 +9,7 @@
 //! server close first, as `Connection: close` asks it to.
 
 mod http;
+mod http2;
 mod tls;
 
 use std::fmt;
@@ -48,6 +49,9 @@ pub struct Probe {
     pub timeout_ms: u64,
     /// `null` only connects.
     pub http: Option<HttpProbe>,
+    /// The request must be sent by HTTP/2: in the clear by prior knowledge. Over TLS it may be in any
+    /// case, as TLS agrees on.
+    pub http2: bool,
     /// Encrypted as connections to this endpoint are; `null` sends in the clear.
     pub tls: Option<ProbeTls>,
     /// What `tls` stands for.
@@ -219,6 +223,12 @@ async fn attempt(
                 let Some((http, request)) = probe.http.as_ref().zip(request) else {
                     return Ok(Answer::default());
                 };
+                if stream.agreed_on_http2() {
+                    return http2::exchange(stream, http, true).await;
+                }
+                if probe.http2 {
+                    return Err(Failure::protocol("the server does not offer HTTP/2"));
+                }
                 let answer = http::exchange(&mut stream, http, &request).await?;
                 *elapsed = Some(start.elapsed());
                 if http::server_closes(&mut stream, left(probe, start)).await {
@@ -229,6 +239,9 @@ async fn attempt(
             let Some((http, request)) = probe.http.as_ref().zip(request) else {
                 return Ok(Answer::default());
             };
+            if probe.http2 {
+                return http2::exchange(stream, http, false).await;
+            }
             let answer = http::exchange(&mut stream, http, &request).await?;
             *elapsed = Some(start.elapsed());
             if http::server_closes(&mut stream, left(probe, start)).await {
@@ -244,6 +257,9 @@ async fn attempt(
             let Some((http, request)) = probe.http.as_ref().zip(request) else {
                 return Ok(Answer::default());
             };
+            if probe.http2 {
+                return http2::exchange(stream, http, false).await;
+            }
             http::exchange(&mut stream, http, &request).await
         }
     }

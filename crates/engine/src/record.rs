@@ -89,6 +89,8 @@ pub fn record(
         target: if served { head.target.get(base) } else { b"" },
         version: if head.version_10 {
             "HTTP/1.0"
+        } else if head.http2 {
+            "HTTP/2.0"
         } else {
             "HTTP/1.1"
         },

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::http2::Exchange;
 use crate::proxy_protocol::Ends;
 use crate::tls::stream::TlsStream;
 
@@ -20,6 +21,8 @@ pub enum Stream {
     Unix(UnixStream),
     /// TLS over one of the others.
     Tls(Box<TlsStream>),
+    /// One stream of an HTTP/2 connection, translated.
+    Http2(Box<Exchange>),
 }
 
 impl Stream {
@@ -27,7 +30,7 @@ impl Stream {
     pub fn peer_ip(&self) -> Option<IpAddr> {
         match self {
             Self::Tcp(stream) => stream.peer_addr().ok().map(|peer| peer.ip().to_canonical()),
-            Self::Unix(_) => None,
+            Self::Unix(_) | Self::Http2(_) => None,
             Self::Tls(stream) => stream.inner().peer_ip(),
         }
     }
@@ -41,6 +44,7 @@ impl Stream {
             }),
             Self::Unix(_) => None,
             Self::Tls(stream) => stream.inner().ends(),
+            Self::Http2(stream) => stream.ends(),
         }
     }
 
@@ -55,16 +59,18 @@ impl Stream {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut room),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, &mut room),
             Self::Tls(stream) => return stream.poll_read(cx, buffer),
+            Self::Http2(stream) => return stream.poll_read(cx, buffer),
         };
         polled.map_ok(|()| room.filled().len())
     }
 
     /// Waits until a read would not block; costs no system call.
-    pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub fn poll_read_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tcp(stream) => stream.poll_read_ready(cx),
             Self::Unix(stream) => stream.poll_read_ready(cx),
             Self::Tls(stream) => stream.poll_read_ready(cx),
+            Self::Http2(stream) => stream.poll_read_ready(cx),
         }
     }
 
@@ -81,6 +87,7 @@ impl Stream {
             Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
             Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
             Self::Tls(stream) => stream.poll_write_vectored(cx, slices),
+            Self::Http2(stream) => stream.poll_write_vectored(cx, slices),
         }
     }
 
@@ -90,6 +97,7 @@ impl Stream {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => stream.poll_shutdown(cx),
+            Self::Http2(stream) => Poll::Ready(stream.close()),
         }
     }
 
@@ -99,6 +107,7 @@ impl Stream {
             Self::Tcp(stream) => stream,
             Self::Unix(_) => return Poll::Pending,
             Self::Tls(stream) => return stream.poll_gone(cx),
+            Self::Http2(stream) => return stream.poll_gone(cx),
         };
         let mut byte = [0; 1];
         stream
@@ -123,13 +132,32 @@ impl Stream {
             Self::Tcp(stream) => stream.try_read(&mut byte),
             Self::Unix(stream) => stream.try_read(&mut byte),
             Self::Tls(stream) => return stream.is_quiet(&mut cx),
+            // It carries one exchange and is never kept.
+            Self::Http2(_) => return false,
         };
         matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// Whether what is sent is encrypted.
     pub fn is_tls(&self) -> bool {
-        matches!(self, Self::Tls(_))
+        match self {
+            Self::Tls(_) => true,
+            Self::Http2(stream) => stream.is_tls(),
+            Self::Tcp(_) | Self::Unix(_) => false,
+        }
+    }
+
+    /// Whether this is a stream of HTTP/2.
+    pub fn is_http2(&self) -> bool {
+        matches!(self, Self::Http2(_))
+    }
+
+    /// The application protocol that TLS has agreed on.
+    pub fn alpn(&self) -> Option<&[u8]> {
+        match self {
+            Self::Tls(stream) => stream.connection().alpn_protocol(),
+            _ => None,
+        }
     }
 }
 

@@ -125,6 +125,8 @@ pub struct Listener {
     pub addresses: Vec<String>,
     /// What it speaks.
     pub protocol: Protocol,
+    /// Clients may begin with HTTP/2 in the clear.
+    pub http2: bool,
     /// Filters that run before routing.
     pub chain: Chain,
     /// For TCP and UDP: the pool's index.
@@ -307,6 +309,8 @@ pub struct Member {
     pub idle_timeout_ms: u64,
     /// Encryption; `None` sends in the clear.
     pub tls: Option<Upstream>,
+    /// The version of HTTP.
+    pub http: plan::Http,
 }
 
 impl Member {

@@ -265,7 +265,7 @@ async fn open(connection: &Connection, lease: &Lease) -> Result<Stream, Reason> 
     let worker = &connection.worker;
     let deadline = worker.coarse_ms.get() + lease.member().connect_timeout_ms;
     connection.slot.arm(deadline);
-    let reached = reach(worker, lease, || connection.ends(), &connection.slot);
+    let reached = reach(worker, lease, || connection.ends(), &connection.slot, false);
     let stream = Box::pin(reached).await?;
     lease.succeeded(worker);
     Ok(stream)

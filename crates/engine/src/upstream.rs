@@ -12,8 +12,9 @@ use rustc_hash::FxHashMap;
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::error::Reason;
+use crate::http2::{ALPN, links::Links};
 use crate::lease::Lease;
-use crate::plan::Address;
+use crate::plan::{Address, Http};
 use crate::proxied::push_header;
 use crate::proxy_protocol::Ends;
 use crate::stream::Stream;
@@ -25,6 +26,8 @@ use crate::worker::Worker;
 #[derive(Debug, Default)]
 pub struct Idle {
     stacks: RefCell<FxHashMap<u32, Vec<Kept>>>,
+    /// Those of HTTP/2, which are kept while they are in use as well.
+    pub links: Links,
 }
 
 /// How a connection was made: in which epoch of its endpoint, and by which TLS rules (0: none).
@@ -65,11 +68,13 @@ impl Idle {
 
     /// Closes all connections to an endpoint.
     pub fn forget(&self, endpoint: u32) {
+        self.links.forget(endpoint);
         self.stacks.borrow_mut().remove(&endpoint);
     }
 
     /// Closes what has been idle for too long or was closed by the other end.
     pub fn sweep(&self, now_ms: u64) {
+        self.links.sweep(now_ms);
         self.stacks.borrow_mut().retain(|_, stack| {
             stack.retain_mut(|kept| kept.until_ms > now_ms && kept.stream.is_quiet());
             !stack.is_empty()
@@ -78,27 +83,34 @@ impl Idle {
 
     /// Closes the connections to endpoints that `keep` does not say.
     pub fn retain(&self, keep: impl Fn(u32) -> bool) {
+        self.links.retain(&keep);
         self.stacks.borrow_mut().retain(|uid, _| keep(*uid));
     }
 
     /// How many connections to one endpoint wait.
     pub fn count(&self, endpoint: u32) -> usize {
-        self.stacks.borrow().get(&endpoint).map_or(0, Vec::len)
+        let stacks = self.stacks.borrow();
+        stacks.get(&endpoint).map_or(0, Vec::len) + self.links.idle(endpoint)
     }
 
     /// How many are kept, by endpoint.
     pub fn counts(&self) -> Vec<(u32, usize)> {
         let stacks = self.stacks.borrow();
-        stacks
+        let mut counts: FxHashMap<u32, usize> = stacks
             .iter()
             .map(|(uid, stack)| (*uid, stack.len()))
-            .collect()
+            .collect();
+        for (uid, count) in self.links.counts() {
+            *counts.entry(uid).or_default() += count;
+        }
+        counts.into_iter().collect()
     }
 }
 
 /// A new connection to an endpoint, until the slot's deadline, and counts it: it begins with a PROXY
 /// header that tells the client's `ends` where the pool sends one, and is encrypted where the pool
-/// says so.
+/// says so. Where the endpoint speaks HTTP/2 it is one stream, and the connection may be another's;
+/// `switching` asks for a connection of HTTP/1.1, which alone can switch protocols.
 ///
 /// # Errors
 /// Why there is none.
@@ -107,6 +119,52 @@ pub async fn reach(
     lease: &Lease,
     ends: impl FnOnce() -> Option<Ends>,
     slot: &Slot,
+    switching: bool,
+) -> Result<Stream, Reason> {
+    let member = lease.member();
+    let may_be_http2 = match member.http {
+        Http::H1 => false,
+        Http::H2 => true,
+        Http::Auto => !switching,
+    };
+    if !may_be_http2 {
+        return open_to(worker, lease, ends, slot, switching).await;
+    }
+    let links = &worker.idle.links;
+    let (uid, made) = (member.endpoint.uid, member.made());
+    let shared = lease.shares();
+    let mut turn = None;
+    if shared && (member.http == Http::H2 || links.knows(uid, made)) {
+        match links.turn(uid, made, slot).await {
+            None => return Err(Reason::ConnectTimeout),
+            Some(Ok(stream)) => return Ok(stream),
+            Some(Err(own)) => turn = Some(own),
+        }
+    }
+    let stream = open_to(worker, lease, ends, slot, false).await?;
+    let agreed = stream.alpn() == Some(ALPN);
+    if member.tls.is_some() && !agreed {
+        return match member.http {
+            Http::H2 => Err(Reason::UpstreamTls("The backend does not offer HTTP/2.")),
+            Http::H1 | Http::Auto => Ok(stream),
+        };
+    }
+    let idle_ms = shared.then_some(lease.pool().connections.idle_ms);
+    let begun = links.begin(uid, made, stream, idle_ms, slot).await;
+    drop(turn);
+    begun.map_err(|error| match error.kind() {
+        io::ErrorKind::TimedOut => Reason::ConnectTimeout,
+        _ => Reason::ConnectFailed,
+    })
+}
+
+/// A new connection of its own.
+async fn open_to(
+    worker: &Worker,
+    lease: &Lease,
+    ends: impl FnOnce() -> Option<Ends>,
+    slot: &Slot,
+    switching: bool,
 ) -> Result<Stream, Reason> {
     let member = lease.member();
     let started = Instant::now();
@@ -118,7 +176,7 @@ pub async fn reach(
         write(&mut stream, &header, slot).await?;
     }
     if let Some(tls) = &member.tls {
-        stream = client::handshake(tls, stream, slot, &worker.buffers)
+        stream = client::handshake(tls, stream, slot, &worker.buffers, switching)
             .await
             .map_err(|detail| detail.map_or(Reason::ConnectTimeout, Reason::UpstreamTls))?;
     }

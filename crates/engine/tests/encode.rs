@@ -785,6 +785,7 @@ fn aim(authority: &str) -> Aim<'_> {
         authority,
         target: None,
         host: None,
+        http2: false,
     }
 }
 

@@ -62,6 +62,7 @@ fn get(address: Address, body_bytes: u32) -> Probe {
         http: Some(http),
         tls: None,
         upstream: None,
+        http2: false,
         send_proxy: None,
     }
 }
@@ -364,6 +365,7 @@ fn a_server_behind_the_proxy_protocol_gets_its_header_first() {
         got
     });
     let result = probe(Probe {
+        http2: false,
         send_proxy: Some(evenflow_engine::plan::ProxyVersion::V1),
         ..get(address, 0)
     });
@@ -382,6 +384,7 @@ fn connecting_is_enough_without_http() {
         http: None,
         tls: None,
         upstream: None,
+        http2: false,
         send_proxy: None,
     });
     assert_eq!((result.outcome, result.status), (Outcome::Ok, None));
@@ -393,6 +396,7 @@ fn connecting_is_enough_without_http() {
         http: None,
         tls: None,
         upstream: None,
+        http2: false,
         send_proxy: None,
     });
     assert_eq!(result.outcome, Outcome::Refused);
@@ -443,11 +447,12 @@ fn documents_read_and_write_as_agreed() {
         "http": {"method": "GET", "path": "/health", "host": "app1:8080",
                  "headers": [["a", "b"]], "body_bytes": 0},
         "tls": {"pool": "p", "backend": "a"},
+        "http2": false,
         "send_proxy": "v2",
     });
     let parsed: Probe = serde_json::from_value(document.clone()).unwrap();
     assert_eq!(serde_json::to_value(&parsed).unwrap(), document);
-    let unknown = json!({"id": 1, "address": "10.0.0.1:80", "timeout_ms": 1, "http": null, "send_proxy": null, "x": 1});
+    let unknown = json!({"id": 1, "address": "10.0.0.1:80", "timeout_ms": 1, "http": null, "http2": false, "send_proxy": null, "x": 1});
     assert!(serde_json::from_value::<Probe>(unknown).is_err());
     let result = ProbeResult {
         id: 123,

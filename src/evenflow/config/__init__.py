@@ -6,12 +6,13 @@ form. Nothing here knows how a strategy or filter is carried out.
 
 from .cluster import ClusterConfig, RedisServer, StateConfig
 from .discovery import Discover
-from .expand import effective_health_check, expand, has_fleet_limits
+from .expand import effective_health_check, expand, has_fleet_limits, http_version
 from .jwt import JwtAuth
 from .matching import parameters, path_segments
 from .models import (
     Backend,
     Config,
+    HttpVersion,
     Listener,
     LoadBalancerConfig,
     Match,
@@ -85,6 +86,7 @@ __all__ = [
     "HeaderRules",
     "HealthCheck",
     "HealthCheckOverride",
+    "HttpVersion",
     "JwtAuth",
     "Limits",
     "Listener",
@@ -120,6 +122,7 @@ __all__ = [
     "format_duration",
     "format_size",
     "has_fleet_limits",
+    "http_version",
     "json_schema",
     "leaves",
     "load",

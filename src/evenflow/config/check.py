@@ -17,6 +17,7 @@ from .check_cluster import cluster_problems
 from .check_datagrams import datagram_problems
 from .check_discovery import discovery_problems
 from .check_health import health_problems
+from .check_http2 import http2_problems
 from .check_jwt import jwt_problems
 from .check_routes import contradictions, named_pools
 from .expand import (
@@ -180,6 +181,7 @@ def _kinds(view: _View) -> Iterator[Problem]:
     """HTTP backends behind HTTP, streams behind TCP or UDP, and no pool of both."""
     config = view.config
     yield from datagram_problems(config, list(_backend_lists(config)), view.flat)
+    yield from http2_problems(config)
     for path, held_by in _backend_lists(config):
         targets = by_scheme(held_by).values()
         if len({target.is_stream for target in targets if not target.is_unix}) > 1:

@@ -96,8 +96,8 @@ def _passthrough(path: str, listener: Listener, tls: ListenerTls) -> Iterator[Pr
 
 def _rules(path: str, tls: TlsRules, *, http: bool) -> Iterator[Problem]:
     for at, protocol in enumerate(tls.alpn or ()):
-        if http and protocol != "http/1.1":
-            text = f"expected http/1.1, which is what HTTP listeners speak, got {protocol!r}"
+        if http and protocol not in ("h2", "http/1.1"):
+            text = f"expected h2 or http/1.1, which HTTP listeners speak, got {protocol!r}"
             yield Problem(f"{path}.alpn[{at}]", text)
     if tls.profile == "modern" and tls.min_version == "1.2":
         yield Problem(f"{path}.min_version", "the profile `modern` is TLS 1.3 only")
@@ -119,7 +119,8 @@ def _pools(config: Config) -> Iterator[Problem]:
         if targets and not any(target.is_tls for target in targets.values()):
             yield Problem(path, "has no effect: none of the backends has an https:// or tls:// URL")
         if pool.tls.alpn and "https" in targets:
-            yield Problem(f"{path}.alpn", "is for tls:// backends; with https:// it is http/1.1")
+            text = "is for tls:// backends; with https:// `protocol` says it"
+            yield Problem(f"{path}.alpn", text)
         if not pool.tls.verify and (pool.tls.ca_file is not None or pool.tls.fingerprint):
             text = "is false, so ca_file and fingerprint would have no effect"
             yield Problem(f"{path}.verify", text)

@@ -14,6 +14,7 @@ from typing import Literal
 from .models import (
     Backend,
     Config,
+    HttpVersion,
     Listener,
     LoadBalancerConfig,
     Match,
@@ -115,6 +116,21 @@ def has_fleet_limits(config: Config) -> bool:
     return any(
         chain.rate_limit is not None and chain.rate_limit.scope == "fleet" for chain in chains
     )
+
+
+def http_version(protocol: HttpVersion, target: Target) -> HttpVersion:
+    """What is spoken to a backend of a pool with this `protocol`; `auto` is for TLS to agree on."""
+    if target.is_stream:
+        return "h1"
+    if protocol != "auto":
+        return protocol
+    match target.scheme:
+        case "https":
+            return "auto"
+        case "h2c":
+            return "h2"
+        case _:
+            return "h1"
 
 
 def is_stream(place: Pool | Config) -> bool:
@@ -244,6 +260,8 @@ def _listeners(config: Config) -> tuple[Listener, ...]:
         }
         if listener.protocol != "http":
             update["retries"] = _stream_retries(config.load_balancer, listener)
+        if listener.protocol == "http" and listener.http2 is None:
+            update["http2"] = server.http2
         if config.security is not None:
             update["filters"] = (SECURITY_CHAIN, *listener.filters)
         full.append(listener.model_copy(update=update))
@@ -340,6 +358,8 @@ def _full_pool(config: Config, pool: Pool) -> Pool:
     }
     if update.get("idle_timeout", pool.idle_timeout) is None:
         update["idle_timeout"] = _STREAM_IDLE if is_stream(pool) else _HTTP_IDLE
+    if pool.protocol is None and not is_stream(pool):
+        update["protocol"] = base.protocol
     check = base.health_check or config.health_check
     if pool.health_check is not None:
         check = pool.health_check.onto(check)

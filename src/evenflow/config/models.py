@@ -51,6 +51,7 @@ Weight = Annotated[int, Field(ge=1, le=65535)]
 ServerName = Annotated[str, AfterValidator(parse_server_name)]
 Strategy = str | StrategyConfig
 _ID = attrgetter("id")
+HttpVersion = Literal["auto", "h1", "h2"]
 RetryOn = Literal["connect", "reset", "timeout"] | Annotated[int, Field(ge=500, le=599)]
 
 
@@ -123,6 +124,11 @@ class LoadBalancerConfig(Model):
     queue: QueueConfig = QueueConfig()
     panic: Panic = Panic()
     connections: Connections = Connections()
+    protocol: HttpVersion = Field(
+        default="auto",
+        description="HTTP to backends: h1, h2 (without TLS by prior knowledge), or auto: with "
+        "https:// what both sides speak, with h2c:// h2, else h1.",
+    )
     upgrade: Upgrade = Field(
         default=Upgrade(), description="WebSocket and other protocols that HTTP/1.1 switches to."
     )
@@ -135,7 +141,7 @@ class Backend(Model):
         default="", description="Unique; `backend-1` and so on when absent."
     )
     url: Url = Field(
-        description="http://, https://, tcp://, tls://, udp://, postgresql://, mysql://, redis:// "
+        description="http://, https://, h2c://, tcp://, tls://, udp://, postgresql://, mysql://, redis:// "
         "or unix:."
     )
     weight: Weight = 100
@@ -215,6 +221,7 @@ class Listener(Model):
     idle_timeout: Timeout | None = None
     trusted_proxies: Items[Network] | None = None
     forwarded: bool | None = None
+    http2: bool | None = None
     tls: ListenerTls | None = None
     redirect_https: bool | Annotated[int, Field(ge=1, le=65535)] = Field(
         default=False,
@@ -306,6 +313,7 @@ class Pool(Model):
     queue: QueueConfig | None = None
     panic: Panic | None = None
     connections: Connections | None = None
+    protocol: HttpVersion | None = None
     sticky: Sticky | None = None
     tls: PoolTls | None = Field(default=None, description="For `https` backends.")
     send_proxy: Literal["v1", "v2"] | None = Field(

@@ -526,6 +526,9 @@ class Limits(Model):
         default=8 * 1024, description="Path and query; over it 414."
     )
     max_body_size: Size = Field(default=0, description="Over it 413; 0 is no bound.")
+    max_streams: Annotated[int, Field(ge=1, le=65535)] = Field(
+        default=128, description="Requests at once on one HTTP/2 connection."
+    )
     max_connections: Count = Field(default=0, description="Open at once; 0 is no bound.")
     max_connections_per_client: Count = Field(
         default=0,
@@ -568,6 +571,11 @@ class ServerConfig(Model):
         default=(), description="Networks whose forwarding headers are believed."
     )
     forwarded: bool = Field(default=False, description="Also send RFC 7239 `Forwarded`.")
+    http2: bool = Field(
+        default=True,
+        description="Serve HTTP/2: over TLS where clients ask for it, in the clear to those that "
+        "begin with it.",
+    )
     limits: Limits = Limits()
     tls: ServerTls | None = Field(default=None, description="Encryption of the flat form's port.")
 

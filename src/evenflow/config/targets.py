@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 """A segment of a path pattern that stands for any segment."""
 
-HTTP_SCHEMES = ("http", "https")
+HTTP_SCHEMES = ("http", "https", "h2c")
 STREAM_PORTS: dict[str, int | None] = {
     "tcp": None,
     "tls": None,
@@ -59,7 +59,7 @@ class Target:
         """What a health check sends as `Host`."""
         if self.is_unix:
             return "localhost"
-        usual = {"http": ":80", "https": ":443"}.get(self.scheme, "")
+        usual = {"http": ":80", "https": ":443", "h2c": ":80"}.get(self.scheme, "")
         return self.address.removesuffix(usual)
 
     @property

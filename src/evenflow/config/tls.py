@@ -101,8 +101,9 @@ class TlsRules(Model):
     )
     alpn: Annotated[Items[Alpn], Field(min_length=1)] | None = Field(
         default=None,
-        description="Application protocols offered: http/1.1 on HTTP listeners; on tcp listeners "
-        "what the backends speak, such as postgresql, or none when absent.",
+        description="Application protocols offered: h2 and http/1.1 on HTTP listeners, the first "
+        "where `http2` is on; on tcp listeners what the backends speak, such as postgresql, or "
+        "none when absent.",
     )
     client_auth: ClientAuth = ClientAuth(mode="off")
 

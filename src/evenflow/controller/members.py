@@ -6,7 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from evenflow.config import Backend, Config, HealthCheck, Pool, effective_health_check
+from evenflow.config import (
+    Backend,
+    Config,
+    HealthCheck,
+    Pool,
+    effective_health_check,
+    http_version,
+)
 from evenflow.controller.runtime import Key, Member
 from evenflow.plan import PoolSplice
 
@@ -68,15 +75,17 @@ def _of_pool(
                 if known is not None and known.health_check == shared[kind]:
                     shared[kind] = known.health_check
             check = shared[kind]
+        http2 = http_version(pool.protocol or "auto", backend.target) == "h2"
+        rest = (slow_start_s, pool.send_proxy, http2)
         if (
             known is not None
             and known.backend is backend
-            and (known.slow_start_s, known.send_proxy) == (slow_start_s, pool.send_proxy)
+            and (known.slow_start_s, known.send_proxy, known.http2) == rest
             and (known.health_check is check or known.health_check == check)
         ):
             members[key] = known
         else:
-            members[key] = Member(pool.name, backend, check, slow_start_s, pool.send_proxy)
+            members[key] = Member(pool.name, backend, check, *rest)
     return members
 
 

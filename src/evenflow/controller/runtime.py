@@ -33,6 +33,8 @@ class Member:
     slow_start_s: float
     send_proxy: Literal["v1", "v2"] | None = None
     """The version of the PROXY header that the server expects."""
+    http2: bool = False
+    """The server speaks HTTP/2 and may speak nothing else."""
 
     @property
     def key(self) -> Key:

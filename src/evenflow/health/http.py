@@ -34,9 +34,17 @@ class HttpCheck:
     expected: str
     body: str | None
     send_proxy: ProxyVersion = None
+    http2: bool = False
 
     @classmethod
-    def of(cls, config: HealthCheck, target: Target, send_proxy: ProxyVersion = None) -> HttpCheck:
+    def of(
+        cls,
+        config: HealthCheck,
+        target: Target,
+        send_proxy: ProxyVersion = None,
+        *,
+        http2: bool = False,
+    ) -> HttpCheck:
         """The check a configuration asks for on one backend."""
         return cls(
             timeout_s=config.timeout,
@@ -52,6 +60,7 @@ class HttpCheck:
             expected=", ".join(str(status) for status in config.expect_status),
             body=config.expect_body or None,
             send_proxy=send_proxy,
+            http2=http2,
         )
 
     def probe(self, id: int, address: str) -> Probe:
@@ -63,6 +72,7 @@ class HttpCheck:
             "address": address,
             "timeout_ms": timeout_ms,
             "http": self.request,
+            "http2": self.http2,
             "tls": None,
             "send_proxy": self.send_proxy,
         }

@@ -56,7 +56,8 @@ def check_of(member: Member) -> Check | Dialogue:
     """The check a backend's configuration asks for."""
     config, target = member.health_check, member.backend.target
     # Another port than the traffic's is another server's, which expects no header.
-    send_proxy = member.send_proxy if config.port is None else None
+    own_port = config.port is None
+    send_proxy = member.send_proxy if own_port else None
     match config.kind:
         case "tcp":
             return TcpCheck.of(config, send_proxy)
@@ -73,7 +74,7 @@ def check_of(member: Member) -> Check | Dialogue:
         case "redis":
             return RedisCheck.of(config, send_proxy)
         case "http" | "auto":
-            return HttpCheck.of(config, target, send_proxy)
+            return HttpCheck.of(config, target, send_proxy, http2=member.http2 and own_port)
 
 
 @dataclass(slots=True, eq=False)
@@ -84,6 +85,7 @@ class Target:
     url: str
     config: HealthCheck
     send_proxy: ProxyVersion
+    http2: bool
     check: Check | Dialogue
     thresholds: Thresholds
     standing: Standing = field(default_factory=Standing)
@@ -100,6 +102,7 @@ class Target:
             url=member.backend.url,
             config=config,
             send_proxy=member.send_proxy,
+            http2=member.http2,
             check=check_of(member),
             thresholds=Thresholds(config.healthy_threshold, config.unhealthy_threshold),
         )
@@ -164,7 +167,11 @@ class HealthMonitor:
                 continue
             if known is None or known.url != member.backend.url:
                 fresh.append(self._replace(known, Target.of(member)))
-            elif (known.config, known.send_proxy) != (member.health_check, member.send_proxy):
+            elif (known.config, known.send_proxy, known.http2) != (
+                member.health_check,
+                member.send_proxy,
+                member.http2,
+            ):
                 target = Target.of(member)
                 target.standing = Standing(known.standing.status)
                 target.since, target.passed, target.failed = known.since, known.passed, known.failed

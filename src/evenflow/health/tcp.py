@@ -50,6 +50,7 @@ class TcpCheck:
             "address": address,
             "timeout_ms": timeout_ms,
             "http": None,
+            "http2": False,
             "tls": None,
             "send_proxy": self.send_proxy,
         }

@@ -146,6 +146,7 @@ def _listener(config: Config, listener: Listener, material: Material) -> documen
         "name": listener.name,
         "addresses": list(listener.addresses),
         "protocol": listener.protocol,
+        "http2": listener.protocol == "http" and bool(listener.http2),
         "filters": list(listener.filters),
         "pool": listener.pool,
         "limits": _limits(given(listener.limits), datagrams=listener.protocol == "udp"),
@@ -183,6 +184,7 @@ def _limits(limits: Limits, *, datagrams: bool) -> document.Limits:
     return {
         "head_bytes": limits.max_head_size,
         "headers": limits.max_headers,
+        "streams": limits.max_streams,
         "target_bytes": limits.max_target,
         "body_bytes": limits.max_body_size,
         "connections": limits.max_connections or least,
@@ -204,6 +206,7 @@ def _control_listener(config: Config, address: str) -> document.Listener:
         idle_timeout=server.idle_timeout,
         trusted_proxies=server.trusted_proxies,
         forwarded=False,
+        http2=server.http2,
     )
     return _listener(config, own, Material()) | {"name": CONTROL_LISTENER}
 

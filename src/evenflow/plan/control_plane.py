@@ -36,6 +36,7 @@ def control_pool(admin_socket: str) -> document.Pool:
                 "first_byte_timeout_ms": _FIRST_BYTE_MS,
                 "idle_timeout_ms": _IDLE_MS,
                 "tls_name": None,
+                "http": "h1",
             }
         ],
         "use_all": True,

@@ -24,6 +24,7 @@ class AccessLog(TypedDict):
 class Limits(TypedDict):
     head_bytes: int
     headers: int
+    streams: int
     target_bytes: int
     body_bytes: int
     connections: int
@@ -86,6 +87,7 @@ class Listener(TypedDict):
     name: str
     addresses: list[str]
     protocol: Literal["http", "tcp", "udp"]
+    http2: bool
     filters: list[str]
     pool: str | None
     limits: Limits
@@ -285,6 +287,9 @@ class LeastPicker(TypedDict):
 Picker = CyclePicker | HashPicker | LeastPicker
 
 
+Http = Literal["h1", "h2", "auto"]
+
+
 class Endpoint(TypedDict):
     id: str
     target: str
@@ -298,6 +303,7 @@ class Endpoint(TypedDict):
     first_byte_timeout_ms: int
     idle_timeout_ms: int
     tls_name: str | None
+    http: Http
 
 
 class ClientCert(TypedDict):

@@ -11,7 +11,16 @@ from operator import attrgetter
 from typing import Any, TypeVar, cast
 
 from evenflow.certs import Material
-from evenflow.config import Backend, BreakerConfig, ConfigError, Pool, Problem, StrategyConfig
+from evenflow.config import (
+    Backend,
+    BreakerConfig,
+    ConfigError,
+    HttpVersion,
+    Pool,
+    Problem,
+    StrategyConfig,
+    http_version,
+)
 from evenflow.filters import request_key
 from evenflow.strategies import Cycle, Hash, Least, Picker, Strategy, resolve
 from evenflow.strategies import Endpoint as Candidate
@@ -280,17 +289,18 @@ def compile_endpoints(
         _bound(given(pool.timeout)),
         _bound(given(pool.idle_timeout)),
     )
+    protocol = pool.protocol or "auto"
     endpoints: list[document.Endpoint] = []
     for backend in backends:
         known = state.get((name, backend.id), _UP)
         target = backend.target
         where = None if target.resolved else addresses.get(target.address, ())
         token = "" if pool.sticky is None else _token(sticky_key, name, backend.id)
-        made_from = (known, timeouts, where, token)
+        made_from = (known, timeouts, where, token, protocol)
         # Most backends are as they were in the plan before: their endpoints are used again.
         kept = backend.memo.get("endpoint")
         if kept is None or kept.made_from != made_from:
-            kept = KeptEndpoint(_endpoint(backend, known, timeouts, where, token))
+            kept = KeptEndpoint(_endpoint(backend, known, timeouts, where, token, protocol))
             kept.made_from = made_from
             backend.memo["endpoint"] = kept
         endpoints.append(cast(document.Endpoint, kept))
@@ -319,6 +329,7 @@ def _endpoint(
     timeouts: tuple[int, int, int],
     where: Sequence[str] | None,
     token: str,
+    protocol: HttpVersion,
 ) -> document.Endpoint:
     connect, first_byte, idle = timeouts
     address = backend.target.address
@@ -335,6 +346,7 @@ def _endpoint(
         "first_byte_timeout_ms": _own(backend.timeout, first_byte),
         "idle_timeout_ms": _own(backend.idle_timeout, idle),
         "tls_name": backend.target.host if backend.target.is_tls else None,
+        "http": http_version(protocol, backend.target),
     }
 
 

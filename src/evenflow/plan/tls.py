@@ -9,6 +9,9 @@ from evenflow.config.check_acme import answers_tls_alpn
 
 from . import document
 
+_OFFERED = {"auto": ("h2", "http/1.1"), "h1": ("http/1.1",), "h2": ("h2",)}
+"""To https backends, by the pool's protocol."""
+
 
 def certificates(config: Config, material: Material) -> list[document.Certificate]:
     """The certificates that listeners show; those only shown to backends are in their pools."""
@@ -47,7 +50,7 @@ def listener_tls(listener: Listener, material: Material) -> document.ListenerTls
     return {
         "certificates": list(tls.certificates),
         "min_version": tls.lowest_version,
-        "alpn": list(tls.alpn or (("http/1.1",) if listener.protocol == "http" else ())),
+        "alpn": list(tls.alpn or _spoken(listener)),
         "client_auth": asked,
         "proofs": [
             {"domain": proof.domain, "chain_pem": proof.chain_pem, "key_pem": proof.key_pem}
@@ -55,6 +58,12 @@ def listener_tls(listener: Listener, material: Material) -> document.ListenerTls
             if isinstance(proof, TlsProof) and answers_tls_alpn(listener)
         ],
     }
+
+
+def _spoken(listener: Listener) -> tuple[str, ...]:
+    if listener.protocol != "http":
+        return ()
+    return ("h2", "http/1.1") if listener.http2 else ("http/1.1",)
 
 
 def passthrough(listener: Listener) -> list[document.Passthrough]:
@@ -79,6 +88,7 @@ def pool_tls(pool: Pool, material: Material) -> document.UpstreamTls | None:
         return None
     tls = pool.tls
     https = any(backend.target.scheme == "https" for backend in pool.backends)
+    versions = _OFFERED[pool.protocol or "auto"]
     if tls is None:
         return {
             "verify": True,
@@ -86,7 +96,7 @@ def pool_tls(pool: Pool, material: Material) -> document.UpstreamTls | None:
             "fingerprints": [],
             "server_name": None,
             "min_version": "1.2",
-            "alpn": ["http/1.1"] if https else [],
+            "alpn": list(versions) if https else [],
             "client_cert": None,
         }
     shown = material.pairs.get(tls.client_cert) if tls.client_cert else None
@@ -96,7 +106,7 @@ def pool_tls(pool: Pool, material: Material) -> document.UpstreamTls | None:
         "fingerprints": list(tls.fingerprint),
         "server_name": tls.server_name,
         "min_version": tls.min_version,
-        "alpn": ["http/1.1"] if https else list(tls.alpn),
+        "alpn": list(versions if https else tls.alpn),
         "client_cert": {"chain_pem": shown.chain_pem, "key_pem": shown.key_pem}
         if shown is not None
         else None,

@@ -66,7 +66,7 @@ def _tcp(**more: Any) -> dict[str, Any]:
             "server.tls",
             "beside `listeners`",
         ),
-        (_listener(alpn=["h3"]), "listeners[0].tls.alpn[0]", "expected http/1.1"),
+        (_listener(alpn=["h3"]), "listeners[0].tls.alpn[0]", "expected h2 or http/1.1"),
         (_tcp(protocol="udp"), "listeners[0].tls", "not on udp"),
         (
             {

@@ -168,12 +168,12 @@ async fn exchange(
     question.extend_from_slice(b"\r\n");
     question.extend_from_slice(lines);
     connection.slot.arm(deadline);
-    if let Some(stream) = lease.kept(worker, lease.member().made())
+    if let Some(stream) = lease.kept(worker, lease.member().made(), false)
         && let Ok(answer) = once(connection, lease, stream, &question).await
     {
         return Ok(answer);
     }
-    let stream = reach(worker, lease, || connection.ends(), &connection.slot)
+    let stream = reach(worker, lease, || connection.ends(), &connection.slot, false)
         .await
         .map_err(|reason| match reason {
             Reason::ConnectTimeout => (ErrorKind::Timeout, reason),

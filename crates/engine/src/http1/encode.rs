@@ -7,6 +7,7 @@ use super::head::{Field, Known, Length, RequestHead, ResponseHead};
 use crate::error::phrase;
 use crate::filters::cors::Cors;
 use crate::filters::headers::Edit;
+use crate::http2::translate::is_trailers;
 use crate::tls::identity::Identity;
 
 /// What the balancer knows of a request beyond its head.
@@ -46,6 +47,8 @@ pub struct Aim<'a> {
     pub target: Option<&'a [u8]>,
     /// The host; `None` is the client's own.
     pub host: Option<&'a [u8]>,
+    /// The endpoint is asked by HTTP/2, where `TE: trailers` is for it and not for the connection.
+    pub http2: bool,
 }
 
 /// Fields that every request sent to an endpoint has, the control plane's own aside.
@@ -114,6 +117,9 @@ pub fn request_head(
     let mut has_forwarded_for = false;
     let mut has_length = false;
     head.copy_fields(base, out, |field| {
+        if aim.http2 && field.known == Known::HopByHop {
+            return is_trailers(field.name.get(base), field.value.get(base));
+        }
         if field.connection_only || edit.removes_alike(field.name.get(base)) {
             return false;
         }
@@ -245,6 +251,8 @@ pub fn request_head(
     if !origin.internal && !edit.removes(b"via") {
         out.extend_from_slice(if head.version_10 {
             b"via: 1.0 "
+        } else if head.http2 {
+            b"via: 2.0 "
         } else {
             b"via: 1.1 "
         });

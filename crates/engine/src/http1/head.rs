@@ -192,6 +192,7 @@ pub fn scan(bytes: &[u8], from: usize) -> Result<Scan, &'static str> {
 
 /// A parsed request head.
 #[derive(Debug, Default)]
+#[allow(clippy::struct_excessive_bools)] // Facts that are independent of each other.
 pub struct RequestHead {
     /// The method as sent.
     pub method: Span,
@@ -202,6 +203,8 @@ pub struct RequestHead {
     pub host: Span,
     /// HTTP/1.0 (else 1.1).
     pub version_10: bool,
+    /// It came by HTTP/2 and was written down as HTTP/1.1; the parser leaves this to its caller.
+    pub http2: bool,
     /// All fields in order.
     pub fields: Vec<Field>,
     /// The head's length in bytes.

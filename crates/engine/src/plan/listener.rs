@@ -9,7 +9,7 @@ use super::tls::ListenerTls;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Protocol {
-    /// HTTP/1.0 and HTTP/1.1.
+    /// HTTP/1.0, HTTP/1.1 and HTTP/2.
     Http,
     /// Bytes relayed without a look inside.
     Tcp,
@@ -27,6 +27,9 @@ pub struct Listener {
     pub addresses: Vec<String>,
     /// What is spoken on it.
     pub protocol: Protocol,
+    /// For `http`: clients that begin with the preface of HTTP/2 in the clear are served; over TLS
+    /// `alpn` says so.
+    pub http2: bool,
     /// Filter chains run before routing, by name, in order.
     pub filters: Vec<String>,
     /// For `tcp` and `udp`: the pool that serves it; may be `null` beside `passthrough`. Must be
@@ -94,6 +97,8 @@ pub struct Limits {
     pub head_bytes: u32,
     /// Number of header fields; over it 431.
     pub headers: u32,
+    /// Streams of one HTTP/2 connection open at once; over it they are refused.
+    pub streams: u32,
     /// Request target; over it 414.
     pub target_bytes: u32,
     /// Request body; over it 413. 0 is no bound.

@@ -162,6 +162,20 @@ pub struct Endpoint {
     pub idle_timeout_ms: u64,
     /// What is sent is encrypted, for the host of this name; `null` sends in the clear.
     pub tls_name: Option<String>,
+    /// The version of HTTP spoken to it.
+    pub http: Http,
+}
+
+/// A version of HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Http {
+    /// HTTP/1.1.
+    H1,
+    /// HTTP/2: in the clear by prior knowledge, else by agreement in TLS.
+    H2,
+    /// What TLS agrees on.
+    Auto,
 }
 
 /// Where to connect.

@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::Failure;
+use crate::http2::ALPN;
 use crate::stream::Stream;
 use crate::tls::client::{Upstream, explain_handshake};
 use crate::tls::stream::TlsStream;
@@ -22,7 +23,7 @@ pub(super) struct Encrypted(Box<TlsStream>);
 /// Carries the handshake through.
 pub(super) async fn connect(upstream: &Upstream, stream: TcpStream) -> Result<Encrypted, Failure> {
     let wrapped = upstream
-        .wrap(Stream::Tcp(stream))
+        .wrap(Stream::Tcp(stream), false)
         .map_err(|error| Failure::protocol(format!("TLS: {error}")))?;
     let mut stream = Box::new(wrapped);
     let mut buffer = vec![0; HANDSHAKE_READ];
@@ -33,6 +34,11 @@ pub(super) async fn connect(upstream: &Upstream, stream: TcpStream) -> Result<En
 }
 
 impl Encrypted {
+    /// Whether both sides have agreed on HTTP/2.
+    pub(super) fn agreed_on_http2(&self) -> bool {
+        self.0.connection().alpn_protocol() == Some(ALPN)
+    }
+
     /// The server has closed: nothing is left to be reset.
     pub(super) fn close_in_order(&self) {
         if let Stream::Tcp(stream) = self.0.inner() {

@@ -128,6 +128,7 @@ pub fn compile(
             answers: listener.answers,
             retries: listener.retries,
             protocol: listener.protocol,
+            http2: listener.http2,
             edits,
             chain,
             pool,
@@ -383,6 +384,9 @@ fn check_listener(listener: &plan::Listener, path: &str) -> Result<(), Refused> 
             format!("{path}.limits.headers"),
             format!("expected 1 to {MAX_FIELDS}"),
         );
+    }
+    if listener.limits.streams == 0 {
+        return refuse(format!("{path}.limits.streams"), "expected at least 1");
     }
     if !(1024..=1024 * 1024).contains(&listener.limits.head_bytes) {
         return refuse(

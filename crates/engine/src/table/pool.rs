@@ -131,6 +131,7 @@ fn member(endpoint: Arc<Endpoint>, wanted: &plan::Endpoint, tls: Option<Upstream
         first_byte_timeout_ms: wanted.first_byte_timeout_ms,
         idle_timeout_ms: wanted.idle_timeout_ms,
         tls,
+        http: wanted.http,
     }
 }
 

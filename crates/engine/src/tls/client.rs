@@ -21,6 +21,7 @@ use super::identity::fingerprint;
 use super::provider;
 use super::stream::{HandshakeError, TlsStream};
 use crate::buffer::{Buffers, HEAD_BYTES};
+use crate::http2::ALPN;
 use crate::plan::{TlsVersion, UpstreamTls};
 use crate::stream::Stream;
 use crate::timer::Slot;
@@ -28,7 +29,8 @@ use crate::timer::Slot;
 /// Sessions kept to go on with, per endpoint: enough for the connections of many workers.
 const SESSIONS: usize = 64;
 
-/// Carries a handshake with an endpoint through, until the slot's deadline.
+/// Carries a handshake with an endpoint through, until the slot's deadline. `switching` asks for
+/// HTTP/1.1 alone.
 ///
 /// # Errors
 /// Why there is no encrypted connection; `None` for the deadline.
@@ -37,9 +39,10 @@ pub async fn handshake(
     stream: Stream,
     slot: &Slot,
     buffers: &Buffers,
+    switching: bool,
 ) -> Result<Stream, Option<&'static str>> {
     let wrapped = upstream
-        .wrap(stream)
+        .wrap(stream, switching)
         .map_err(|error| Some(explain(&error)))?;
     let mut stream = Box::new(wrapped);
     poll_fn(|cx| {
@@ -120,6 +123,8 @@ pub struct Upstream {
     pub uid: u32,
     host: Arc<str>,
     config: Arc<ClientConfig>,
+    /// The same, but HTTP/2 is not offered.
+    http1: Arc<ClientConfig>,
     name: ServerName<'static>,
 }
 
@@ -177,10 +182,18 @@ impl Rules {
         let mut config = self.config.clone();
         // Another endpoint of the same name may know nothing of this one's sessions.
         config.resumption = Resumption::in_memory_sessions(SESSIONS);
+        let config = Arc::new(config);
+        let mut http1 = Arc::clone(&config);
+        if config.alpn_protocols.len() > 1 && config.alpn_protocols.iter().any(|name| name == ALPN)
+        {
+            let protocols = &mut Arc::make_mut(&mut http1).alpn_protocols;
+            protocols.retain(|name| name != ALPN);
+        }
         Ok(Upstream {
             uid,
             host: Arc::from(host),
-            config: Arc::new(config),
+            config,
+            http1,
             name,
         })
     }
@@ -192,12 +205,14 @@ impl Upstream {
         *self.host == *host
     }
 
-    /// Wraps a connected stream; the handshake is still to come.
+    /// Wraps a connected stream; the handshake is still to come. `http1` does not offer HTTP/2
+    /// where there is a choice.
     ///
     /// # Errors
     /// That no handshake can be made with these rules.
-    pub fn wrap(&self, stream: Stream) -> Result<TlsStream, Error> {
-        let session = ClientConnection::new(Arc::clone(&self.config), self.name.clone())?;
+    pub fn wrap(&self, stream: Stream, http1: bool) -> Result<TlsStream, Error> {
+        let config = if http1 { &self.http1 } else { &self.config };
+        let session = ClientConnection::new(Arc::clone(config), self.name.clone())?;
         Ok(TlsStream::new(stream, session))
     }
 }

@@ -173,7 +173,7 @@ impl TlsStream {
     }
 
     /// See [`Stream::poll_read_ready`].
-    pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub fn poll_read_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // After the handshake, rustls wants nothing while plaintext or the other end's
         // `close_notify` waits to be taken.
         if !self.failed && !self.connection.wants_read() {

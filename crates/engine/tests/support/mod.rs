@@ -32,10 +32,12 @@ pub fn listener(name: &str, address: &str) -> Value {
         "name": name,
         "addresses": [address],
         "protocol": "http",
+        "http2": true,
         "filters": [],
         "pool": null,
         "limits": {
-            "head_bytes": 32768, "headers": 100, "target_bytes": 8192, "body_bytes": 0,
+            "head_bytes": 32768, "headers": 100, "streams": 128, "target_bytes": 8192,
+            "body_bytes": 0,
             "connections": 0,
             "client_connections": 0,
         },
@@ -113,6 +115,7 @@ pub fn endpoint(id: &str, address: &str) -> Value {
         "first_byte_timeout_ms": 10000,
         "idle_timeout_ms": 10000,
         "tls_name": null,
+        "http": "h1",
     })
 }
 

@@ -1,0 +1,298 @@
+//! Serves a client's connection of HTTP/2: each of its streams is an exchange of its own, in a task
+//! of its own on the same worker.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::RecvStream;
+use h2::server::{Builder, Connection as Session, SendResponse};
+use http::Request;
+
+use super::served::{Below, Served};
+use super::socket::Socket;
+use super::{ALPN, CONNECTION_WINDOW, ERROR_RESETS, Exchange, PREFACE, SEND_BUFFER, STREAM_WINDOW};
+use crate::acceptor::Door;
+use crate::buffer::{Buffer, HEAD_BYTES};
+use crate::connection::{Connection, LINGER_MS};
+use crate::error::Reason;
+use crate::exchange::exchange;
+use crate::proxy_protocol::Ends;
+use crate::stream::Stream;
+use crate::table::Listener;
+use crate::timer::Slot;
+use crate::tls::identity::Identity;
+use crate::worker::Worker;
+
+/// A stream that the client gives up within this time of its beginning is counted…
+const HASTY_MS: u64 = 250;
+/// …and so many of them are borne, and so many more a second (CVE-2023-44487).
+const HASTY_BURST: u64 = 200;
+const HASTY_PER_S: u64 = 20;
+
+/// How long the h2 crate remembers a stream that was reset here: frames for it may be under way.
+const REMEMBERED: Duration = Duration::from_secs(5);
+
+/// Whether HTTP/2 is spoken on a connection: by agreement in TLS, or in the clear by how it begins.
+/// What is read of it to find out stays in its buffer.
+pub async fn is_spoken(connection: &mut Connection) -> bool {
+    if connection.stream.is_tls() {
+        return connection.stream.alpn() == Some(ALPN);
+    }
+    // Few requests begin like this, and none of HTTP/1.1 goes on like it.
+    begins(connection.buffer.bytes()) && Box::pin(is_prior_knowledge(connection)).await
+}
+
+fn begins(bytes: &[u8]) -> bool {
+    let shared = bytes.len().min(PREFACE.len());
+    bytes[..shared] == PREFACE[..shared]
+}
+
+async fn is_prior_knowledge(connection: &mut Connection) -> bool {
+    let Some((wanted, head_ms)) =
+        connection.rules(|listener| (listener.http2, listener.timeouts.head_ms))
+    else {
+        return false;
+    };
+    if !wanted {
+        return false;
+    }
+    connection
+        .slot
+        .arm(connection.worker.coarse_ms.get() + head_ms);
+    poll_fn(|cx| {
+        loop {
+            let bytes = connection.buffer.bytes();
+            if !begins(bytes) || connection.slot.fired() {
+                return Poll::Ready(false);
+            }
+            if bytes.len() >= PREFACE.len() {
+                return Poll::Ready(true);
+            }
+            match connection.stream.poll_read(cx, connection.buffer.spare()) {
+                Poll::Ready(Ok(count)) if count > 0 => connection.buffer.end += count,
+                Poll::Ready(_) => return Poll::Ready(false),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    })
+    .await
+}
+
+/// What a connection and its streams share.
+#[derive(Debug)]
+struct Shared {
+    worker: Rc<Worker>,
+    door: Door,
+    /// The connection's deadline: none while it has streams.
+    slot: Slot,
+    peer: Option<IpAddr>,
+    identity: Option<Rc<Identity>>,
+    below: Below,
+    proxied: Option<Ends>,
+    /// Streams that are being served.
+    open: Cell<u32>,
+    /// No further streams are wanted.
+    closing: Cell<bool>,
+    /// Streams given up in haste, and when that was last reckoned up.
+    hasty: Cell<(u64, u64)>,
+}
+
+/// Serves a connection to its end.
+pub async fn serve(connection: Connection) {
+    let Connection {
+        worker,
+        stream,
+        slot,
+        buffer,
+        peer,
+        door,
+        identity,
+        proxied,
+        ..
+    } = connection;
+    let shared = Rc::new(Shared {
+        hasty: Cell::new((0, worker.coarse_ms.get())),
+        worker,
+        door,
+        slot,
+        peer,
+        identity,
+        below: Below {
+            ends: stream.ends(),
+            tls: stream.is_tls(),
+        },
+        proxied: proxied.map(|ends| *ends),
+        open: Cell::new(0),
+        closing: Cell::new(false),
+    });
+    let Some(session) = begin(&shared, stream, buffer).await else {
+        return;
+    };
+    shared.rest();
+    run(&shared, session).await;
+}
+
+/// Reads the client's preface and sends the settings.
+async fn begin(shared: &Shared, stream: Stream, early: Buffer) -> Option<Session<Socket, Bytes>> {
+    let worker = &shared.worker;
+    let (builder, head_ms) =
+        shared.rules(|listener| (builder(listener), listener.timeouts.head_ms))?;
+    shared.slot.arm(worker.coarse_ms.get() + head_ms);
+    let mut handshake = Box::pin(builder.handshake(Socket::new(stream, early)));
+    poll_fn(|cx| match handshake.as_mut().poll(cx) {
+        Poll::Ready(begun) => Poll::Ready(begun.ok()),
+        Poll::Pending if shared.slot.fired() || worker.draining.get() => Poll::Ready(None),
+        Poll::Pending => Poll::Pending,
+    })
+    .await
+}
+
+fn builder(listener: &Listener) -> Builder {
+    let limits = &listener.limits;
+    let mut builder = Builder::new();
+    // A field counts for 32 bytes more than it has (RFC 9113 §6.5.2). The exact bounds are held,
+    // and answered for, where the head is read.
+    let head = limits.head_bytes.saturating_add(32 * limits.headers);
+    builder
+        .max_header_list_size(head)
+        .max_concurrent_streams(limits.streams)
+        .max_local_error_reset_streams(Some(ERROR_RESETS))
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buffer_size(SEND_BUFFER)
+        .reset_stream_duration(REMEMBERED);
+    builder
+}
+
+async fn run(shared: &Rc<Shared>, mut session: Session<Socket, Bytes>) {
+    let worker = &shared.worker;
+    // While the engine drains, what streams have left behind is still to be sent.
+    let mut held = false;
+    loop {
+        let accepted = poll_fn(|cx| {
+            if let Poll::Ready(accepted) = session.poll_accept(cx) {
+                return Poll::Ready(accepted);
+            }
+            if worker.draining.get() && !std::mem::replace(&mut held, true) {
+                worker.active.update(|active| active + 1);
+            }
+            if shared.hasty.get().0 > HASTY_BURST {
+                session.abrupt_shutdown(h2::Reason::ENHANCE_YOUR_CALM);
+                shared.close();
+            } else if shared.slot.fired() || worker.draining.get() || shared.rules(|_| ()).is_none()
+            {
+                if shared.closing.get() {
+                    // Waited for in vain: the other end does not even close.
+                    if shared.slot.fired() {
+                        return Poll::Ready(None);
+                    }
+                    return Poll::Pending;
+                }
+                session.graceful_shutdown();
+                shared.close();
+            } else {
+                return Poll::Pending;
+            }
+            // What was said of the end is to be sent.
+            session.poll_accept(cx)
+        })
+        .await;
+        let Some(Ok((request, respond))) = accepted else {
+            break;
+        };
+        shared.accept(request, respond);
+    }
+    if held {
+        worker.active.update(|active| active - 1);
+    }
+}
+
+impl Shared {
+    fn rules<T>(&self, get: impl FnOnce(&Listener) -> T) -> Option<T> {
+        self.worker.table().listener(self.door.get()).map(get)
+    }
+
+    /// Arms the deadline of a connection without streams.
+    fn rest(&self) {
+        let patience = if self.closing.get() {
+            LINGER_MS
+        } else {
+            self.rules(|listener| listener.timeouts.idle_ms)
+                .unwrap_or_default()
+        };
+        self.slot.arm(self.worker.coarse_ms.get() + patience);
+    }
+
+    fn close(&self) {
+        self.closing.set(true);
+        if self.open.get() == 0 {
+            self.rest();
+        } else {
+            self.slot.arm(u64::MAX);
+        }
+    }
+
+    /// Serves a stream.
+    fn accept(self: &Rc<Self>, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
+        let Some(served) = Served::new(request, respond, self.below) else {
+            let mut stats = self.worker.stats.borrow_mut();
+            let label = Reason::BadRequest("").label();
+            *stats.errors.entry(label).or_default() += 1;
+            return;
+        };
+        self.slot.arm(u64::MAX);
+        self.open.update(|open| open + 1);
+        tokio::task::spawn_local(serve_stream(Rc::clone(self), served));
+    }
+
+    /// A stream has ended.
+    fn ended(&self, was_reset: bool, began_ms: u64) {
+        let now = self.worker.coarse_ms.get();
+        if was_reset && now - began_ms < HASTY_MS {
+            let (hasty, at) = self.hasty.get();
+            let forgiven = (now - at) * HASTY_PER_S / 1000;
+            // Parts of a second are not lost, or a steady flow would be forgiven nothing.
+            let at = if forgiven > 0 { now } else { at };
+            self.hasty.set((hasty.saturating_sub(forgiven) + 1, at));
+        }
+        self.open.update(|open| open - 1);
+        if self.open.get() == 0 {
+            self.rest();
+        }
+        if self.hasty.get().0 > HASTY_BURST {
+            self.slot.fire();
+        }
+    }
+}
+
+/// Serves one exchange, as a connection of its own.
+async fn serve_stream(shared: Rc<Shared>, served: Served) {
+    let worker = Rc::clone(&shared.worker);
+    let began_ms = worker.coarse_ms.get();
+    let mut connection = Connection {
+        slot: worker.timer.own_slot().await,
+        buffer: worker.buffers.take(HEAD_BYTES),
+        stream: Stream::Http2(Box::new(Exchange::Served(served))),
+        peer: shared.peer,
+        door: Rc::clone(&shared.door),
+        tunnel: None,
+        identity: shared.identity.clone(),
+        proxied: shared.proxied.map(Box::new),
+        worker: Rc::clone(&worker),
+    };
+    let mut scratch = worker.take_scratch();
+    worker.active.update(|active| active + 1);
+    exchange(&mut connection, &mut scratch).await;
+    worker.active.update(|active| active - 1);
+    worker.give_scratch(scratch);
+    worker.buffers.give(std::mem::take(&mut connection.buffer));
+    let mut cx = Context::from_waker(Waker::noop());
+    let was_reset = connection.stream.poll_gone(&mut cx).is_ready();
+    drop(connection);
+    shared.ended(was_reset, began_ms);
+}

@@ -1,0 +1,279 @@
+//! Connections of HTTP/2 to endpoints, per worker. One carries many exchanges at once, so an endpoint
+//! has few: a further one is made when all that there are carry as many as the endpoint allows.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::task::Poll;
+
+use bytes::Bytes;
+use h2::client::{Builder, SendRequest};
+use http::uri::Scheme;
+use rustc_hash::FxHashMap;
+use tokio::sync::Notify;
+
+use super::asked::Asked;
+use super::socket::Socket;
+use super::{CONNECTION_WINDOW, ERROR_RESETS, Exchange, SEND_BUFFER, STREAM_WINDOW};
+use crate::buffer::Buffer;
+use crate::stream::Stream;
+use crate::timer::Slot;
+use crate::upstream::Made;
+
+/// The largest head of an answer; an exchange takes no larger one either.
+const MAX_HEAD: u32 = 64 * 1024;
+
+/// So many requests in a row that were given up without any answer, and a connection gets no more:
+/// nothing else tells that the other end is not there any longer.
+const MAX_SILENT: u32 = 3;
+
+/// One worker's connections of HTTP/2, by endpoint.
+#[derive(Debug, Default)]
+pub struct Links {
+    links: RefCell<FxHashMap<u32, Vec<Arc<Link>>>>,
+    /// Endpoints that a connection is being made to, and those that wait for it.
+    coming: RefCell<FxHashMap<u32, Rc<Notify>>>,
+}
+
+/// A connection.
+#[derive(Debug)]
+pub struct Link {
+    made: Made,
+    /// Of what is asked for on it.
+    pub scheme: Scheme,
+    client: SendRequest<Bytes>,
+    /// Exchanges on it.
+    open: AtomicU32,
+    /// Requests given up since the last answer.
+    silent: AtomicU32,
+    /// How long it is kept while it carries nothing.
+    idle_ms: u64,
+    /// Since when it carries nothing; 0 while that is not known.
+    idle_since: AtomicU64,
+    /// Its end has come.
+    ended: Arc<AtomicBool>,
+}
+
+impl Link {
+    /// Whether its end has come.
+    pub fn has_ended(&self) -> bool {
+        self.ended.load(Relaxed)
+    }
+
+    /// One exchange more.
+    pub fn entered(&self) {
+        self.open.fetch_add(1, Relaxed);
+        self.idle_since.store(0, Relaxed);
+    }
+
+    /// The other end has answered.
+    pub fn answered(&self) {
+        self.silent.store(0, Relaxed);
+    }
+
+    /// One exchange less; `unanswered` says that it had waited for an answer.
+    pub fn left(&self, unanswered: bool) {
+        self.open.fetch_sub(1, Relaxed);
+        if unanswered {
+            self.silent.fetch_add(1, Relaxed);
+        }
+    }
+
+    fn is_usable(&self) -> bool {
+        !self.ended.load(Relaxed) && self.silent.load(Relaxed) < MAX_SILENT
+    }
+
+    fn has_room(&self) -> bool {
+        (self.open.load(Relaxed) as usize) < self.client.current_max_send_streams()
+    }
+}
+
+/// A turn to make a connection, while others wait for it.
+#[derive(Debug)]
+pub struct Turn<'a> {
+    links: &'a Links,
+    endpoint: u32,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let coming = self.links.coming.borrow_mut().remove(&self.endpoint);
+        if let Some(waiting) = coming {
+            waiting.notify_waiters();
+        }
+    }
+}
+
+impl Links {
+    /// A stream on a connection made in this way.
+    pub fn take(&self, endpoint: u32, made: Made) -> Option<Stream> {
+        let mut links = self.links.borrow_mut();
+        let kept = links.get_mut(&endpoint)?;
+        kept.retain(|link| link.is_usable());
+        let link = kept
+            .iter()
+            .find(|link| link.made == made && link.has_room())?;
+        Some(stream(link))
+    }
+
+    /// Whether a connection of this kind was made to the endpoint lately, so that another one would
+    /// be of HTTP/2 as well.
+    pub fn knows(&self, endpoint: u32, made: Made) -> bool {
+        let links = self.links.borrow();
+        let mut kept = links.get(&endpoint).into_iter().flatten();
+        kept.any(|link| link.made == made)
+    }
+
+    /// Waits for a connection that another exchange makes, or takes the turn to make one. `None`:
+    /// the slot's deadline has passed.
+    pub async fn turn(
+        &self,
+        endpoint: u32,
+        made: Made,
+        slot: &Slot,
+    ) -> Option<Result<Stream, Turn<'_>>> {
+        loop {
+            if let Some(stream) = self.take(endpoint, made) {
+                return Some(Ok(stream));
+            }
+            let coming = {
+                let mut coming = self.coming.borrow_mut();
+                let Some(waiting) = coming.get(&endpoint) else {
+                    coming.insert(endpoint, Rc::default());
+                    return Some(Err(Turn {
+                        links: self,
+                        endpoint,
+                    }));
+                };
+                Rc::clone(waiting)
+            };
+            let mut notified = std::pin::pin!(coming.notified());
+            let waited = poll_fn(|cx| {
+                if notified.as_mut().poll(cx).is_ready() {
+                    Poll::Ready(true)
+                } else if slot.fired() {
+                    Poll::Ready(false)
+                } else {
+                    Poll::Pending
+                }
+            });
+            if !waited.await {
+                return None;
+            }
+        }
+    }
+
+    /// Speaks HTTP/2 on a new connection and begins a stream on it. Others may use it as well where
+    /// `idle_ms` says how long it is kept while it carries nothing.
+    ///
+    /// # Errors
+    /// What the connection says; `TimedOut` for the slot's deadline.
+    pub async fn begin(
+        &self,
+        endpoint: u32,
+        made: Made,
+        socket: Stream,
+        idle_ms: Option<u64>,
+        slot: &Slot,
+    ) -> io::Result<Stream> {
+        if idle_ms.is_some()
+            && let Some(stream) = self.take(endpoint, made)
+        {
+            // Made by several at once: one is enough.
+            return Ok(stream);
+        }
+        let scheme = if socket.is_tls() {
+            Scheme::HTTPS
+        } else {
+            Scheme::HTTP
+        };
+        let socket = Socket::new(socket, Buffer::default());
+        let ended = Arc::clone(&socket.ended);
+        let mut handshake = Box::pin(builder().handshake::<_, Bytes>(socket));
+        let (client, connection) = poll_fn(|cx| match handshake.as_mut().poll(cx) {
+            Poll::Ready(begun) => Poll::Ready(begun.map_err(io::Error::other)),
+            Poll::Pending if slot.fired() => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Poll::Pending => Poll::Pending,
+        })
+        .await?;
+        let over = Arc::clone(&ended);
+        tokio::task::spawn_local(async move {
+            // Ends when the other end closes, or when nobody here has a use for it any more.
+            let _ = connection.await;
+            over.store(true, Relaxed);
+        });
+        let link = Arc::new(Link {
+            made,
+            scheme,
+            client,
+            open: 0.into(),
+            silent: 0.into(),
+            idle_ms: idle_ms.unwrap_or_default(),
+            idle_since: 0.into(),
+            ended,
+        });
+        if idle_ms.is_some() {
+            let mut links = self.links.borrow_mut();
+            links.entry(endpoint).or_default().push(Arc::clone(&link));
+        }
+        Ok(stream(&link))
+    }
+
+    /// Uses the connections to an endpoint for nothing new; they close when what they carry is over.
+    pub fn forget(&self, endpoint: u32) {
+        self.links.borrow_mut().remove(&endpoint);
+    }
+
+    /// The same for all endpoints that `keep` does not say.
+    pub fn retain(&self, keep: impl Fn(u32) -> bool) {
+        self.links.borrow_mut().retain(|uid, _| keep(*uid));
+    }
+
+    /// Lets go of connections that have ended or carried nothing for too long.
+    pub fn sweep(&self, now_ms: u64) {
+        self.links.borrow_mut().retain(|_, links| {
+            links.retain(|link| {
+                let since = link.idle_since.load(Relaxed);
+                if link.open.load(Relaxed) == 0 && since == 0 {
+                    link.idle_since.store(now_ms, Relaxed);
+                }
+                let idle = since != 0 && now_ms.saturating_sub(since) >= link.idle_ms;
+                link.is_usable() && !idle
+            });
+            !links.is_empty()
+        });
+    }
+
+    /// Connections to one endpoint that carry nothing.
+    pub fn idle(&self, endpoint: u32) -> usize {
+        let links = self.links.borrow();
+        let kept = links.get(&endpoint).into_iter().flatten();
+        kept.filter(|link| link.open.load(Relaxed) == 0).count()
+    }
+
+    /// The same by endpoint.
+    pub fn counts(&self) -> Vec<(u32, usize)> {
+        let links = self.links.borrow();
+        links.keys().map(|uid| (*uid, self.idle(*uid))).collect()
+    }
+}
+
+fn stream(link: &Arc<Link>) -> Stream {
+    let asked = Asked::new(link, link.client.clone());
+    Stream::Http2(Box::new(Exchange::Asked(asked)))
+}
+
+fn builder() -> Builder {
+    let mut builder = Builder::new();
+    builder
+        .enable_push(false)
+        .max_header_list_size(MAX_HEAD)
+        .max_local_error_reset_streams(Some(ERROR_RESETS))
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buffer_size(SEND_BUFFER);
+    builder
+}

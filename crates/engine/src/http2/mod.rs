@@ -1,0 +1,127 @@
+//! HTTP/2 (RFC 9113) on both sides, translated at the edge.
+//!
+//! The h2 crate speaks the protocol: frames, header compression, streams, windows. One stream of it,
+//! a request and its answer, is made to look like a [`Stream`](crate::stream::Stream) of HTTP/1.1
+//! that carries this one exchange, so that routes, filters, retries and records are the same code for
+//! both: [`served`] is a client's stream, [`asked`] one to an endpoint. [`accept`] serves a client's
+//! connection, [`links`] holds those to endpoints. [`translate`] turns heads from one form into the
+//! other; [`inbound`] and [`outbound`] do so with bodies.
+
+pub mod accept;
+pub mod asked;
+mod inbound;
+pub mod links;
+mod outbound;
+pub mod served;
+mod socket;
+pub mod translate;
+
+use std::io::{self, IoSlice};
+use std::task::{Context, Poll};
+
+use crate::proxy_protocol::Ends;
+use crate::stream::Gone;
+use asked::Asked;
+use served::Served;
+
+/// The name in ALPN.
+pub const ALPN: &[u8] = b"h2";
+
+/// What a client that knows of it begins with (RFC 9113 §3.4).
+pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// What one stream may have in flight towards this side, and what a connection may.
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// What one stream may have waiting to be sent.
+const SEND_BUFFER: usize = 64 * 1024;
+/// Streams that this side may reset for errors of the other's before the connection ends.
+const ERROR_RESETS: usize = 256;
+
+/// One stream of HTTP/2 with the face of a connection of HTTP/1.1.
+#[derive(Debug)]
+pub enum Exchange {
+    /// A client's.
+    Served(Served),
+    /// One to an endpoint.
+    Asked(Asked),
+}
+
+impl Exchange {
+    /// See [`Stream::poll_read`](crate::stream::Stream::poll_read).
+    pub fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Served(served) => served.poll_read(cx, buffer),
+            Self::Asked(asked) => asked.poll_read(cx, buffer),
+        }
+    }
+
+    /// See [`Stream::poll_read_ready`](crate::stream::Stream::poll_read_ready).
+    pub fn poll_read_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = match self {
+            Self::Served(served) => served.poll_ready(cx),
+            Self::Asked(asked) => asked.poll_ready(cx),
+        };
+        polled.map_ok(|_| ())
+    }
+
+    /// See [`Stream::poll_write_vectored`](crate::stream::Stream::poll_write_vectored).
+    pub fn poll_write_vectored(
+        &mut self,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Served(served) => served.poll_write(cx, slices),
+            Self::Asked(asked) => asked.poll_write(cx, slices),
+        }
+    }
+
+    /// See [`Stream::poll_shutdown`](crate::stream::Stream::poll_shutdown).
+    pub fn close(&mut self) -> io::Result<()> {
+        match self {
+            Self::Served(served) => served.close(),
+            Self::Asked(_) => Ok(()),
+        }
+    }
+
+    /// See [`Stream::poll_gone`](crate::stream::Stream::poll_gone).
+    pub fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Gone> {
+        match self {
+            Self::Served(served) => served.poll_reset(cx).map(|()| Gone::Reset),
+            Self::Asked(_) => Poll::Pending,
+        }
+    }
+
+    /// Whether the connection below is encrypted.
+    pub fn is_tls(&self) -> bool {
+        match self {
+            Self::Served(served) => served.below().tls,
+            Self::Asked(_) => false,
+        }
+    }
+
+    /// Both ends' addresses, as those of the connection below.
+    pub fn ends(&self) -> Option<Ends> {
+        match self {
+            Self::Served(served) => served.below().ends,
+            Self::Asked(_) => None,
+        }
+    }
+}
+
+/// An error of the h2 crate's as one of a stream. `NotConnected` says that the other end has done
+/// nothing with the request.
+fn broken(error: &h2::Error) -> io::Error {
+    let refused =
+        error.is_reset() && error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+    if refused {
+        io::ErrorKind::NotConnected.into()
+    } else {
+        io::ErrorKind::ConnectionReset.into()
+    }
+}
