@@ -117,6 +117,7 @@ pub fn forwarded(out: &mut Vec<u8>, head: &RequestHead, bytes: &[u8]) {
         authority: "b.example",
         target: None,
         host: None,
+        http2: false,
     };
     request_head(out, head, bytes, &origin(), &aim, &Edit::default());
 }
@@ -204,6 +205,7 @@ fn check_request(input: &[u8]) -> Result<(), String> {
             authority: "b.example",
             target: None,
             host: None,
+            http2: false,
         },
         &Edit::default(),
     );

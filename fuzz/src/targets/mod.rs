@@ -2,6 +2,7 @@
 
 mod bodies;
 mod heads;
+mod http2;
 mod layer4;
 mod passed;
 mod plans;
@@ -28,6 +29,7 @@ pub const TARGETS: [&Target; 12] = [
     &layer4::CLIENT_HELLO,
     &heads::REQUEST,
     &heads::RESPONSE,
+    &http2::REQUEST,
     &bodies::CHUNKED,
     &bodies::RESPONSE,
     &requests::STREAM,

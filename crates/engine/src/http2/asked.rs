@@ -56,12 +56,12 @@ impl Asked {
     }
 
     fn broken(&self, error: &h2::Error) -> io::Error {
-        // Of streams that a connection's end tells nothing more exact of, some may have been worked
-        // on; `GOAWAY` itself ends only those that were not (RFC 9113 §6.8).
-        if error.is_go_away() && error.is_remote() && !self.link.has_ended() {
-            return io::ErrorKind::NotConnected.into();
+        match &self.answer {
+            Answer::Head(waiting, _) if waiting.stream_id().as_u32() > self.link.last_stream() => {
+                io::ErrorKind::NotConnected.into()
+            }
+            _ => broken(error),
         }
-        broken(error)
     }
 
     /// Writes of the request.

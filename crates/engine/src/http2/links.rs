@@ -4,13 +4,14 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
 use std::task::Poll;
 
 use bytes::Bytes;
-use h2::client::{Builder, SendRequest};
+use h2::client::{Builder, Connection, SendRequest};
 use http::uri::Scheme;
 use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
@@ -53,14 +54,18 @@ pub struct Link {
     idle_ms: u64,
     /// Since when it carries nothing; 0 while that is not known.
     idle_since: AtomicU64,
+    /// The last stream that the other end has a use for; all of them until it says so.
+    last_stream: Arc<AtomicU32>,
     /// Its end has come.
-    ended: Arc<AtomicBool>,
+    ended: AtomicBool,
+    /// The other end has said what it allows.
+    settled: Notify,
 }
 
 impl Link {
-    /// Whether its end has come.
-    pub fn has_ended(&self) -> bool {
-        self.ended.load(Relaxed)
+    /// The last stream that the other end may have worked on.
+    pub fn last_stream(&self) -> u32 {
+        self.last_stream.load(Relaxed)
     }
 
     /// One exchange more.
@@ -83,7 +88,26 @@ impl Link {
     }
 
     fn is_usable(&self) -> bool {
-        !self.ended.load(Relaxed) && self.silent.load(Relaxed) < MAX_SILENT
+        let going = self.ended.load(Relaxed) || self.last_stream() != u32::MAX;
+        !going && self.silent.load(Relaxed) < MAX_SILENT
+    }
+
+    /// Waits until the other end has said how many streams it takes: before that, more might be
+    /// begun than it does. What does not speak HTTP/2 at all shows here, with nothing asked of it.
+    async fn settle(&self, slot: &Slot) -> io::Result<()> {
+        let mut settled = std::pin::pin!(self.settled.notified());
+        poll_fn(|cx| {
+            if self.client.current_max_send_streams() > 0 {
+                Poll::Ready(Ok(()))
+            } else if self.ended.load(Relaxed) {
+                Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
+            } else if slot.fired() {
+                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+            } else {
+                settled.as_mut().poll(cx).map(|()| Ok(()))
+            }
+        })
+        .await
     }
 
     fn has_room(&self) -> bool {
@@ -190,8 +214,8 @@ impl Links {
         } else {
             Scheme::HTTP
         };
-        let socket = Socket::new(socket, Buffer::default());
-        let ended = Arc::clone(&socket.ended);
+        let last_stream = Arc::new(AtomicU32::new(u32::MAX));
+        let socket = Socket::new(socket, Buffer::default()).watched(&last_stream);
         let mut handshake = Box::pin(builder().handshake::<_, Bytes>(socket));
         let (client, connection) = poll_fn(|cx| match handshake.as_mut().poll(cx) {
             Poll::Ready(begun) => Poll::Ready(begun.map_err(io::Error::other)),
@@ -199,12 +223,6 @@ impl Links {
             Poll::Pending => Poll::Pending,
         })
         .await?;
-        let over = Arc::clone(&ended);
-        tokio::task::spawn_local(async move {
-            // Ends when the other end closes, or when nobody here has a use for it any more.
-            let _ = connection.await;
-            over.store(true, Relaxed);
-        });
         let link = Arc::new(Link {
             made,
             scheme,
@@ -213,8 +231,12 @@ impl Links {
             silent: 0.into(),
             idle_ms: idle_ms.unwrap_or_default(),
             idle_since: 0.into(),
-            ended,
+            last_stream,
+            ended: false.into(),
+            settled: Notify::new(),
         });
+        tokio::task::spawn_local(drive(connection, Arc::downgrade(&link)));
+        link.settle(slot).await?;
         if idle_ms.is_some() {
             let mut links = self.links.borrow_mut();
             links.entry(endpoint).or_default().push(Arc::clone(&link));
@@ -261,6 +283,29 @@ impl Links {
     }
 }
 
+/// Moves a connection on to its end: when the other side closes it, or when nobody here has a use
+/// for it any more.
+async fn drive(mut connection: Connection<Socket, Bytes>, link: Weak<Link>) {
+    let mut settling = true;
+    poll_fn(|cx| {
+        let polled = Pin::new(&mut connection).poll(cx);
+        if settling
+            && let Some(link) = link.upgrade()
+            && (polled.is_ready() || link.client.current_max_send_streams() > 0)
+        {
+            settling = false;
+            link.ended.store(polled.is_ready(), Relaxed);
+            link.settled.notify_one();
+        }
+        polled
+    })
+    .await
+    .ok();
+    if let Some(link) = link.upgrade() {
+        link.ended.store(true, Relaxed);
+    }
+}
+
 fn stream(link: &Arc<Link>) -> Stream {
     let asked = Asked::new(link, link.client.clone());
     Stream::Http2(Box::new(Exchange::Asked(asked)))
@@ -270,6 +315,7 @@ fn builder() -> Builder {
     let mut builder = Builder::new();
     builder
         .enable_push(false)
+        .initial_max_send_streams(0)
         .max_header_list_size(MAX_HEAD)
         .max_local_error_reset_streams(Some(ERROR_RESETS))
         .initial_window_size(STREAM_WINDOW)

@@ -9,6 +9,7 @@
 
 pub mod accept;
 pub mod asked;
+mod goaway;
 mod inbound;
 pub mod links;
 mod outbound;

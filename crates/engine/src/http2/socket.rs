@@ -3,11 +3,12 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::goaway::Watcher;
 use crate::buffer::Buffer;
 use crate::stream::Stream;
 
@@ -17,8 +18,8 @@ pub struct Socket {
     stream: Stream,
     /// What was read of it before it was known to be HTTP/2.
     early: Buffer,
-    /// Nothing more comes.
-    pub ended: Arc<AtomicBool>,
+    /// Looks for `GOAWAY`, and who is told.
+    watched: Option<(Watcher, Arc<AtomicU32>)>,
 }
 
 impl Socket {
@@ -27,8 +28,15 @@ impl Socket {
         Self {
             stream,
             early,
-            ended: Arc::default(),
+            watched: None,
         }
+    }
+
+    /// Has `last` hold the last stream that the other end may have worked on, once it says so.
+    #[must_use]
+    pub fn watched(mut self, last: &Arc<AtomicU32>) -> Self {
+        self.watched = Some((Watcher::default(), Arc::clone(last)));
+        self
     }
 }
 
@@ -48,12 +56,14 @@ impl AsyncRead for Socket {
             }
             return Poll::Ready(Ok(()));
         }
-        let read = ready!(this.stream.poll_read(cx, room.initialize_unfilled()));
-        match read {
-            Ok(count) if count > 0 => room.advance(count),
-            _ => this.ended.store(true, Ordering::Relaxed),
+        let count = ready!(this.stream.poll_read(cx, room.initialize_unfilled()))?;
+        if let Some((watcher, last)) = &mut this.watched
+            && let Some(id) = watcher.look(&room.initialize_unfilled()[..count])
+        {
+            last.fetch_min(id, Ordering::Relaxed);
         }
-        Poll::Ready(read.map(|_| ()))
+        room.advance(count);
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -71,11 +81,7 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = ready!(self.stream.poll_write_vectored(cx, slices));
-        if written.is_err() {
-            self.ended.store(true, Ordering::Relaxed);
-        }
-        Poll::Ready(written)
+        self.stream.poll_write_vectored(cx, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
