@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from evenflow.testing import WebSocket, document, echo_websocket, free_port, wait_for
+from evenflow.testing import Gate, WebSocket, document, echo_websocket, free_port, wait_for
 from evenflow.testing.authority import Authority
 from evenflow.testing.behaviours import respond
 from tests.conftest import program
@@ -368,3 +368,49 @@ def test_a_backend_that_is_gone_without_a_word_is_left(
     origin.default = answer()
     assert balancer.request().status == 200
     assert origin.connections == 2, "the silent connection was used again"
+
+
+def test_mirrors_hedges_and_authorization_ask_by_http2(
+    evenflow: StartEvenflow, origins: StartOrigins, h2_origin: Callable[..., H2Origin]
+) -> None:
+    gate = Gate()
+    (main,) = origins("main")
+    main.on("/hedged", respond(200, b"late", before=gate))
+    shadow, sso, quick = (
+        h2_origin(),
+        h2_origin(default=answer(200, b"", ("x-user", "ann"))),
+        h2_origin(default=answer(200, b"quick")),
+    )
+    given = document(
+        main.url,
+        pools=[
+            {"name": "shadow", "backends": [{"url": shadow.url}]},
+            {"name": "sso", "backends": [{"url": sso.url}]},
+            {"name": "two", "backends": [{"url": main.url}, {"url": quick.url}]},
+        ],
+        filters={"in": {"auth": {"external": {"pool": "sso", "response_headers": ["X-User"]}}}},
+        routes=[
+            {
+                "name": "copied",
+                "match": {"path": "/copied"},
+                "pool": "default",
+                "mirror": {"pool": "shadow"},
+                "filters": ["in"],
+            },
+            {
+                "name": "hedged",
+                "match": {"path": "/hedged"},
+                "pool": "two",
+                "hedge": {"after": "20ms", "budget": 1.0},
+            },
+        ],
+    )
+    balancer = evenflow(given)
+    assert balancer.request("POST", "/copied", body=b"data").status == 200
+    (asked,) = sso.requests
+    assert (asked[":method"], asked["x-original-uri"]) == ("GET", "/copied")
+    assert main.requests[0].header("x-user") == "ann"
+    wait_for(lambda: bool(shadow.requests) and shadow.requests[0].whole, "the copy")
+    assert (shadow.requests[0][":path"], shadow.requests[0].body) == ("/copied", b"data")
+    assert {balancer.request("GET", "/hedged").body for _ in range(4)} == {b"quick"}
+    gate.open()

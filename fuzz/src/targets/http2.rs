@@ -110,7 +110,10 @@ fn check_meaning(
     )?;
     let host = match parts.uri.authority() {
         Some(authority) => authority.as_str().as_bytes(),
-        None => parts.headers.get("host").map_or(&b""[..], HeaderValue::as_bytes),
+        None => parts
+            .headers
+            .get("host")
+            .map_or(&b""[..], HeaderValue::as_bytes),
     };
     rule(
         head.host.get(text) == host.trim_ascii(),

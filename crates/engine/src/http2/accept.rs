@@ -34,6 +34,9 @@ const HASTY_MS: u64 = 250;
 const HASTY_BURST: u64 = 200;
 const HASTY_PER_S: u64 = 20;
 
+/// A time that does not come.
+const NEVER: u64 = u64::MAX;
+
 /// How long the h2 crate remembers a stream that was reset here: frames for it may be under way.
 const REMEMBERED: Duration = Duration::from_secs(5);
 
@@ -96,8 +99,8 @@ struct Shared {
     proxied: Option<Ends>,
     /// Streams that are being served.
     open: Cell<u32>,
-    /// No further streams are wanted.
-    closing: Cell<bool>,
+    /// Since when no further streams are wanted.
+    closing_ms: Cell<u64>,
     /// Streams given up in haste, and when that was last reckoned up.
     hasty: Cell<(u64, u64)>,
 }
@@ -128,7 +131,7 @@ pub async fn serve(connection: Connection) {
         },
         proxied: proxied.map(|ends| *ends),
         open: Cell::new(0),
-        closing: Cell::new(false),
+        closing_ms: Cell::new(NEVER),
     });
     let Some(session) = begin(&shared, stream, buffer).await else {
         return;
@@ -173,31 +176,31 @@ async fn run(shared: &Rc<Shared>, mut session: Session<Socket, Bytes>) {
     let worker = &shared.worker;
     // While the engine drains, what streams have left behind is still to be sent.
     let mut held = false;
+    let mut cut_off = false;
     loop {
         let accepted = poll_fn(|cx| {
             if let Poll::Ready(accepted) = session.poll_accept(cx) {
                 return Poll::Ready(accepted);
             }
-            if worker.draining.get() && !std::mem::replace(&mut held, true) {
+            let draining = worker.draining.get();
+            if draining && !std::mem::replace(&mut held, true) {
                 worker.active.update(|active| active + 1);
             }
-            if shared.hasty.get().0 > HASTY_BURST {
+            if shared.hasty.get().0 > HASTY_BURST && !std::mem::replace(&mut cut_off, true) {
                 session.abrupt_shutdown(h2::Reason::ENHANCE_YOUR_CALM);
-                shared.close();
-            } else if shared.slot.fired() || worker.draining.get() || shared.rules(|_| ()).is_none()
-            {
-                if shared.closing.get() {
-                    // Waited for in vain: the other end does not even close.
-                    if shared.slot.fired() {
-                        return Poll::Ready(None);
-                    }
-                    return Poll::Pending;
-                }
+            } else if shared.closing_ms.get() != NEVER {
+                // Waited for in vain: the other end does not even close.
+                return if shared.slot.fired() {
+                    Poll::Ready(None)
+                } else {
+                    Poll::Pending
+                };
+            } else if shared.slot.fired() || draining || shared.rules(|_| ()).is_none() {
                 session.graceful_shutdown();
-                shared.close();
             } else {
                 return Poll::Pending;
             }
+            shared.close();
             // What was said of the end is to be sent.
             session.poll_accept(cx)
         })
@@ -219,33 +222,38 @@ impl Shared {
 
     /// Arms the deadline of a connection without streams.
     fn rest(&self) {
-        let patience = if self.closing.get() {
-            LINGER_MS
+        let patience = if self.closing_ms.get() == NEVER {
+            let idle = self.rules(|listener| listener.timeouts.idle_ms);
+            idle.unwrap_or_default()
         } else {
-            self.rules(|listener| listener.timeouts.idle_ms)
-                .unwrap_or_default()
+            LINGER_MS
         };
         self.slot.arm(self.worker.coarse_ms.get() + patience);
     }
 
     fn close(&self) {
-        self.closing.set(true);
+        self.closing_ms.set(self.worker.coarse_ms.get());
         if self.open.get() == 0 {
             self.rest();
         } else {
-            self.slot.arm(u64::MAX);
+            self.slot.arm(NEVER);
         }
     }
 
     /// Serves a stream.
-    fn accept(self: &Rc<Self>, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
+    fn accept(self: &Rc<Self>, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+        // Streams may cross the goodbye on their way, but not for long.
+        if self.worker.coarse_ms.get() > self.closing_ms.get().saturating_add(LINGER_MS) {
+            respond.send_reset(h2::Reason::REFUSED_STREAM);
+            return;
+        }
         let Some(served) = Served::new(request, respond, self.below) else {
             let mut stats = self.worker.stats.borrow_mut();
             let label = Reason::BadRequest("").label();
             *stats.errors.entry(label).or_default() += 1;
             return;
         };
-        self.slot.arm(u64::MAX);
+        self.slot.arm(NEVER);
         self.open.update(|open| open + 1);
         tokio::task::spawn_local(serve_stream(Rc::clone(self), served));
     }
