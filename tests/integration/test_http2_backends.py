@@ -222,40 +222,44 @@ def encrypted(
     )
 
 
-@pytest.mark.parametrize(
-    ("protocol", "offered", "spoken"),
-    [
-        ("auto", ["h2", "http/1.1"], "h2"),
-        ("auto", ["h2"], "h2"),
-        ("h2", ["h2", "http/1.1"], "h2"),
-        ("h2", ["http/1.1"], None),
-        ("auto", ["http/1.1"], "http/1.1"),
-        ("auto", [], "http/1.1"),
-        ("h1", ["h2", "http/1.1"], "http/1.1"),
-    ],
-)
 def test_tls_agrees_on_what_is_spoken_to_a_backend(
     evenflow: StartEvenflow,
     origins: StartOrigins,
     h2_origin: Callable[..., H2Origin],
     tmp_path: Path,
-    protocol: str,
-    offered: list[str],
-    spoken: str | None,
 ) -> None:
     authority = Authority(tmp_path)
-    context = authority.server_context(authority.issue("127.0.0.1", file="origin"))
-    if offered:
-        context.set_alpn_protocols(offered)
-    url = h2_origin(tls=context).url if spoken == "h2" else origins("a", tls=context)[0].url
-    balancer = encrypted(evenflow, url, authority, protocol=protocol)
-    up = 'evenflow_backend_up{pool="p",backend="a"}'
-    if spoken is None:
+    identity = authority.issue("127.0.0.1", file="origin")
+    both = ["h2", "http/1.1"]
+    cases = {
+        "agreed": ("auto", both, "h2"),
+        "h2-alone": ("auto", ["h2"], "h2"),
+        "wanted": ("h2", both, "h2"),
+        "refused": ("h2", ["http/1.1"], None),
+        "h1-alone": ("auto", ["http/1.1"], "http/1.1"),
+        "silent": ("auto", [], "http/1.1"),
+        "unwanted": ("h1", both, "http/1.1"),
+    }
+    pools: list[dict[str, object]] = []
+    for name, (protocol, offered, spoken) in cases.items():
+        context = authority.server_context(identity)
+        if offered:
+            context.set_alpn_protocols(offered)
+        url = h2_origin(tls=context).url if spoken == "h2" else origins(name, tls=context)[0].url
+        tls = {"ca_file": str(authority.ca)}
+        backends = [{"id": name, "url": url}]
+        pools.append({"name": name, "protocol": protocol, "tls": tls, "backends": backends})
+    balancer = evenflow(
+        document(
+            pools=pools,
+            routes=[{"name": n, "match": {"path": f"/{n}"}, "pool": n} for n in cases],
+            health_check={"enabled": True, "interval": "100ms", "path": "/health"},
+        )
+    )
+    for name, (_, _, spoken) in cases.items():
         # The health check is as strict as the traffic.
-        wait_for(lambda: balancer.metrics()[up] == 0, "the health check's verdict")
-        return
-    balancer.wait_for_status("a", "healthy")
-    assert balancer.request().status == 200
+        balancer.wait_for_status(name, "healthy" if spoken else "unhealthy")
+        assert balancer.request("GET", f"/{name}").status == (200 if spoken else 503), name
 
 
 def test_a_websocket_gets_a_connection_of_http1(

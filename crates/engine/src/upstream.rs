@@ -125,7 +125,7 @@ pub async fn reach(
     let may_be_http2 = match member.http {
         Http::H1 => false,
         Http::H2 => true,
-        Http::Auto => !switching,
+        Http::Auto => member.tls.is_some() && !switching,
     };
     if !may_be_http2 {
         return open_to(worker, lease, ends, slot, switching).await;
