@@ -85,7 +85,6 @@ OTHER_VERSIONS = {
     "HTTP/2.0": b"GET / HTTP/2.0\r\nHost: a\r\n\r\n",
     "HTTP/3.0": b"GET / HTTP/3.0\r\nHost: a\r\n\r\n",
     "HTTP/9.9": b"GET / HTTP/9.9\r\nHost: a\r\n\r\n",
-    "HTTP/2 preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
 }
 
 BROKEN_HOSTS = {

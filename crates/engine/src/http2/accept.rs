@@ -243,7 +243,8 @@ impl Shared {
     /// Serves a stream.
     fn accept(self: &Rc<Self>, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
         // Streams may cross the goodbye on their way, but not for long.
-        if self.worker.coarse_ms.get() > self.closing_ms.get().saturating_add(LINGER_MS) {
+        let late = self.worker.coarse_ms.get() > self.closing_ms.get().saturating_add(LINGER_MS);
+        if late || self.rules(|_| ()).is_none() {
             respond.send_reset(h2::Reason::REFUSED_STREAM);
             return;
         }
