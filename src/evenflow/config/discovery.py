@@ -24,7 +24,7 @@ MAX_ENDPOINTS: Final = 10_000
 
 Text = Annotated[str, Field(min_length=1, max_length=2048)]
 PortNumber = Annotated[int, Field(ge=1, le=65535)]
-Scheme = Literal["http", "https", "tcp", "tls", "udp", "postgresql", "mysql", "redis"]
+Scheme = Literal["http", "https", "h2c", "tcp", "tls", "udp", "postgresql", "mysql", "redis"]
 _FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 _IN_PATH = re.compile(r"[A-Za-z0-9._~-]{1,253}")
 
