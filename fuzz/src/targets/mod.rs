@@ -24,7 +24,7 @@ pub struct Target {
 }
 
 /// All entry points.
-pub const TARGETS: [&Target; 12] = [
+pub const TARGETS: [&Target; 13] = [
     &layer4::PROXY_HEADER,
     &layer4::CLIENT_HELLO,
     &heads::REQUEST,
