@@ -122,12 +122,19 @@ def test_three_nodes_pass_what_one_would_and_three_times_that_of_a_limit_of_each
     each, seconds = passed(nodes, "/node", 1.0)
     one = BURST + RATE * seconds
     assert 0.9 * 3 * one <= each <= 3 * (one + 1), (each, one)
-    metrics = nodes[0].metrics()
-    assert metrics['evenflow_cluster_messages_total{result="sent"}'] > 10
-    assert metrics['evenflow_cluster_messages_total{result="received"}'] > 10
-    assert metrics['evenflow_cluster_messages_total{result="refused"}'] == 0
-    assert metrics['evenflow_cluster_messages_total{result="lost"}'] == 0
-    assert metrics["evenflow_cluster_untold_requests_total"] == 0
+    told = [each.metrics() for each in nodes]
+    for result, least, greatest in (
+        ("sent", 10, None),
+        ("received", 10, None),
+        ("refused", 0, 0),
+        ("lost", 0, 0),
+    ):
+        series = f'evenflow_cluster_messages_total{{result="{result}"}}'
+        # How much of the limit one node gets, and so how much it has to tell, is up to chance.
+        total = sum(metrics[series] for metrics in told)
+        assert total >= least, (result, total)
+        assert greatest is None or total <= greatest, (result, total)
+    assert all(metrics["evenflow_cluster_untold_requests_total"] == 0 for metrics in told)
 
 
 def test_nodes_see_each_other_come_and_go_over_tls(
