@@ -10,13 +10,13 @@ import re
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Any, Final, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
 from .base import Model
 from .targets import STREAM_PORTS, Target, parse_host, parse_url
 from .types import Duration, FieldName, FieldText, Items, Name, Secret
+from .web_address import check_web_address
 
 SOURCES: Final = ("dns", "srv", "file", "http", "consul", "kubernetes", "docker", "use")
 """Of these an entry names exactly one."""
@@ -72,18 +72,11 @@ def split_resolver(value: str) -> tuple[str, int]:
 
 
 def _web_address(value: str) -> str:
-    try:
-        parts = urlsplit(value)
-        port = parts.port
-    except ValueError:
-        parts, port = urlsplit(""), None
-    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
-        raise ValueError(f"expected an address such as https://registry.example.org, got {value!r}")
-    if parts.username is not None or parts.password is not None:
-        raise ValueError("expected an address without name and password; use `headers`")
-    if parts.fragment or not value.isascii() or any(c <= " " or c == "\x7f" for c in value):
-        raise ValueError("expected an address of visible ASCII characters without `#`")
-    return value
+    return check_web_address(
+        value,
+        example="https://registry.example.org",
+        without_login="expected an address without name and password; use `headers`",
+    )
 
 
 def _docker_host(value: str) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from .base import Model
 from .types import AddedName, Duration, Items
+from .web_address import check_web_address
 
 Algorithm = Literal[
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
@@ -31,18 +31,11 @@ OneOrMore = Annotated[
 
 def parse_key_url(value: str) -> str:
     """The address of a key set; ValueError where it is none, or holds a secret."""
-    try:
-        parts = urlsplit(value)
-        port = parts.port
-    except ValueError:
-        parts, port = urlsplit(""), None
-    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
-        raise ValueError(f"expected an address such as https://id.example.org/jwks, got {value!r}")
-    if parts.username is not None or parts.password is not None:
-        raise ValueError("key sets are public: expected an address without name and password")
-    if not value.isascii() or any(letter <= " " or letter == "\x7f" for letter in value):
-        raise ValueError("expected an address of visible ASCII characters")
-    return value
+    return check_web_address(
+        value,
+        example="https://id.example.org/jwks",
+        without_login="key sets are public: expected an address without name and password",
+    )
 
 
 class JwtAuth(Model):

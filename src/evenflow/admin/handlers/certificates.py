@@ -12,6 +12,7 @@ from starlette.responses import Response
 from evenflow.admin.bodies import read_object
 from evenflow.admin.context import Context
 from evenflow.admin.handlers.backends import MAX_WAIT_S, applied_document
+from evenflow.admin.handlers.removal import removed
 from evenflow.admin.preconditions import etag, writing
 from evenflow.admin.problems import Refusal, malformed, not_found
 from evenflow.admin.respond import duration_parameter, json_response
@@ -23,8 +24,6 @@ from evenflow.controller import (
     Applied,
     CertificateStatus,
     NotOrdered,
-    PieceInUse,
-    PieceNotFound,
     PieceTaken,
     with_new_certificate,
     without_certificate,
@@ -104,19 +103,7 @@ async def put_certificate(context: Context, request: Request) -> Response:
 
 async def remove_certificate(context: Context, request: Request) -> Response:
     """Take a certificate out of the configuration; its files stay, for a way back."""
-    name = request.path_params["name"]
-    try:
-        async with writing(request) as asked:
-            applied = await context.controller.change(
-                lambda config: without_certificate(config, name), **asked
-            )
-    except PieceNotFound as missing:
-        raise not_found(str(missing)) from None
-    except PieceInUse as used:
-        raise Refusal(409, str(used), used.errors) from None
-    return json_response(
-        {"name": name, **applied_document(applied)}, headers=etag(applied.revision)
-    )
+    return await removed(context, request, without_certificate)
 
 
 async def _saved(context: Context, name: str, document: Mapping[str, Any]) -> tuple[Path, Path]:

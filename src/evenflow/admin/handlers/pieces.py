@@ -8,6 +8,7 @@ from starlette.responses import Response
 from evenflow.admin.bodies import LARGE, read_object
 from evenflow.admin.context import Context
 from evenflow.admin.handlers.backends import applied_document
+from evenflow.admin.handlers.removal import removed
 from evenflow.admin.operations import Handler
 from evenflow.admin.preconditions import etag, writing
 from evenflow.admin.problems import Refusal, not_found
@@ -16,7 +17,6 @@ from evenflow.config import Config, Problem
 from evenflow.controller import (
     Applied,
     Kind,
-    PieceInUse,
     PieceNotFound,
     PieceTaken,
     piece_document,
@@ -84,18 +84,8 @@ def handlers_of(kind: Kind) -> Handlers:
         return _changed(context, name, applied, status)
 
     async def remove(context: Context, request: Request) -> Response:
-        name = request.path_params["name"]
-        try:
-            async with writing(request) as asked:
-                applied = await context.controller.change(
-                    lambda config: without_piece(config, kind, name), **asked
-                )
-        except PieceNotFound as missing:
-            raise not_found(str(missing)) from None
-        except PieceInUse as used:
-            raise Refusal(409, str(used), used.errors) from None
-        return json_response(
-            {"name": name, **applied_document(applied)}, headers=etag(applied.revision)
+        return await removed(
+            context, request, lambda config, name: without_piece(config, kind, name)
         )
 
     def _changed(context: Context, name: str, applied: Applied, status: int) -> Response:
