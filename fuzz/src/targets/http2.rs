@@ -151,10 +151,9 @@ fn check_way_back(
     };
     rule(length == head.length, "the length is another")?;
     rule(back.method() == parts.method, "the method changed")?;
-    rule(
-        back.uri().path_and_query() == parts.uri.path_and_query(),
-        "the path changed",
-    )?;
+    // As text: an empty path and `/` are the same, and not equal to the http crate.
+    let path = |uri: &Uri| uri.path_and_query().map(|path| path.as_str().to_owned());
+    rule(path(back.uri()) == path(&parts.uri), "the path changed")?;
     let own = ["host", "cookie"];
     let (mut now, mut before) = (pairs(back.headers(), &own), pairs(&parts.headers, &own));
     now.sort();
