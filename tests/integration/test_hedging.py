@@ -322,8 +322,9 @@ def test_large_answers_over_kept_encrypted_connections_survive_hedging(
 def test_hedging_cuts_the_slow_tail_within_its_budget(
     evenflow: StartEvenflow, origins: StartOrigins
 ) -> None:
-    # Both backends answer three of a hundred requests 500 ms late.
-    requests, late_s, budget = 640, 0.5, 0.12
+    # Both backends answer three of a hundred requests a second late: far more than what a machine
+    # that is busy with other things adds.
+    requests, late_s, budget = 640, 1.0, 0.12
     a, b = origins("a", "b")
     taken: dict[bool, list[float]] = {}
     for hedged in (False, True):
