@@ -18,11 +18,11 @@ use crate::error::Reason;
 use crate::filters::concurrency::Permit;
 use crate::filters::limit::client_key;
 use crate::plan::Protocol;
-use crate::proxy_protocol::Ends;
+use crate::proxy_protocol::AddressPair;
 use crate::stream::Stream;
 use crate::table::{Listener, ListenerState};
 use crate::tls::accept;
-use crate::udp::Desk;
+use crate::udp::DatagramSocket;
 use crate::worker::{Socket, Worker};
 
 /// The part of an IPv6 address that one host usually has to itself.
@@ -30,7 +30,7 @@ const CLIENT_PREFIX: u8 = 64;
 
 /// The number of the listener that a socket accepts for. Connections hold it as well, so that they
 /// move with the socket when a plan gives its address to another listener.
-pub type Door = Rc<Cell<u32>>;
+pub type ListenerHandle = Rc<Cell<u32>>;
 
 /// A listening socket of one worker, and the task that accepts on it.
 #[derive(Debug)]
@@ -43,14 +43,14 @@ pub struct Acceptor {
 #[derive(Debug, Clone)]
 struct Entry {
     socket: Rc<Listening>,
-    door: Door,
+    door: ListenerHandle,
 }
 
 #[derive(Debug)]
 enum Listening {
     Tcp(TcpListener),
     Unix(UnixListener),
-    Udp(Rc<Desk>),
+    Udp(Rc<DatagramSocket>),
 }
 
 impl Acceptor {
@@ -62,7 +62,7 @@ impl Acceptor {
         let socket = match socket {
             Socket::Tcp(socket) => Listening::Tcp(TcpListener::from_std(socket)?),
             Socket::Unix(socket) => Listening::Unix(UnixListener::from_std(socket)?),
-            Socket::Udp(socket) => Listening::Udp(Rc::new(Desk::new(socket)?)),
+            Socket::Udp(socket) => Listening::Udp(Rc::new(DatagramSocket::new(socket)?)),
         };
         Ok(Self {
             entry: Entry {
@@ -200,9 +200,9 @@ async fn wait_for_room(worker: &Worker, state: &Arc<ListenerState>, uid: u32) {
 
 /// Counts a connection, and its client's share of them, for as long as it is open.
 #[derive(Debug)]
-pub struct Counted(Arc<ListenerState>, Option<Permit>);
+pub struct ConnectionGuard(Arc<ListenerState>, Option<Permit>);
 
-impl Counted {
+impl ConnectionGuard {
     /// Counts one more.
     pub fn new(state: &Arc<ListenerState>) -> Self {
         state.accepted.fetch_add(1, Ordering::Relaxed);
@@ -239,7 +239,7 @@ impl Counted {
     }
 }
 
-impl Drop for Counted {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         self.0.connections.fetch_sub(1, Ordering::AcqRel);
         if self.0.full.load(Ordering::Acquire) {
@@ -249,12 +249,12 @@ impl Drop for Counted {
     }
 }
 
-fn serve(worker: &Rc<Worker>, stream: Stream, door: &Door) {
+fn serve(worker: &Rc<Worker>, stream: Stream, door: &ListenerHandle) {
     let table = worker.table();
     let Some(listener) = table.listener(door.get()) else {
         return;
     };
-    let counted = Counted::new(&listener.state);
+    let counted = ConnectionGuard::new(&listener.state);
     let proxied = listener.proxies.as_ref().is_some_and(|trusted| {
         let peer = stream.peer_ip();
         peer.is_none_or(|peer| trusted.permits(peer))
@@ -283,9 +283,9 @@ fn speak(
     worker: &Rc<Worker>,
     listener: &Listener,
     stream: Stream,
-    proxied: Option<Box<Ends>>,
-    door: &Door,
-    mut counted: Counted,
+    proxied: Option<Box<AddressPair>>,
+    door: &ListenerHandle,
+    mut counted: ConnectionGuard,
 ) {
     let client = || match &proxied {
         Some(ends) => Some(ends.source.ip()),

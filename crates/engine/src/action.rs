@@ -1,7 +1,7 @@
 //! What a route does with a request: hand it to a pool, or answer by itself.
 
 use crate::answer::Answer;
-use crate::filters::Seen;
+use crate::filters::RequestView;
 use crate::plan::{self, Part};
 use crate::rewrite::{Target, push_query};
 use crate::split::Split;
@@ -66,12 +66,12 @@ impl Action {
     }
 
     /// What becomes of a request.
-    pub fn decide(&self, seen: &Seen<'_>) -> Decision<'_> {
+    pub fn decide(&self, view: &RequestView<'_>) -> Decision<'_> {
         match self {
             Self::Pool(pool) => Decision::Forward(*pool, Vec::new()),
             Self::Split(split) => {
                 let mut lines = Vec::new();
-                Decision::Forward(split.choose(seen, &mut lines), lines)
+                Decision::Forward(split.choose(view, &mut lines), lines)
             }
             Self::Own(own) => Decision::Answer(own),
         }
@@ -85,16 +85,16 @@ impl Own {
     }
 
     /// Adds its header lines.
-    pub fn push_lines(&self, lines: &mut Vec<u8>, seen: &Seen<'_>) {
+    pub fn push_lines(&self, lines: &mut Vec<u8>, view: &RequestView<'_>) {
         lines.extend_from_slice(&self.lines);
         if let Some((target, keep_query)) = &self.location {
-            let asked = seen.asked();
+            let asked = view.asked();
             // A path that the pattern does not take stays.
             let mut place = target
                 .make(asked.host, asked.path)
                 .unwrap_or_else(|| asked.path.to_vec());
             if *keep_query {
-                push_query(&mut place, seen.head, seen.base);
+                push_query(&mut place, view.head, view.base);
             }
             lines.extend_from_slice(b"location: ");
             lines.extend_from_slice(&place);

@@ -1,7 +1,7 @@
 //! Answers of the balancer's own, and the lines it adds to answers of endpoints.
 
 use crate::error::Reason;
-use crate::exchange::Way;
+use crate::exchange::RequestContext;
 use crate::filters::cors::Cors;
 use crate::http1::encode::{self, Delivery};
 use crate::http1::head::RequestHead;
@@ -50,11 +50,11 @@ impl<'a> Answer<'a> {
 }
 
 /// The lines that every answer on a listener and a route carries.
-pub fn lines(way: &Way<'_>, head: &RequestHead, base: &[u8]) -> Vec<u8> {
+pub fn lines(context: &RequestContext<'_>, head: &RequestHead, base: &[u8]) -> Vec<u8> {
     let mut lines = Vec::new();
-    let Way {
+    let RequestContext {
         listener, route, ..
-    } = *way;
+    } = *context;
     let edits = match route {
         Some((index, _)) => &listener.edits[index],
         None => &listener.chain.edits,
@@ -115,8 +115,13 @@ pub fn preflight(
 }
 
 /// The lines that send a request in the clear to `https` on another port of the same host.
-pub fn redirect_https(way: &Way<'_>, head: &RequestHead, base: &[u8], port: u16) -> Vec<u8> {
-    let mut lines = lines(way, head, base);
+pub fn redirect_https(
+    context: &RequestContext<'_>,
+    head: &RequestHead,
+    base: &[u8],
+    port: u16,
+) -> Vec<u8> {
+    let mut lines = lines(context, head, base);
     lines.extend_from_slice(b"location: https://");
     lines.extend_from_slice(without_port(head.host.get(base)));
     if port != 443 {

@@ -12,16 +12,16 @@ use crate::buffer::{BODY_BYTES, Buffer};
 use crate::connection::Connection;
 use crate::error::Reason;
 use crate::filters::Edits;
-use crate::http1::encode::{self, Aim, Delivery, Origin};
+use crate::http1::encode::{self, Delivery, Origin, UpstreamTarget};
 use crate::http1::head::{RequestHead, ResponseHead, Scan, agrees, scan};
 use crate::lease::Lease;
-use crate::proxy_protocol::Ends;
+use crate::proxy_protocol::AddressPair;
 use crate::relay::{Broken, Waiting};
 use crate::request_body::RequestBody;
 use crate::stats::ErrorKind;
 use crate::stream::{Gone, Stream};
 use crate::table::{Listener, Route};
-use crate::upstream::{Made, reach};
+use crate::upstream::{ConnectionVersion, reach};
 use crate::worker::{Scratch, Worker};
 
 /// The most 1xx answers that are passed on before an answer must come.
@@ -43,12 +43,12 @@ pub struct Upstream {
     /// Bytes sent in the first write.
     pub sent: u64,
     /// How it was made.
-    made: Made,
+    made: ConnectionVersion,
 }
 
 impl Upstream {
     /// A connection on which nothing was sent yet.
-    pub fn new(stream: Stream, made: Made) -> Self {
+    pub fn new(stream: Stream, made: ConnectionVersion) -> Self {
         Self {
             stream,
             buffer: Buffer::default(),
@@ -243,7 +243,7 @@ impl Attempt<'_> {
             &scratch.request,
             self.connection.buffer.bytes(),
             self.origin,
-            &Aim {
+            &UpstreamTarget {
                 authority: self.lease.member().endpoint.authority(),
                 target: self.target,
                 host: self.route.rewritten_host(),
@@ -265,10 +265,10 @@ impl Attempt<'_> {
     }
 
     /// The client's connection as a PROXY header tells it: the client is whom trusted proxies name.
-    pub fn client_ends(&self) -> Option<Ends> {
+    pub fn client_ends(&self) -> Option<AddressPair> {
         let ends = self.connection.ends()?;
         Some(match self.origin.client {
-            Some(client) if client != ends.source.ip().to_canonical() => Ends {
+            Some(client) if client != ends.source.ip().to_canonical() => AddressPair {
                 source: SocketAddr::new(client, 0),
                 ..ends
             },

@@ -42,14 +42,14 @@ pub struct Breaker {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Gate {
+struct Admission {
     state: State,
     limit: u16,
     probes: u16,
     passed: u16,
 }
 
-impl From<u64> for Gate {
+impl From<u64> for Admission {
     fn from(bits: u64) -> Self {
         Self {
             state: match bits >> 48 {
@@ -65,8 +65,8 @@ impl From<u64> for Gate {
     }
 }
 
-impl From<Gate> for u64 {
-    fn from(gate: Gate) -> Self {
+impl From<Admission> for u64 {
+    fn from(gate: Admission) -> Self {
         (gate.state as Self) << 48
             | Self::from(gate.limit) << 32
             | Self::from(gate.probes) << 16
@@ -74,7 +74,7 @@ impl From<Gate> for u64 {
     }
 }
 
-impl Gate {
+impl Admission {
     fn allows(self) -> bool {
         match self.state {
             State::Closed | State::Held => true,
@@ -99,17 +99,17 @@ pub struct Outcome {
 }
 
 impl Breaker {
-    fn gate(&self) -> Gate {
+    fn gate(&self) -> Admission {
         self.gate.load(Ordering::Acquire).into()
     }
 
-    fn change(&self, change: impl Fn(Gate) -> Option<Gate>) -> Option<Gate> {
+    fn change(&self, change: impl Fn(Admission) -> Option<Admission>) -> Option<Admission> {
         let changed = self
             .gate
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |bits| {
                 change(bits.into()).map(u64::from)
             });
-        changed.ok().map(Gate::from)
+        changed.ok().map(Admission::from)
     }
 
     /// Puts it into a state; so many may pass while it is half open.
@@ -117,7 +117,7 @@ impl Breaker {
         self.until_ms.store(until_ms, Ordering::Release);
         self.consecutive.store(0, Ordering::Relaxed);
         self.change(|gate| {
-            Some(Gate {
+            Some(Admission {
                 state,
                 limit,
                 passed: 0,
@@ -139,7 +139,7 @@ impl Breaker {
         }
         let before = self.change(|gate| {
             let probes = gate.probes + u16::from(gate.state == State::HalfOpen);
-            gate.allows().then_some(Gate { probes, ..gate })
+            gate.allows().then_some(Admission { probes, ..gate })
         });
         before.map(|gate| gate.state == State::HalfOpen)
     }
@@ -148,7 +148,7 @@ impl Breaker {
     pub fn leave(&self) {
         self.change(|gate| {
             let probes = gate.probes.saturating_sub(1);
-            Some(Gate { probes, ..gate })
+            Some(Admission { probes, ..gate })
         });
     }
 
@@ -180,13 +180,13 @@ impl Breaker {
         self.until_ms.store(0, Ordering::Release);
         self.change(|gate| {
             let state = State::Open;
-            (gate.state == State::Closed).then_some(Gate { state, ..gate })
+            (gate.state == State::Closed).then_some(Admission { state, ..gate })
         })?;
         Some((State::Open, format!("{row} consecutive errors")))
     }
 
     fn probed(&self, well: bool) -> Option<(State, String)> {
-        let after = |gate: Gate| {
+        let after = |gate: Admission| {
             let probes = gate.probes.saturating_sub(1);
             let passed = gate.passed.saturating_add(u16::from(well));
             let state = match gate.state {
@@ -194,7 +194,7 @@ impl Breaker {
                 State::HalfOpen if passed >= gate.limit => State::Closed,
                 state => state,
             };
-            Gate {
+            Admission {
                 state,
                 probes,
                 passed,

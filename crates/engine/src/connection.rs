@@ -5,13 +5,13 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::Poll;
 
-use crate::acceptor::Door;
+use crate::acceptor::ListenerHandle;
 use crate::buffer::{Buffer, HEAD_BYTES};
 use crate::error::Reason;
-use crate::exchange::Way;
+use crate::exchange::RequestContext;
 use crate::http1::encode::Origin;
 use crate::http1::head::{Known, RequestHead, Scan, scan};
-use crate::proxy_protocol::Ends;
+use crate::proxy_protocol::AddressPair;
 use crate::stream::Stream;
 use crate::table::Listener;
 use crate::timer::Slot;
@@ -40,13 +40,13 @@ pub struct Connection {
     /// The other end: the client, or a proxy of HTTP before it.
     pub peer: Option<IpAddr>,
     /// The door it came in by.
-    pub door: Door,
+    pub door: ListenerHandle,
     /// What it has become after a switch of protocols.
     pub tunnel: Option<Box<Tunnel>>,
     /// Who the client is by its certificate.
     pub identity: Option<Rc<Identity>>,
     /// Both ends where a PROXY header told them.
-    pub proxied: Option<Box<Ends>>,
+    pub proxied: Option<Box<AddressPair>>,
 }
 
 impl Connection {
@@ -102,7 +102,7 @@ impl Connection {
     }
 
     /// Both ends, for the PROXY header of a connection to an endpoint.
-    pub fn ends(&self) -> Option<Ends> {
+    pub fn ends(&self) -> Option<AddressPair> {
         match &self.proxied {
             Some(ends) => Some(**ends),
             None => self.stream.ends(),
@@ -223,8 +223,12 @@ fn too_large(bytes: &[u8], max_target: usize) -> Reason {
 }
 
 /// What is known of who asks.
-pub fn origin_of<'a>(connection: &Connection, way: &Way<'a>, head: &RequestHead) -> Origin<'a> {
-    let listener = way.listener;
+pub fn origin_of<'a>(
+    connection: &Connection,
+    context: &RequestContext<'a>,
+    head: &RequestHead,
+) -> Origin<'a> {
+    let listener = context.listener;
     let peer = connection.peer;
     let trusted = match (&listener.trusted, peer) {
         (Some(set), Some(peer)) => set.permits(peer),
@@ -242,12 +246,14 @@ pub fn origin_of<'a>(connection: &Connection, way: &Way<'a>, head: &RequestHead)
         trusted,
         scheme: if encrypted { "https" } else { "http" },
         secure: encrypted || trusted && told_https(head, connection.buffer.bytes()),
-        identity: way.identity,
+        identity: context.identity,
         forwarded: listener.forwarded,
-        internal: way.route.is_some_and(|(_, route)| route.internal),
-        upgrade: way.route.is_some_and(|(_, route)| route.upgrade.is_some()),
-        request_id: way.id,
-        server_name: &way.table.server_name,
+        internal: context.route.is_some_and(|(_, route)| route.internal),
+        upgrade: context
+            .route
+            .is_some_and(|(_, route)| route.upgrade.is_some()),
+        request_id: context.id,
+        server_name: &context.table.server_name,
     }
 }
 

@@ -11,7 +11,7 @@ use crate::exchange::Next;
 use crate::http1::body::Decoder;
 use crate::http1::encode::{self, Delivery};
 use crate::http1::head::Length;
-use crate::record::Noted;
+use crate::record::AccessRecord;
 use crate::relay::{Broken, Relay, Waiting};
 use crate::request_body::RequestBody;
 use crate::stats::ErrorKind;
@@ -27,7 +27,7 @@ impl Attempt<'_> {
     pub async fn deliver(
         &mut self,
         scratch: &Scratch,
-        noted: &mut Noted,
+        noted: &mut AccessRecord,
         mut upstream: Upstream,
         body: &mut RequestBody,
     ) -> Result<Next, Failure> {

@@ -27,7 +27,7 @@ use crate::breaker;
 use crate::endpoint::GONE;
 use crate::events::Events;
 use crate::explain;
-use crate::filters::fleet::{self, PassedLimit, PassedLimits};
+use crate::filters::fleet::{self, LimitUsage, LimitUsages};
 use crate::plan::{self, Address, Plan};
 use crate::probe::{Probe, Prober};
 use crate::snapshot::{self, Snapshot};
@@ -496,7 +496,7 @@ impl Engine {
         let passed = read_passed(document)?;
         let now = self.shared.now_ns();
         let table = self.shared.table.load_full();
-        for PassedLimit { limit, keys } in &passed.limits {
+        for LimitUsage { limit, keys } in &passed.limits {
             for named in table.kept.fleet_limits(limit) {
                 for &(key, count) in keys {
                     named.limiter.charge(key, count, now);
@@ -717,7 +717,7 @@ fn open_log(plan: &Plan, previous: &Table) -> Result<Option<Arc<AccessLog>>, Eng
 ///
 /// # Errors
 /// Where the document is wrong.
-pub fn read_passed(document: &[u8]) -> Result<PassedLimits, EngineError> {
+pub fn read_passed(document: &[u8]) -> Result<LimitUsages, EngineError> {
     decode(document)
 }
 

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use crate::acceptor::{Counted, Door};
+use crate::acceptor::{ConnectionGuard, ListenerHandle};
 use crate::action::{Action, Decision};
 use crate::answer::{self, Answer};
 use crate::attempt::{Attempt, Failure};
@@ -19,18 +19,18 @@ use crate::buffer::Buffer;
 use crate::connection::{Connection, origin_of, read_head};
 use crate::error::Reason;
 use crate::fault;
-use crate::filters::fleet::Notes;
-use crate::filters::passed::Passed;
-use crate::filters::{Refusal, Seen};
+use crate::filters::context::FilterContext;
+use crate::filters::fleet::FleetUsage;
+use crate::filters::{Refusal, RequestView};
 use crate::gate;
-use crate::hedge::{self, Elsewhere};
+use crate::hedge::{self, HedgeTargets};
 use crate::http1::head::{Length, RequestHead};
 use crate::http2;
 use crate::lease::{self, Lease};
 use crate::mirror;
 use crate::picker::Tried;
-use crate::proxy_protocol::Ends;
-use crate::record::{Noted, record};
+use crate::proxy_protocol::AddressPair;
+use crate::record::{AccessRecord, record};
 use crate::request_body::RequestBody;
 use crate::respond::{refuse, respond};
 use crate::stats::ErrorKind;
@@ -58,9 +58,9 @@ pub enum Next {
 pub async fn serve(
     worker: Rc<Worker>,
     stream: Stream,
-    proxied: Option<Box<Ends>>,
-    door: Door,
-    counted: Counted,
+    proxied: Option<Box<AddressPair>>,
+    door: ListenerHandle,
+    counted: ConnectionGuard,
 ) {
     let slot = worker.timer.own_slot().await;
     let peer = proxied.as_ref().map_or_else(
@@ -120,13 +120,13 @@ pub async fn serve(
 
 /// The way a request goes: the table in force when it came, and what of it concerns the request.
 #[derive(Debug, Clone, Copy)]
-pub struct Way<'a> {
+pub struct RequestContext<'a> {
     /// The table; it stays until the request's end.
     pub table: &'a Current,
     /// The listener it came in by.
     pub listener: &'a Listener,
     /// The route that takes it, with its number; `None` before there is one.
-    pub route: Option<Numbered<'a>>,
+    pub route: Option<NumberedRoute<'a>>,
     /// The identifier made for it.
     pub id: &'a [u8],
     /// Who the client is by its certificate.
@@ -140,7 +140,7 @@ pub async fn exchange(connection: &mut Connection, scratch: &mut Scratch) -> Nex
     let Some(listener) = table.listener(connection.door.get()) else {
         return Next::Drop;
     };
-    let mut noted = Noted {
+    let mut noted = AccessRecord {
         started: Instant::now(),
         status: 0,
         reason: None,
@@ -152,7 +152,7 @@ pub async fn exchange(connection: &mut Connection, scratch: &mut Scratch) -> Nex
     };
     let id = make_request_id();
     let identity = connection.identity.clone();
-    let mut way = Way {
+    let mut context = RequestContext {
         table: &table,
         listener,
         route: None,
@@ -166,17 +166,17 @@ pub async fn exchange(connection: &mut Connection, scratch: &mut Scratch) -> Nex
             scratch.request = RequestHead::default();
             connection.buffer.consume(connection.buffer.bytes().len());
             let refusal = reason.into();
-            let next = refuse(connection, &way, &scratch.request, &mut noted, refusal).await;
-            record(connection, &way, scratch, &noted, None);
+            let next = refuse(connection, &context, &scratch.request, &mut noted, refusal).await;
+            record(connection, &context, scratch, &noted, None);
             return next;
         }
     }
     noted.started = Instant::now();
     let head = &scratch.request;
     let base = connection.buffer.bytes();
-    let origin = origin_of(connection, &way, head);
+    let origin = origin_of(connection, &context, head);
     let (client, secure) = (origin.client, origin.secure);
-    let seen = Seen {
+    let view = RequestView {
         client,
         head,
         base,
@@ -188,14 +188,14 @@ pub async fn exchange(connection: &mut Connection, scratch: &mut Scratch) -> Nex
         route: 0,
         secure,
     };
-    let now_ns = seen.now_ns;
+    let now_ns = view.now_ns;
     let notes = &connection.worker.notes;
-    let routed = route(&table, listener, seen, &mut scratch.passed, notes);
+    let routed = route(&table, listener, view, &mut scratch.passed, notes);
     noted.lines = std::mem::take(&mut scratch.passed.response_lines);
     let (next, lease) = match routed {
         routed if let Some(port) = redirects(listener, &routed) => {
-            way.route = routed.ok();
-            let lines = answer::redirect_https(&way, head, base, port);
+            context.route = routed.ok();
+            let lines = answer::redirect_https(&context, head, base, port);
             let answer = Answer {
                 content: Some(("text/plain; charset=utf-8", b"")),
                 ..Answer::empty(308, &lines)
@@ -204,12 +204,12 @@ pub async fn exchange(connection: &mut Connection, scratch: &mut Scratch) -> Nex
             (next, None)
         }
         Err((refusal, route)) => {
-            way.route = route;
-            let next = refuse(connection, &way, head, &mut noted, refusal).await;
+            context.route = route;
+            let next = refuse(connection, &context, head, &mut noted, refusal).await;
             (next, None)
         }
         Ok((index, route)) => {
-            way.route = Some((index, route));
+            context.route = Some((index, route));
             let preflight = answer::preflight(listener, route, head, base);
             if let Some(mut lines) = preflight {
                 let edits = &listener.edits[index];
@@ -217,20 +217,20 @@ pub async fn exchange(connection: &mut Connection, scratch: &mut Scratch) -> Nex
                 let answer = Answer::empty(204, &lines);
                 let next = respond(connection, head, &mut noted, &answer).await;
                 (next, None)
-            } else if let Err(reason) = pass(connection, scratch, &way, route).await {
+            } else if let Err(reason) = pass(connection, scratch, &context, route).await {
                 noted.lines.append(&mut scratch.passed.response_lines);
                 let head = &scratch.request;
-                let next = refuse(connection, &way, head, &mut noted, reason.into()).await;
+                let next = refuse(connection, &context, head, &mut noted, reason.into()).await;
                 (next, None)
             } else if let Some(fault) = &route.fault
                 && let Some(status) = Box::pin(fault::inject(connection, route, fault)).await
             {
                 let head = &scratch.request;
-                let next = fail(connection, &way, head, &mut noted, status).await;
+                let next = fail(connection, &context, head, &mut noted, status).await;
                 (next, None)
             } else {
                 let (head, base) = (&scratch.request, connection.buffer.bytes());
-                let seen = Seen {
+                let view = RequestView {
                     client,
                     head,
                     base,
@@ -238,10 +238,10 @@ pub async fn exchange(connection: &mut Connection, scratch: &mut Scratch) -> Nex
                     route: route.uid,
                     secure,
                 };
-                match route.action.decide(&seen) {
+                match route.action.decide(&view) {
                     Decision::Answer(own) => {
-                        let mut lines = answer::lines(&way, head, base);
-                        own.push_lines(&mut lines, &seen);
+                        let mut lines = answer::lines(&context, head, base);
+                        own.push_lines(&mut lines, &view);
                         lines.extend_from_slice(&noted.lines);
                         let answer = own.answer(&lines);
                         let next = respond(connection, head, &mut noted, &answer).await;
@@ -249,7 +249,15 @@ pub async fn exchange(connection: &mut Connection, scratch: &mut Scratch) -> Nex
                     }
                     Decision::Forward(pool, lines) => {
                         let to = (pool, lines);
-                        forward(connection, scratch, &way, (index, route), to, &mut noted).await
+                        forward(
+                            connection,
+                            scratch,
+                            &context,
+                            (index, route),
+                            to,
+                            &mut noted,
+                        )
+                        .await
                     }
                 }
             }
@@ -259,7 +267,7 @@ pub async fn exchange(connection: &mut Connection, scratch: &mut Scratch) -> Nex
         scratch.passed.clear();
         return next;
     }
-    record(connection, &way, scratch, &noted, lease.as_ref());
+    record(connection, &context, scratch, &noted, lease.as_ref());
     scratch.passed.response_lines = noted.lines;
     scratch.passed.clear();
     finish_buffer(connection, scratch, next);
@@ -273,14 +281,14 @@ pub async fn exchange(connection: &mut Connection, scratch: &mut Scratch) -> Nex
 async fn pass(
     connection: &mut Connection,
     scratch: &mut Scratch,
-    way: &Way<'_>,
+    context: &RequestContext<'_>,
     route: &Route,
 ) -> Result<(), Reason> {
-    if gate::is_open(way.listener, route) {
+    if gate::is_open(context.listener, route) {
         return Ok(());
     }
     // On the heap: few requests come here, and all would carry its state.
-    Box::pin(gate::pass(connection, scratch, way, route)).await
+    Box::pin(gate::pass(connection, scratch, context, route)).await
 }
 
 /// Takes the finished request off the connection's buffer; what follows it is the next one.
@@ -293,28 +301,28 @@ fn finish_buffer(connection: &mut Connection, scratch: &Scratch, next: Next) {
 }
 
 /// A route and its number in the table.
-type Numbered<'t> = (usize, &'t Route);
+type NumberedRoute<'t> = (usize, &'t Route);
 
 /// The route that takes a request, and whether filters let it pass.
 fn route<'t>(
     table: &'t Table,
     listener: &'t Listener,
-    mut seen: Seen<'_>,
-    passed: &mut Passed,
-    notes: &Notes,
-) -> Result<Numbered<'t>, (Refusal, Option<Numbered<'t>>)> {
-    let found = listener.router.find(&seen.asked());
-    seen.route = found.map_or(0, |index| table.routes[index].uid);
+    mut view: RequestView<'_>,
+    passed: &mut FilterContext,
+    notes: &FleetUsage,
+) -> Result<NumberedRoute<'t>, (Refusal, Option<NumberedRoute<'t>>)> {
+    let found = listener.router.find(&view.asked());
+    view.route = found.map_or(0, |index| table.routes[index].uid);
     if let Some(index) = found
         && table.routes[index].internal
     {
         // What proves a name to who is to issue a certificate is for everybody.
         if !matches!(table.routes[index].action, Action::Own(_)) {
-            let checked = listener.chain.check_address(seen.client);
+            let checked = listener.chain.check_address(view.client);
             checked.map_err(|refusal| (refusal, None))?;
         }
     } else {
-        let checked = listener.chain.check(&seen, passed, notes);
+        let checked = listener.chain.check(&view, passed, notes);
         checked.map_err(|refusal| (refusal, None))?;
     }
     let Some(index) = found else {
@@ -323,10 +331,10 @@ fn route<'t>(
     let route = &table.routes[index];
     route
         .chain
-        .check(&seen, passed, notes)
+        .check(&view, passed, notes)
         .map_err(|refusal| (refusal, Some((index, route))))?;
     let limit = body_limit(listener, route);
-    if let Length::Known(length) = seen.head.length
+    if let Length::Known(length) = view.head.length
         && limit != 0
         && length > limit
     {
@@ -338,7 +346,7 @@ fn route<'t>(
 /// The port that a request in the clear is sent to instead of being served.
 fn redirects(
     listener: &Listener,
-    routed: &Result<Numbered<'_>, (Refusal, Option<Numbered<'_>>)>,
+    routed: &Result<NumberedRoute<'_>, (Refusal, Option<NumberedRoute<'_>>)>,
 ) -> Option<u16> {
     listener.redirect_https.filter(|_| match routed {
         Ok((_, route)) => !route.internal,
@@ -369,15 +377,15 @@ fn body_limit(listener: &Listener, route: &Route) -> u64 {
 async fn forward(
     connection: &mut Connection,
     scratch: &mut Scratch,
-    way: &Way<'_>,
-    (index, route): Numbered<'_>,
+    context: &RequestContext<'_>,
+    (index, route): NumberedRoute<'_>,
     (mut pool_index, mut lines): (usize, Vec<u8>),
-    noted: &mut Noted,
+    noted: &mut AccessRecord,
 ) -> (Next, Option<Lease>) {
     let worker = Rc::clone(&connection.worker);
-    let Way {
+    let RequestContext {
         table, listener, ..
-    } = *way;
+    } = *context;
     let mut pool = &*table.pools[pool_index];
     if pool.breaker.is_none() || pool.state.breaker.allows() {
         worker.fund_retries(route, pool);
@@ -394,12 +402,12 @@ async fn forward(
         Err(reason) => {
             let head = &scratch.request;
             return (
-                refuse(connection, way, head, noted, reason.into()).await,
+                refuse(connection, context, head, noted, reason.into()).await,
                 None,
             );
         }
     };
-    let origin = origin_of(connection, way, &scratch.request);
+    let origin = origin_of(connection, context, &scratch.request);
     let mut choice = choice_of(pool, &scratch.request, connection, origin.client);
     let target = route.rewritten(&scratch.request, connection.buffer.bytes());
     let mut tried = Tried::default();
@@ -434,7 +442,7 @@ async fn forward(
                     reason,
                     retry_after_ns: rest.unwrap_or_default() * 1_000_000,
                 };
-                let next = refuse(connection, way, head, noted, refusal).await;
+                let next = refuse(connection, context, head, noted, refusal).await;
                 return (next, None);
             }
         };
@@ -462,7 +470,7 @@ async fn forward(
         let ran = match &route.hedge {
             None => attempt.run(scratch, &mut body).await,
             Some(rules) => {
-                let elsewhere = Elsewhere {
+                let elsewhere = HedgeTargets {
                     table,
                     pool: pool_index,
                     hash: choice.0,
@@ -480,7 +488,7 @@ async fn forward(
         }
         let failure = match ran {
             Ok(upstream) if scratch.response.status == 101 => {
-                tunnel::open(connection, way, scratch, noted, lease, upstream);
+                tunnel::open(connection, context, scratch, noted, lease, upstream);
                 return (Next::Tunnel, None);
             }
             Ok(upstream) => {
@@ -496,7 +504,7 @@ async fn forward(
                     match attempt.deliver(scratch, noted, upstream, &mut body).await {
                         Ok(next) => {
                             let way_on = (index, route);
-                            mirror::send(connection, scratch, way, way_on, &origin, &mut body);
+                            mirror::send(connection, scratch, context, way_on, &origin, &mut body);
                             body.finish(connection, scratch.request.len);
                             return (next, Some(hedged.unwrap_or(lease)));
                         }
@@ -535,7 +543,7 @@ async fn forward(
             body.abandon(connection);
             lease.release();
             let (head, refusal) = (&scratch.request, failure.reason.into());
-            let next = refuse(connection, way, head, noted, refusal).await;
+            let next = refuse(connection, context, head, noted, refusal).await;
             return (next, Some(lease));
         }
         let counter = match failure.kind {
@@ -575,16 +583,16 @@ fn choice_of(
 /// Answers with the status that a fault put in on purpose asks for.
 async fn fail(
     connection: &mut Connection,
-    way: &Way<'_>,
+    context: &RequestContext<'_>,
     head: &RequestHead,
-    noted: &mut Noted,
+    noted: &mut AccessRecord,
     status: u16,
 ) -> Next {
     let reason = Reason::FaultInjected;
     noted.reason = Some(reason);
     let base = connection.buffer.bytes();
-    let lines = answer::lines(way, head, base);
-    let body = answer::error_body(head, base, reason, way.id);
+    let lines = answer::lines(context, head, base);
+    let body = answer::error_body(head, base, reason, context.id);
     let answer = Answer {
         content: Some((body.0, &body.1)),
         ..Answer::empty(status, &lines)

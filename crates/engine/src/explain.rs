@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::action::Action;
 use crate::error::Reason;
-use crate::filters::auth::{Gate, Verdict, unix_s};
-use crate::filters::passed::Passed;
-use crate::filters::{Chain, Seen};
+use crate::filters::auth::{AuthCheck, Verdict, unix_s};
+use crate::filters::context::FilterContext;
+use crate::filters::{Chain, RequestView};
 use crate::http1::head::RequestHead;
 use crate::picker::{Choice, Picked, Picker, Tried, hash_key, pick};
 use crate::plan::Protocol;
-use crate::route::Asked;
+use crate::route::RouteQuery;
 use crate::table::{Listener, Pool, Table};
 
 /// A request to explain.
@@ -33,7 +33,7 @@ pub struct Explanation {
     listener: String,
     route: Option<String>,
     /// Routes of this host and path that are more specific, and why they do not take it.
-    passed_over: Vec<PassedOver>,
+    passed_over: Vec<SkippedEndpoint>,
     filters: Vec<FilterVerdict>,
     /// Why the split chose the pool.
     split: Option<&'static str>,
@@ -47,7 +47,7 @@ pub struct Explanation {
 }
 
 #[derive(Debug, Serialize)]
-struct PassedOver {
+struct SkippedEndpoint {
     route: String,
     reason: String,
 }
@@ -110,7 +110,7 @@ pub fn explain(
     }
     let (head, bytes) = parse(listener, request)?;
     told.run_filters(&listener.chain, request.client);
-    let asked = Asked {
+    let asked = RouteQuery {
         host: head.host.get(&bytes),
         path: head.path(&bytes),
         head: &head,
@@ -127,7 +127,7 @@ pub fn explain(
         match failing {
             None => Some(candidate.route),
             Some(reason) => {
-                passed_over.push(PassedOver {
+                passed_over.push(SkippedEndpoint {
                     route: route.name.to_string(),
                     reason,
                 });
@@ -146,7 +146,7 @@ pub fn explain(
         told.run_gates(&listener.chain, &head, &bytes);
         told.run_gates(&route.chain, &head, &bytes);
     }
-    let seen = Seen {
+    let view = RequestView {
         client: request.client,
         head: &head,
         base: &bytes,
@@ -157,13 +157,13 @@ pub fn explain(
     let pool = match &route.action {
         Action::Pool(pool) => *pool,
         Action::Split(split) => {
-            let (pool, why) = split.explain(&seen);
+            let (pool, why) = split.explain(&view);
             told.split = Some(why);
             pool
         }
         Action::Own(own) => {
             let mut lines = Vec::new();
-            own.push_lines(&mut lines, &seen);
+            own.push_lines(&mut lines, &view);
             let text = String::from_utf8_lossy(&lines).replace("\r\n", "; ");
             let status = own.status();
             told.reason = format!("the route answers by itself: {status} {text}");
@@ -244,9 +244,9 @@ impl Explanation {
     /// Authentication, as far as it needs no waiting.
     fn run_gates(&mut self, chain: &Chain, head: &RequestHead, base: &[u8]) {
         for (tally, gate) in &chain.gates {
-            let mut passed = Passed::default();
+            let mut passed = FilterContext::default();
             let judged = match &**gate {
-                Gate::External(_) => Err("another service decides"),
+                AuthCheck::External(_) => Err("another service decides"),
                 gate => match gate.judge(head, base, unix_s(), &mut passed) {
                     Verdict::Pass => Ok(None),
                     Verdict::Unknown => Ok(Some(Reason::Unauthorized)),

@@ -9,8 +9,8 @@ mod verifier;
 use crate::connection::Connection;
 use crate::error::Reason;
 use crate::events::Event;
-use crate::exchange::Way;
-use crate::filters::auth::{Gate, Pending, Verdict, unix_s};
+use crate::exchange::RequestContext;
+use crate::filters::auth::{AuthCheck, Pending, Verdict, unix_s};
 use crate::table::{Listener, Route};
 use crate::worker::Scratch;
 
@@ -21,12 +21,20 @@ use crate::worker::Scratch;
 pub async fn pass(
     connection: &mut Connection,
     scratch: &mut Scratch,
-    way: &Way<'_>,
+    context: &RequestContext<'_>,
     route: &Route,
 ) -> Result<(), Reason> {
-    for (_, gate) in way.listener.chain.gates.iter().chain(&route.chain.gates) {
+    for (_, gate) in context
+        .listener
+        .chain
+        .gates
+        .iter()
+        .chain(&route.chain.gates)
+    {
         let judged = match &**gate {
-            Gate::External(external) => subrequest::ask(connection, scratch, way, external).await,
+            AuthCheck::External(external) => {
+                subrequest::ask(connection, scratch, context, external).await
+            }
             gate => judge(connection, scratch, gate).await,
         };
         if let Err(reason @ (Reason::Unauthorized | Reason::Token(_))) = judged {
@@ -37,7 +45,11 @@ pub async fn pass(
     Ok(())
 }
 
-async fn judge(connection: &Connection, scratch: &mut Scratch, gate: &Gate) -> Result<(), Reason> {
+async fn judge(
+    connection: &Connection,
+    scratch: &mut Scratch,
+    gate: &AuthCheck,
+) -> Result<(), Reason> {
     let base = connection.buffer.bytes();
     let now_s = unix_s();
     match gate.judge(&scratch.request, base, now_s, &mut scratch.passed) {
@@ -45,7 +57,7 @@ async fn judge(connection: &Connection, scratch: &mut Scratch, gate: &Gate) -> R
         Verdict::Unknown => Err(Reason::Unauthorized),
         Verdict::Unavailable => Err(Reason::AuthUnavailable),
         Verdict::Token(fault) => {
-            if let Gate::Jwt(jwt) = gate
+            if let AuthCheck::Jwt(jwt) = gate
                 && fault == "token_unknown_key"
                 && jwt.tells(now_s)
             {
@@ -68,7 +80,7 @@ async fn judge(connection: &Connection, scratch: &mut Scratch, gate: &Gate) -> R
                 .await
                 .ok_or(Reason::AuthUnavailable)?;
             match (gate, user) {
-                (Gate::Basic(basic), Some(user)) if right => {
+                (AuthCheck::Basic(basic), Some(user)) if right => {
                     basic.remember(digest, user);
                     basic.pass(user, &mut scratch.passed);
                     Ok(())

@@ -20,8 +20,8 @@ use crate::http1::head::{Length, RequestHead, ResponseHead};
 use crate::lease::{self, Lease};
 use crate::picker::Tried;
 use crate::plan;
-use crate::proxy_protocol::Ends;
-use crate::record::Noted;
+use crate::proxy_protocol::AddressPair;
+use crate::record::AccessRecord;
 use crate::request_body::RequestBody;
 use crate::stats::ErrorKind;
 use crate::table::Route;
@@ -52,7 +52,7 @@ impl From<plan::Hedge> for Hedge {
 
 /// Where a hedge may go.
 #[derive(Debug)]
-pub struct Elsewhere<'a> {
+pub struct HedgeTargets<'a> {
     /// The table in force.
     pub table: &'a Current,
     /// The pool's number in it.
@@ -69,7 +69,7 @@ pub struct Elsewhere<'a> {
 struct Common<'a> {
     worker: Rc<Worker>,
     request: Vec<u8>,
-    ends: Option<Ends>,
+    ends: Option<AddressPair>,
     head_request: bool,
     route: &'a Route,
     route_deadline: u64,
@@ -96,8 +96,8 @@ pub async fn race(
     rules: &Hedge,
     scratch: &mut Scratch,
     body: &mut RequestBody,
-    mut elsewhere: Elsewhere<'_>,
-    noted: &mut Noted,
+    mut elsewhere: HedgeTargets<'_>,
+    noted: &mut AccessRecord,
 ) -> (Result<Upstream, Failure>, Option<Lease>) {
     let after_ms = rules.after_ms.load(Ordering::Relaxed);
     if after_ms == 0 || !may_hedge(attempt, &scratch.request) {
@@ -213,7 +213,7 @@ pub async fn race(
 /// A place for a hedge, if there is one and the budget allows it; why not.
 fn start(
     common: &Common<'_>,
-    elsewhere: &mut Elsewhere<'_>,
+    elsewhere: &mut HedgeTargets<'_>,
     route: u32,
 ) -> Result<Lease, &'static str> {
     let worker = &common.worker;
@@ -222,7 +222,7 @@ fn start(
     if budget.tokens < 1.0 {
         return Err("hedge_over_budget");
     }
-    let Elsewhere {
+    let HedgeTargets {
         table,
         pool,
         hash,

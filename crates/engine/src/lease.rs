@@ -24,7 +24,7 @@ use crate::stats::ErrorKind;
 use crate::stream::Gone;
 use crate::stream::Stream;
 use crate::table::{Member, Pool};
-use crate::upstream::Made;
+use crate::upstream::ConnectionVersion;
 use crate::worker::{Current, Worker};
 
 /// A place at an endpoint.
@@ -249,7 +249,12 @@ impl Lease {
     /// A kept connection to the endpoint that was made as one would be made now. With PROXY headers
     /// there is none: a header says who the whole connection is from. `switching` as in
     /// [`reach`](crate::upstream::reach).
-    pub fn kept(&self, worker: &Worker, made: Made, switching: bool) -> Option<Stream> {
+    pub fn kept(
+        &self,
+        worker: &Worker,
+        made: ConnectionVersion,
+        switching: bool,
+    ) -> Option<Stream> {
         if self.pool().send_proxy.is_some() {
             return None;
         }
@@ -273,7 +278,7 @@ impl Lease {
 
     /// Keeps a connection for later, unless the endpoint has become another since it was made, or
     /// a PROXY header made it one client's.
-    pub fn keep(&self, worker: &Worker, made: Made, stream: Stream) {
+    pub fn keep(&self, worker: &Worker, made: ConnectionVersion, stream: Stream) {
         if stream.is_http2() || self.pool().send_proxy.is_some() || made != self.member().made() {
             return;
         }

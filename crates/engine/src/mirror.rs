@@ -14,13 +14,13 @@ use crate::attempt::{ENDLESS, Failure, MAX_INTERIM, Step, Upstream, poll_head};
 use crate::buffer::BODY_BYTES;
 use crate::connection::Connection;
 use crate::error::Reason;
-use crate::exchange::{Way, is_idempotent};
+use crate::exchange::{RequestContext, is_idempotent};
 use crate::http1::body::Decoder;
-use crate::http1::encode::{self, Aim, Origin};
+use crate::http1::encode::{self, Origin, UpstreamTarget};
 use crate::http1::head::{Length, ResponseHead};
 use crate::lease::{self, Lease};
 use crate::picker::Tried;
-use crate::proxy_protocol::Ends;
+use crate::proxy_protocol::AddressPair;
 use crate::request_body::RequestBody;
 use crate::stats::ErrorKind;
 use crate::stream::Stream;
@@ -48,7 +48,7 @@ pub struct Mirror {
 pub fn send(
     connection: &Connection,
     scratch: &Scratch,
-    way: &Way<'_>,
+    context: &RequestContext<'_>,
     (index, route): (usize, &Route),
     origin: &Origin<'_>,
     body: &mut RequestBody,
@@ -68,22 +68,22 @@ pub fn send(
     }
     let head = &scratch.request;
     let client = origin.client;
-    let hash = lease::choice_hash(&way.table.pools[mirror.pool], head, connection, client);
+    let hash = lease::choice_hash(&context.table.pools[mirror.pool], head, connection, client);
     let tried = Tried::default();
-    let Ok(lease) = lease::try_acquire(worker, way.table, mirror.pool, hash, &tried) else {
+    let Ok(lease) = lease::try_acquire(worker, context.table, mirror.pool, hash, &tried) else {
         happened("mirror_failed");
         return;
     };
     let base = connection.buffer.bytes();
     let mut request = Vec::with_capacity(head.len + 512);
     let target = route.rewritten(head, base);
-    let aim = Aim {
+    let aim = UpstreamTarget {
         authority: lease.member().endpoint.authority(),
         target: target.as_deref(),
         host: route.rewritten_host(),
         http2: false,
     };
-    let edit = &way.listener.edits[index].request;
+    let edit = &context.listener.edits[index].request;
     // Nobody could talk on with what it switched to.
     let origin = Origin {
         upgrade: false,
@@ -133,7 +133,7 @@ pub fn send(
 struct Copy {
     worker: Rc<Worker>,
     request: Vec<u8>,
-    ends: Option<Ends>,
+    ends: Option<AddressPair>,
     head_request: bool,
     idempotent: bool,
 }

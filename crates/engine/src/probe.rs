@@ -285,9 +285,9 @@ pub struct Prober {
 
 /// Too many probes wait already, or the prober's runtime has ended; none of the batch was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NotTaken;
+pub struct ProbesRejected;
 
-impl fmt::Display for NotTaken {
+impl fmt::Display for ProbesRejected {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             out,
@@ -296,7 +296,7 @@ impl fmt::Display for NotTaken {
     }
 }
 
-impl std::error::Error for NotTaken {}
+impl std::error::Error for ProbesRejected {}
 
 impl Prober {
     /// A prober and the future that does its work, to be spawned on a runtime. The future ends when
@@ -312,12 +312,12 @@ impl Prober {
     }
 
     /// Adds a batch to those that wait. May be called from any thread and never blocks.
-    pub fn submit(&self, probes: Vec<Probe>) -> Result<(), NotTaken> {
+    pub fn submit(&self, probes: Vec<Probe>) -> Result<(), ProbesRejected> {
         let count = probes.len();
         let waiting = self.waiting.fetch_add(count, Ordering::Relaxed);
         if waiting + count > BACKLOG || self.batches.send(probes).is_err() {
             self.waiting.fetch_sub(count, Ordering::Relaxed);
-            return Err(NotTaken);
+            return Err(ProbesRejected);
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::task::Poll;
 
 use crate::error::Reason;
 use crate::plan::ProxyVersion;
-use crate::proxy_protocol::{Ends, Said, Scan, push_v1, push_v2, scan};
+use crate::proxy_protocol::{AddressPair, ProxyHeader, Scan, push_v1, push_v2, scan};
 use crate::stream::Stream;
 use crate::worker::Worker;
 
@@ -19,15 +19,15 @@ pub async fn read_header(
     worker: &Rc<Worker>,
     stream: &mut Stream,
     within_ms: u64,
-) -> Result<Option<Ends>, Reason> {
+) -> Result<Option<AddressPair>, Reason> {
     let slot = worker.timer.slot();
     slot.arm(worker.coarse_ms.get() + within_ms);
     let mut header = Vec::new();
     loop {
         let needs = match scan(&header).map_err(Reason::BadProxyHeader)? {
             Scan::Needs(needs) => needs,
-            Scan::Complete(_, Said::Proxied(ends)) => return Ok(Some(ends)),
-            Scan::Complete(_, Said::Local | Said::Unknown) => return Ok(None),
+            Scan::Complete(_, ProxyHeader::Proxied(ends)) => return Ok(Some(ends)),
+            Scan::Complete(_, ProxyHeader::Local | ProxyHeader::Unknown) => return Ok(None),
         };
         let from = header.len();
         header.resize(from + needs, 0);
@@ -48,7 +48,7 @@ pub async fn read_header(
 }
 
 /// Appends the header for a connection to an endpoint.
-pub fn push_header(out: &mut Vec<u8>, version: ProxyVersion, ends: Option<Ends>) {
+pub fn push_header(out: &mut Vec<u8>, version: ProxyVersion, ends: Option<AddressPair>) {
     match version {
         ProxyVersion::V1 => push_v1(out, ends),
         ProxyVersion::V2 => push_v2(out, ends),

@@ -21,7 +21,7 @@ const CRC32C: u8 = 0x03;
 
 /// The ends of a connection, as the sender of a header saw them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ends {
+pub struct AddressPair {
     /// Who connected.
     pub source: SocketAddr,
     /// Where to.
@@ -30,13 +30,13 @@ pub struct Ends {
 
 /// What a header says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Said {
+pub enum ProxyHeader {
     /// The connection is from the sender itself, a health check for example.
     Local,
     /// The ends are not addresses of the internet (version 1 `UNKNOWN`, version 2 `UNSPEC` or Unix).
     Unknown,
     /// The ends.
-    Proxied(Ends),
+    Proxied(AddressPair),
 }
 
 /// What can be said of the bytes so far.
@@ -45,7 +45,7 @@ pub enum Scan {
     /// The header goes on for at least so many bytes.
     Needs(usize),
     /// It is complete, and this long.
-    Complete(usize, Said),
+    Complete(usize, ProxyHeader),
 }
 
 /// Looks at the beginning of a connection.
@@ -82,9 +82,9 @@ fn scan_v1(bytes: &[u8]) -> Result<Scan, &'static str> {
     let mut words = line.split(' ').skip(1);
     let said = match words.next() {
         // What stands behind UNKNOWN is to be ignored.
-        Some("UNKNOWN") => Said::Unknown,
-        Some("TCP4") => Said::Proxied(ends_v1::<Ipv4Addr>(words)?),
-        Some("TCP6") => Said::Proxied(ends_v1::<Ipv6Addr>(words)?),
+        Some("UNKNOWN") => ProxyHeader::Unknown,
+        Some("TCP4") => ProxyHeader::Proxied(ends_v1::<Ipv4Addr>(words)?),
+        Some("TCP6") => ProxyHeader::Proxied(ends_v1::<Ipv6Addr>(words)?),
         _ => return Err("the header names no known protocol"),
     };
     Ok(Scan::Complete(end + 1, said))
@@ -92,7 +92,7 @@ fn scan_v1(bytes: &[u8]) -> Result<Scan, &'static str> {
 
 fn ends_v1<'a, A: std::str::FromStr + Into<IpAddr>>(
     words: impl Iterator<Item = &'a str>,
-) -> Result<Ends, &'static str> {
+) -> Result<AddressPair, &'static str> {
     let words: Vec<&str> = words.take(5).collect();
     let [source, destination, source_port, destination_port] = words[..] else {
         return Err("the header has not two addresses and two ports");
@@ -109,7 +109,7 @@ fn ends_v1<'a, A: std::str::FromStr + Into<IpAddr>>(
     else {
         return Err("a port of the header is not valid");
     };
-    Ok(Ends {
+    Ok(AddressPair {
         source: SocketAddr::new(source, source_port),
         destination: SocketAddr::new(destination, destination_port),
     })
@@ -146,8 +146,8 @@ fn scan_v2(bytes: &[u8]) -> Result<Scan, &'static str> {
         _ => return Err("the header's address family is not known"),
     };
     let said = match bytes[12] & 0xf {
-        0 => Said::Local,
-        1 => ends.map_or(Said::Unknown, Said::Proxied),
+        0 => ProxyHeader::Local,
+        1 => ends.map_or(ProxyHeader::Unknown, ProxyHeader::Proxied),
         _ => return Err("the header's command is not known"),
     };
     check_extensions(&bytes[..total], total - rest.len())?;
@@ -160,20 +160,20 @@ fn port(bytes: &[u8]) -> u16 {
     u16::from_be_bytes([bytes[0], bytes[1]])
 }
 
-fn ends_v4(block: &[u8]) -> Ends {
+fn ends_v4(block: &[u8]) -> AddressPair {
     let address = |at: usize| Ipv4Addr::new(block[at], block[at + 1], block[at + 2], block[at + 3]);
-    Ends {
+    AddressPair {
         source: SocketAddr::new(address(0).into(), port(&block[8..])),
         destination: SocketAddr::new(address(4).into(), port(&block[10..])),
     }
 }
 
-fn ends_v6(block: &[u8]) -> Option<Ends> {
+fn ends_v6(block: &[u8]) -> Option<AddressPair> {
     let address = |at: usize| -> Option<IpAddr> {
         let octets: [u8; 16] = block[at..at + 16].try_into().ok()?;
         Some(Ipv6Addr::from(octets).into())
     };
-    Some(Ends {
+    Some(AddressPair {
         source: SocketAddr::new(address(0)?, port(&block[32..])),
         destination: SocketAddr::new(address(16)?, port(&block[34..])),
     })
@@ -216,7 +216,7 @@ fn crc32c(parts: &[&[u8]]) -> u32 {
 }
 
 /// Appends a header of version 1; without ends that of an unknown connection.
-pub fn push_v1(out: &mut Vec<u8>, ends: Option<Ends>) {
+pub fn push_v1(out: &mut Vec<u8>, ends: Option<AddressPair>) {
     let Some((source, destination)) = ends.map(one_family) else {
         out.extend_from_slice(b"PROXY UNKNOWN\r\n");
         return;
@@ -233,7 +233,7 @@ pub fn push_v1(out: &mut Vec<u8>, ends: Option<Ends>) {
 }
 
 /// Appends a header of version 2; without ends that of a connection of our own.
-pub fn push_v2(out: &mut Vec<u8>, ends: Option<Ends>) {
+pub fn push_v2(out: &mut Vec<u8>, ends: Option<AddressPair>) {
     out.extend_from_slice(&SIGNATURE);
     match ends.map(one_family) {
         None => out.extend_from_slice(&[0x20, 0, 0, 0]),
@@ -257,7 +257,7 @@ pub fn push_v2(out: &mut Vec<u8>, ends: Option<Ends>) {
 }
 
 /// Both ends in one address family, as the header needs them.
-fn one_family(ends: Ends) -> (SocketAddr, SocketAddr) {
+fn one_family(ends: AddressPair) -> (SocketAddr, SocketAddr) {
     let plain = |end: SocketAddr| SocketAddr::new(end.ip().to_canonical(), end.port());
     let (source, destination) = (plain(ends.source), plain(ends.destination));
     if source.is_ipv4() == destination.is_ipv4() {

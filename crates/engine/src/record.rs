@@ -5,7 +5,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use crate::access_log::Record;
 use crate::connection::{Connection, origin_of};
 use crate::error::Reason;
-use crate::exchange::Way;
+use crate::exchange::RequestContext;
 use crate::http1::encode;
 use crate::lease::Lease;
 use crate::stats::method_label;
@@ -13,7 +13,7 @@ use crate::worker::Scratch;
 
 /// What is noted of an exchange while it runs, for the record at its end.
 #[derive(Debug)]
-pub struct Noted {
+pub struct AccessRecord {
     /// When its head was complete.
     pub started: Instant,
     /// The status of the answer; 0 before there is one.
@@ -35,15 +35,15 @@ pub struct Noted {
 /// Counts the exchange and writes its access record.
 pub fn record(
     connection: &Connection,
-    way: &Way<'_>,
+    context: &RequestContext<'_>,
     scratch: &Scratch,
-    noted: &Noted,
+    noted: &AccessRecord,
     lease: Option<&Lease>,
 ) {
     let latency_ns = noted.started.elapsed().as_nanos() as u64;
-    count(connection, way, scratch, noted, lease, latency_ns);
-    let Way { table, id, .. } = *way;
-    let route = way.route.map(|(_, route)| route);
+    count(connection, context, scratch, noted, lease, latency_ns);
+    let RequestContext { table, id, .. } = *context;
+    let route = context.route.map(|(_, route)| route);
     let worker = &connection.worker;
     let head = &scratch.request;
     let base = connection.buffer.bytes();
@@ -64,7 +64,7 @@ pub fn record(
     if table.access_log.is_none() || !sampled {
         return;
     }
-    let origin = origin_of(connection, way, head);
+    let origin = origin_of(connection, context, head);
     let request_id = if head.len == 0 {
         id
     } else {
@@ -113,13 +113,13 @@ pub fn record(
 /// Counts the exchange.
 pub fn count(
     connection: &Connection,
-    way: &Way<'_>,
+    context: &RequestContext<'_>,
     scratch: &Scratch,
-    noted: &Noted,
+    noted: &AccessRecord,
     lease: Option<&Lease>,
     latency_ns: u64,
 ) {
-    let route = way.route.map(|(_, route)| route);
+    let route = context.route.map(|(_, route)| route);
     let head = &scratch.request;
     let method = if head.len == 0 {
         b""

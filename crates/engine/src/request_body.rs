@@ -37,7 +37,7 @@ enum Rest {
     /// All data is in the buffer.
     Here,
     /// So many bytes belong into the buffer, and so many of them went to the endpoint.
-    Kept {
+    FilterState {
         length: usize,
         sent: usize,
         /// Of these, those that went with the head.
@@ -83,7 +83,7 @@ impl RequestBody {
                 let length = length as usize;
                 let start = connection.buffer.start;
                 connection.buffer.grow(start + head_len + length);
-                body.rest = Rest::Kept {
+                body.rest = Rest::FilterState {
                     length,
                     sent: 0,
                     first: 0,
@@ -127,7 +127,7 @@ impl RequestBody {
     /// else it is returned to be written from where it is.
     pub fn first<'a>(&mut self, buffer: &'a Buffer, out: &mut Vec<u8>) -> &'a [u8] {
         let data = &buffer.bytes()[self.data.0..self.data.1];
-        if let Rest::Kept { sent, first, .. } = &mut self.rest {
+        if let Rest::FilterState { sent, first, .. } = &mut self.rest {
             (*sent, *first) = (data.len(), data.len());
         }
         if !self.chunked {
@@ -150,7 +150,7 @@ impl RequestBody {
     pub fn is_done(&self) -> bool {
         match &self.rest {
             Rest::Here => true,
-            Rest::Kept { length, sent, .. } => sent == length,
+            Rest::FilterState { length, sent, .. } => sent == length,
             Rest::Stream(relay) => relay.is_done(),
         }
     }
@@ -163,7 +163,7 @@ impl RequestBody {
     /// Whether what was received so far can be sent again.
     pub fn is_replayable(&self) -> bool {
         match &self.rest {
-            Rest::Here | Rest::Kept { .. } => true,
+            Rest::Here | Rest::FilterState { .. } => true,
             Rest::Stream(relay) => relay.received == 0 && relay.sent == 0,
         }
     }
@@ -172,8 +172,8 @@ impl RequestBody {
     pub fn waiting(&self) -> Waiting {
         match &self.rest {
             Rest::Stream(relay) => relay.waiting,
-            Rest::Kept { sent, .. } if self.head_len + sent < self.data.1 => Waiting::Write,
-            Rest::Kept { .. } | Rest::Here => Waiting::Read,
+            Rest::FilterState { sent, .. } if self.head_len + sent < self.data.1 => Waiting::Write,
+            Rest::FilterState { .. } | Rest::Here => Waiting::Read,
         }
     }
 
@@ -190,7 +190,7 @@ impl RequestBody {
     pub fn streamed(&self) -> u64 {
         match &self.rest {
             Rest::Stream(relay) => relay.sent,
-            Rest::Kept { sent, first, .. } => (sent - first) as u64,
+            Rest::FilterState { sent, first, .. } => (sent - first) as u64,
             Rest::Here => 0,
         }
     }
@@ -207,7 +207,7 @@ impl RequestBody {
         }
         let polled = match &mut self.rest {
             Rest::Here => return Poll::Ready(Ok(())),
-            Rest::Kept { .. } => self.poll_kept(cx, connection, to),
+            Rest::FilterState { .. } => self.poll_kept(cx, connection, to),
             Rest::Stream(relay) => {
                 relay.poll(cx, &connection.worker.buffers, &mut connection.stream, to)
             }
@@ -227,7 +227,7 @@ impl RequestBody {
         to: &mut Stream,
     ) -> Poll<Result<(), Broken>> {
         loop {
-            let Rest::Kept { length, sent, .. } = &mut self.rest else {
+            let Rest::FilterState { length, sent, .. } = &mut self.rest else {
                 return Poll::Ready(Ok(()));
             };
             let length = *length;

@@ -7,18 +7,18 @@ use crate::answer::{self, Answer};
 use crate::buffer::Buffer;
 use crate::connection::{Connection, LINGER_MS, origin_of};
 use crate::error::Reason;
-use crate::exchange::{Next, Way};
+use crate::exchange::{Next, RequestContext};
 use crate::filters::Refusal;
 use crate::http1::encode::{self, Delivery};
 use crate::http1::head::{Length, RequestHead};
-use crate::record::Noted;
+use crate::record::AccessRecord;
 
 /// Answers with an error of the balancer's own.
 pub async fn refuse(
     connection: &mut Connection,
-    way: &Way<'_>,
+    context: &RequestContext<'_>,
     head: &RequestHead,
-    noted: &mut Noted,
+    noted: &mut AccessRecord,
     refusal: Refusal,
 ) -> Next {
     let Refusal {
@@ -31,7 +31,7 @@ pub async fn refuse(
         return Next::Drop;
     }
     let base = connection.buffer.bytes();
-    let mut lines = answer::lines(way, head, base);
+    let mut lines = answer::lines(context, head, base);
     lines.extend_from_slice(&noted.lines);
     if matches!(
         reason,
@@ -40,9 +40,9 @@ pub async fn refuse(
         answer::push_retry_after(&mut lines, retry_after_ns);
     }
     let id = if head.len == 0 {
-        way.id
+        context.id
     } else {
-        encode::request_id(head, base, &origin_of(connection, way, head))
+        encode::request_id(head, base, &origin_of(connection, context, head))
     };
     let body = answer::error_body(head, base, reason, id);
     let answer = Answer {
@@ -58,7 +58,7 @@ pub async fn refuse(
 pub async fn respond(
     connection: &mut Connection,
     head: &RequestHead,
-    noted: &mut Noted,
+    noted: &mut AccessRecord,
     answer: &Answer<'_>,
 ) -> Next {
     noted.status = answer.status;

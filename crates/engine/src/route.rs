@@ -44,7 +44,7 @@ pub struct Router {
 
 /// A request as routes see it.
 #[derive(Debug, Clone, Copy)]
-pub struct Asked<'a> {
+pub struct RouteQuery<'a> {
     /// With or without port.
     pub host: &'a [u8],
     /// As received, without the query.
@@ -99,7 +99,7 @@ impl Router {
     }
 
     /// The route that takes a request.
-    pub fn find(&self, asked: &Asked<'_>) -> Option<usize> {
+    pub fn find(&self, asked: &RouteQuery<'_>) -> Option<usize> {
         self.each(asked.host, asked.path, |candidate| {
             candidate.takes(asked).then_some(candidate.route)
         })

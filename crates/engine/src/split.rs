@@ -1,6 +1,6 @@
 //! Shares of a route's traffic: which of several pools serves a request.
 
-use crate::filters::Seen;
+use crate::filters::RequestView;
 use crate::http1::encode::push_number;
 use crate::picker::{hash_key, key_bytes};
 use crate::plan::{self, RequestKey};
@@ -66,36 +66,36 @@ impl Split {
     }
 
     /// The pool that serves a request; a cookie line for its answer goes to `lines`.
-    pub fn choose(&self, seen: &Seen<'_>, lines: &mut Vec<u8>) -> usize {
+    pub fn choose(&self, view: &RequestView<'_>, lines: &mut Vec<u8>) -> usize {
         let forced = self.arms.iter().find(|arm| {
             arm.when
                 .as_ref()
-                .is_some_and(|conditions| conditions.hold(&seen.asked()))
+                .is_some_and(|conditions| conditions.hold(&view.asked()))
         });
         if let Some(arm) = forced {
             return arm.pool;
         }
         if let Some((name, seconds)) = &self.issue
-            && key_bytes(&self.key, seen.head, seen.base).is_none()
+            && key_bytes(&self.key, view.head, view.base).is_none()
         {
             // The cookie's value is the very text that is hashed when it comes back.
             let mut value = [0; 16];
             value.fill_with(|| fastrand::alphanumeric() as u8);
-            push_cookie(lines, name, &value, *seconds, seen.secure);
+            push_cookie(lines, name, &value, *seconds, view.secure);
             return self.at(crate::picker::hash(&value));
         }
-        let head = Some((seen.head, seen.base));
-        self.at(hash_key(&self.key, head, seen.client))
+        let head = Some((view.head, view.base));
+        self.at(hash_key(&self.key, head, view.client))
     }
 
     /// What [`Split::choose`] would say, without a trace: the pool, and why.
-    pub fn explain(&self, seen: &Seen<'_>) -> (usize, &'static str) {
+    pub fn explain(&self, view: &RequestView<'_>) -> (usize, &'static str) {
         let forced = self.arms.iter().any(|arm| {
             let when = arm.when.as_ref();
-            when.is_some_and(|conditions| conditions.hold(&seen.asked()))
+            when.is_some_and(|conditions| conditions.hold(&view.asked()))
         });
-        let missing = self.issue.is_some() && key_bytes(&self.key, seen.head, seen.base).is_none();
-        let pool = self.choose(seen, &mut Vec::new());
+        let missing = self.issue.is_some() && key_bytes(&self.key, view.head, view.base).is_none();
+        let pool = self.choose(view, &mut Vec::new());
         let why = match &self.key {
             _ if forced => "its conditions hold",
             RequestKey::Random => "by chance, as each time",

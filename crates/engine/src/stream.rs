@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::http2::Exchange;
-use crate::proxy_protocol::Ends;
+use crate::proxy_protocol::AddressPair;
 use crate::tls::stream::TlsStream;
 
 /// A connected stream.
@@ -36,9 +36,9 @@ impl Stream {
     }
 
     /// Both ends' addresses; `None` for a Unix socket.
-    pub fn ends(&self) -> Option<Ends> {
+    pub fn ends(&self) -> Option<AddressPair> {
         match self {
-            Self::Tcp(stream) => Some(Ends {
+            Self::Tcp(stream) => Some(AddressPair {
                 source: stream.peer_addr().ok()?,
                 destination: stream.local_addr().ok()?,
             }),

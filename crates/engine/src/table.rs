@@ -25,7 +25,7 @@ use crate::breaker::Breaker;
 use crate::endpoint::{Endpoint, Unusable};
 use crate::filters::concurrency::Concurrency;
 use crate::filters::ip_set::IpSet;
-use crate::filters::{Chain, Edits, Kept, Tally};
+use crate::filters::{Chain, Edits, FilterState, RefusalCounter};
 use crate::hedge::Hedge;
 use crate::http1::head::RequestHead;
 use crate::mirror::Mirror;
@@ -37,7 +37,7 @@ use crate::route::Router;
 use crate::sticky::Sticky;
 use crate::tls::accept::Handshakes;
 use crate::tls::client::{Rules, Upstream};
-use crate::upstream::Made;
+use crate::upstream::ConnectionVersion;
 
 /// Why a plan was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,9 +73,9 @@ pub struct Table {
     /// Pools, in plan order.
     pub pools: Vec<Arc<Pool>>,
     /// What filters remember, for the next table to take over.
-    pub kept: Kept,
+    pub kept: FilterState,
     /// Refusals by filter chain.
-    pub tallies: Vec<Arc<Tally>>,
+    pub tallies: Vec<Arc<RefusalCounter>>,
     /// Where in `listeners` the listener of each number stands.
     pub(crate) listener_indices: Arc<FxHashMap<u32, usize>>,
     /// Where in `routes` the route of each number stands.
@@ -315,7 +315,7 @@ pub struct Member {
 
 impl Member {
     /// How a connection to it is made now.
-    pub fn made(&self) -> Made {
+    pub fn made(&self) -> ConnectionVersion {
         let rules = self.tls.as_ref().map_or(0, |tls| tls.uid);
         (self.endpoint.epoch(), rules)
     }

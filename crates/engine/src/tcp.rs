@@ -7,18 +7,18 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use crate::acceptor::{Counted, Door};
+use crate::acceptor::{ConnectionGuard, ListenerHandle};
 use crate::access_log::Record;
 use crate::buffer::{Buffer, HEAD_BYTES};
 use crate::client_hello::{self, ClientHello};
 use crate::connection::Connection;
 use crate::error::Reason;
-use crate::filters::Seen;
-use crate::filters::passed::Passed;
+use crate::filters::RequestView;
+use crate::filters::context::FilterContext;
 use crate::http1::head::{Length, RequestHead};
 use crate::lease::{self, Lease};
 use crate::picker::{Tried, hash_key};
-use crate::proxy_protocol::Ends;
+use crate::proxy_protocol::AddressPair;
 use crate::relay::Relay;
 use crate::stats::ErrorKind;
 use crate::stream::{Gone, Stream};
@@ -30,9 +30,9 @@ use crate::worker::Worker;
 pub async fn serve(
     worker: Rc<Worker>,
     stream: Stream,
-    proxied: Option<Box<Ends>>,
-    door: Door,
-    counted: Counted,
+    proxied: Option<Box<AddressPair>>,
+    door: ListenerHandle,
+    counted: ConnectionGuard,
 ) {
     let slot = worker.timer.own_slot().await;
     let peer = proxied.as_ref().map_or_else(
@@ -51,7 +51,7 @@ pub async fn serve(
         proxied,
     };
     // Holds the connection's places until it ends.
-    let mut passed = Passed::default();
+    let mut passed = FilterContext::default();
     if !admit(&connection, &mut passed)
         || connection.stream.is_tls() && !Box::pin(accept::handshake(&mut connection)).await
     {
@@ -64,14 +64,14 @@ pub async fn serve(
 }
 
 /// Whether the listener's filters let the connection in; nothing was read or sent before.
-fn admit(connection: &Connection, passed: &mut Passed) -> bool {
+fn admit(connection: &Connection, passed: &mut FilterContext) -> bool {
     let worker = &connection.worker;
     let table = worker.table();
     let Some(listener) = table.listener(connection.door.get()) else {
         return false;
     };
     let no_head = RequestHead::default();
-    let seen = Seen {
+    let view = RequestView {
         client: connection.peer,
         head: &no_head,
         base: b"",
@@ -79,7 +79,7 @@ fn admit(connection: &Connection, passed: &mut Passed) -> bool {
         route: 0,
         secure: connection.stream.is_tls(),
     };
-    let admitted = listener.chain.check(&seen, passed, &worker.notes).is_ok();
+    let admitted = listener.chain.check(&view, passed, &worker.notes).is_ok();
     if !admitted {
         listener.state.rejected.fetch_add(1, Ordering::Relaxed);
     }
@@ -112,7 +112,7 @@ async fn session(connection: &mut Connection) {
     let Some(pool) = pool else {
         outcome.reason.get_or_insert(Reason::NoRoute);
         listener.state.rejected.fetch_add(1, Ordering::Relaxed);
-        let told = Told {
+        let told = SessionDetails {
             client: connection.peer,
             version: "TCP",
             lease: None,
@@ -177,7 +177,7 @@ async fn session(connection: &mut Connection) {
         }
         None => None,
     };
-    let told = Told {
+    let told = SessionDetails {
         client: connection.peer,
         version: "TCP",
         lease: lease.as_ref(),
@@ -226,7 +226,7 @@ pub struct Outcome {
 
 /// What a session's record says besides.
 #[derive(Debug)]
-pub struct Told<'a> {
+pub struct SessionDetails<'a> {
     /// Whose it was.
     pub client: Option<IpAddr>,
     /// The protocol.
@@ -346,7 +346,7 @@ async fn both_ways(
 }
 
 /// Counts a session and writes its access record.
-pub fn record(worker: &Worker, told: &Told<'_>, outcome: &Outcome) {
+pub fn record(worker: &Worker, told: &SessionDetails<'_>, outcome: &Outcome) {
     let (lease, latency_ns) = (told.lease, told.started.elapsed().as_nanos() as u64);
     {
         let mut stats = worker.stats.borrow_mut();

@@ -17,13 +17,13 @@ use crate::buffer::{BODY_BYTES, Buffer};
 use crate::connection::{Connection, origin_of};
 use crate::endpoint::GONE;
 use crate::error::Reason;
-use crate::exchange::Way;
+use crate::exchange::RequestContext;
 use crate::filters::concurrency::Permit;
 use crate::http1::encode::{self, Delivery};
 use crate::http1::head::{Length, Span};
 use crate::lease::Lease;
 use crate::plan::Upgrade;
-use crate::record::{self, Noted};
+use crate::record::{self, AccessRecord};
 use crate::relay::Relay;
 use crate::stats::TunnelStats;
 use crate::stream::Stream;
@@ -78,14 +78,14 @@ fn after(now: u64, span: u64) -> u64 {
 /// recorded at its end.
 pub fn open(
     connection: &mut Connection,
-    way: &Way<'_>,
+    context: &RequestContext<'_>,
     scratch: &mut Scratch,
-    noted: &mut Noted,
+    noted: &mut AccessRecord,
     mut lease: Lease,
     mut upstream: Upstream,
 ) {
     let worker = std::rc::Rc::clone(&connection.worker);
-    let Some((index, route)) = way.route else {
+    let Some((index, route)) = context.route else {
         return;
     };
     let Some(rules) = route.upgrade else { return };
@@ -93,7 +93,14 @@ pub fn open(
     noted.status = response.status;
     lease.succeeded(&worker);
     let latency_ns = noted.started.elapsed().as_nanos() as u64;
-    record::count(connection, way, scratch, noted, Some(&lease), latency_ns);
+    record::count(
+        connection,
+        context,
+        scratch,
+        noted,
+        Some(&lease),
+        latency_ns,
+    );
 
     let base = connection.buffer.bytes();
     let mut out = worker.buffers.take_out();
@@ -103,10 +110,10 @@ pub fn open(
         chunked: false,
     };
     let bytes = upstream.buffer.bytes();
-    let edits = &way.listener.edits[index];
-    let cors = answer::cors(way.listener, Some(route));
+    let edits = &context.listener.edits[index];
+    let cors = answer::cors(context.listener, Some(route));
     encode::response_head(&mut out, response, bytes, delivery, &edits.response, cors);
-    answer::cross_origin(&mut out, way.listener, Some(route), head, base);
+    answer::cross_origin(&mut out, context.listener, Some(route), head, base);
     let protocol = response.upgrade.map_or(&b""[..], |span| span.get(bytes));
     encode::push_upgrade(&mut out, protocol);
     out.extend_from_slice(b"\r\n");
@@ -115,7 +122,7 @@ pub fn open(
     worker.buffers.give_out(out);
     upstream.buffer.consume(response.len);
 
-    let origin = origin_of(connection, way, head);
+    let origin = origin_of(connection, context, head);
     let text = |span: Span| Box::from(span.get(base));
     let request = Request {
         route: route.uid,

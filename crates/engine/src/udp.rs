@@ -22,19 +22,19 @@ use tokio::io::{Interest, ReadBuf};
 use tokio::net::UdpSocket;
 use tokio::sync::Notify;
 
-use crate::acceptor::Counted;
+use crate::acceptor::ConnectionGuard;
 use crate::buffer::{BODY_BYTES, Buffer};
 use crate::endpoint::{EJECTED, GONE, UP};
 use crate::error::Reason;
-use crate::filters::Seen;
-use crate::filters::passed::Passed;
+use crate::filters::RequestView;
+use crate::filters::context::FilterContext;
 use crate::http1::head::RequestHead;
 use crate::lease::{self, Lease};
 use crate::picker::{Tried, hash_key};
 use crate::plan::Address;
 use crate::stats::ErrorKind;
 use crate::table::Listener;
-use crate::tcp::{Outcome, Told, record};
+use crate::tcp::{Outcome, SessionDetails, record};
 use crate::timer::Slot;
 use crate::worker::Worker;
 
@@ -49,7 +49,7 @@ const KEPT_BYTES: usize = 4096;
 
 /// One worker's socket of a listener, and who speaks through it.
 #[derive(Debug)]
-pub struct Desk {
+pub struct DatagramSocket {
     /// `None` once it is given up.
     socket: RefCell<Option<Rc<UdpSocket>>>,
     /// The port it has.
@@ -89,14 +89,14 @@ struct Session {
     unanswered: Cell<bool>,
     /// Endpoints that did not take it; `None` when these were enough.
     tried: Option<Tried>,
-    held: RefCell<Option<Held>>,
+    held: RefCell<Option<SessionGuards>>,
 }
 
 /// What counts a client's session, and its places among what may be in flight; the session that
 /// goes on elsewhere takes them over.
-type Held = (Counted, Passed);
+type SessionGuards = (ConnectionGuard, FilterContext);
 
-impl Desk {
+impl DatagramSocket {
     /// A desk at a bound socket.
     ///
     /// # Errors
@@ -254,9 +254,9 @@ impl Desk {
 }
 
 /// Counts a session in where filters let it and there is room for it.
-fn admit(worker: &Worker, listener: &Listener, client: IpAddr) -> Option<Held> {
+fn admit(worker: &Worker, listener: &Listener, client: IpAddr) -> Option<SessionGuards> {
     let head = RequestHead::default();
-    let seen = Seen {
+    let view = RequestView {
         client: Some(client),
         head: &head,
         base: b"",
@@ -264,13 +264,13 @@ fn admit(worker: &Worker, listener: &Listener, client: IpAddr) -> Option<Held> {
         route: 0,
         secure: false,
     };
-    let mut passed = Passed::default();
-    let checked = listener.chain.check(&seen, &mut passed, &worker.notes);
+    let mut passed = FilterContext::default();
+    let checked = listener.chain.check(&view, &mut passed, &worker.notes);
     if checked.is_err() {
         listener.state.rejected.fetch_add(1, Ordering::Relaxed);
         return None;
     }
-    let mut counted = Counted::new(&listener.state);
+    let mut counted = ConnectionGuard::new(&listener.state);
     let max = listener.limits.connections;
     if max != 0 && listener.state.connections.load(Ordering::Acquire) > max {
         counted.reject(worker, Reason::SessionsFull);
@@ -282,7 +282,7 @@ fn admit(worker: &Worker, listener: &Listener, client: IpAddr) -> Option<Held> {
 
 impl Session {
     /// Ends it, and hands its places on.
-    fn end(&self) -> Option<Held> {
+    fn end(&self) -> Option<SessionGuards> {
         self.over.set(true);
         self.slot.fire();
         self.held.take()
@@ -323,7 +323,12 @@ impl Session {
     }
 
     /// Passes answers on until the session is over, and says why.
-    fn poll(&self, cx: &mut Context<'_>, desk: &Desk, worker: &Worker) -> Poll<Option<Reason>> {
+    fn poll(
+        &self,
+        cx: &mut Context<'_>,
+        desk: &DatagramSocket,
+        worker: &Worker,
+    ) -> Poll<Option<Reason>> {
         if worker.draining.get() && self.drained_at.get() == u64::MAX {
             self.drained_at.set(worker.coarse_ms.get() + self.drain_ms);
             self.arm(self.idle_at.get());
@@ -391,7 +396,7 @@ fn reach(lease: &Lease) -> Result<UdpSocket, Reason> {
     UdpSocket::from_std(socket).map_err(|_| Reason::NoSocket)
 }
 
-async fn run(desk: Rc<Desk>, worker: Rc<Worker>, session: Rc<Session>) {
+async fn run(desk: Rc<DatagramSocket>, worker: Rc<Worker>, session: Rc<Session>) {
     let started = Instant::now();
     worker.active.update(|active| active + 1);
     session.slot.follow().await;
@@ -438,7 +443,7 @@ async fn run(desk: Rc<Desk>, worker: Rc<Worker>, session: Rc<Session>) {
         reason,
     };
     lease.count_bytes(&worker, outcome.up, outcome.down);
-    let told = Told {
+    let told = SessionDetails {
         client: Some(session.peer.client.ip().to_canonical()),
         version: "UDP",
         lease: Some(lease),

@@ -16,7 +16,7 @@ use crate::http2::{ALPN, links::Links};
 use crate::lease::Lease;
 use crate::plan::{Address, Http};
 use crate::proxied::push_header;
-use crate::proxy_protocol::Ends;
+use crate::proxy_protocol::AddressPair;
 use crate::stream::Stream;
 use crate::timer::Slot;
 use crate::tls::client;
@@ -25,24 +25,24 @@ use crate::worker::Worker;
 /// Idle connections of one worker, by endpoint; the one used last is taken first.
 #[derive(Debug, Default)]
 pub struct Idle {
-    stacks: RefCell<FxHashMap<u32, Vec<Kept>>>,
+    stacks: RefCell<FxHashMap<u32, Vec<IdleConnection>>>,
     /// Those of HTTP/2, which are kept while they are in use as well.
     pub links: Links,
 }
 
 /// How a connection was made: in which epoch of its endpoint, and by which TLS rules (0: none).
-pub type Made = (u32, u32);
+pub type ConnectionVersion = (u32, u32);
 
 #[derive(Debug)]
-struct Kept {
+struct IdleConnection {
     stream: Stream,
     until_ms: u64,
-    made: Made,
+    made: ConnectionVersion,
 }
 
 impl Idle {
     /// A connection made in this way that is still alive as far as can be told without a system call.
-    pub fn take(&self, endpoint: u32, made: Made) -> Option<Stream> {
+    pub fn take(&self, endpoint: u32, made: ConnectionVersion) -> Option<Stream> {
         let mut stacks = self.stacks.borrow_mut();
         let stack = stacks.get_mut(&endpoint)?;
         while let Some(mut kept) = stack.pop() {
@@ -54,11 +54,18 @@ impl Idle {
     }
 
     /// Keeps a connection for later.
-    pub fn give(&self, endpoint: u32, made: Made, stream: Stream, max: u32, until_ms: u64) {
+    pub fn give(
+        &self,
+        endpoint: u32,
+        made: ConnectionVersion,
+        stream: Stream,
+        max: u32,
+        until_ms: u64,
+    ) {
         let mut stacks = self.stacks.borrow_mut();
         let stack = stacks.entry(endpoint).or_default();
         if stack.len() < max as usize {
-            stack.push(Kept {
+            stack.push(IdleConnection {
                 stream,
                 until_ms,
                 made,
@@ -117,7 +124,7 @@ impl Idle {
 pub async fn reach(
     worker: &Worker,
     lease: &Lease,
-    ends: impl FnOnce() -> Option<Ends>,
+    ends: impl FnOnce() -> Option<AddressPair>,
     slot: &Slot,
     switching: bool,
 ) -> Result<Stream, Reason> {
@@ -162,7 +169,7 @@ pub async fn reach(
 async fn open_to(
     worker: &Worker,
     lease: &Lease,
-    ends: impl FnOnce() -> Option<Ends>,
+    ends: impl FnOnce() -> Option<AddressPair>,
     slot: &Slot,
     switching: bool,
 ) -> Result<Stream, Reason> {

@@ -18,8 +18,8 @@ use crate::access_log::{AccessLog, CHUNK, LogBuffer, Record};
 use crate::buffer::Buffers;
 use crate::endpoint::Endpoint;
 use crate::events::Events;
-use crate::filters::fleet::{Counts, Notes};
-use crate::filters::passed::Passed;
+use crate::filters::context::FilterContext;
+use crate::filters::fleet::{Counts, FleetUsage};
 use crate::http1::head::{RequestHead, ResponseHead};
 use crate::stats::{EndpointStats, Stats};
 use crate::table::{Pool, PoolState, Route, Table};
@@ -108,7 +108,7 @@ pub struct Scratch {
     /// The response's.
     pub response: ResponseHead,
     /// What filters left behind.
-    pub passed: Passed,
+    pub passed: FilterContext,
 }
 
 /// Tries that may be made besides a request's first.
@@ -154,7 +154,7 @@ pub struct Worker {
     /// Requests and TCP sessions in flight.
     pub active: Cell<usize>,
     /// What passed limits of the fleet.
-    pub notes: Notes,
+    pub notes: FleetUsage,
 }
 
 impl Worker {
@@ -178,7 +178,7 @@ impl Worker {
             draining: Cell::new(false),
             mirrored: Cell::new(0),
             active: Cell::new(0),
-            notes: Notes::default(),
+            notes: FleetUsage::default(),
         }
     }
 

@@ -4,7 +4,9 @@
 use std::net::IpAddr;
 
 use evenflow_engine::filters::headers::Edit;
-use evenflow_engine::http1::encode::{Aim, Origin, push_ip, push_number, request_head, request_id};
+use evenflow_engine::http1::encode::{
+    Origin, UpstreamTarget, push_ip, push_number, request_head, request_id,
+};
 use evenflow_engine::http1::head::{Known, RequestHead};
 use evenflow_engine::plan::HeaderEdit;
 use proptest::prelude::*;
@@ -544,8 +546,8 @@ proptest! {
     }
 }
 
-fn aim(authority: &str) -> Aim<'_> {
-    Aim {
+fn aim(authority: &str) -> UpstreamTarget<'_> {
+    UpstreamTarget {
         authority,
         target: None,
         host: None,
@@ -558,7 +560,7 @@ fn a_rewritten_target_and_host_stand_for_the_clients() {
     let bytes = b"GET /users/7?x=1 HTTP/1.1\r\nHost: a.example\r\n\r\n";
     let mut head = RequestHead::default();
     head.parse(bytes, 100, 8192).unwrap();
-    let aim = Aim {
+    let aim = UpstreamTarget {
         target: Some(b"/7?x=1"),
         host: Some(b"inner"),
         ..aim("b.example:80")

@@ -3,7 +3,7 @@
 
 mod support;
 
-use evenflow_engine::filters::fleet::{Fleet, Notes, merged};
+use evenflow_engine::filters::fleet::{Fleet, FleetUsage, merged};
 use evenflow_engine::plan::{LimitFilter, RequestKey};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -136,7 +136,7 @@ proptest! {
     fn notes_of_workers_add_up_and_are_bounded(
         noted in prop::collection::vec((0_usize..3, 1_u32..4, 0_u64..6), 0..200),
     ) {
-        let workers: Vec<Notes> = (0..3).map(|_| Notes::default()).collect();
+        let workers: Vec<FleetUsage> = (0..3).map(|_| FleetUsage::default()).collect();
         for &(worker, limit, key) in &noted {
             workers[worker].note(limit, key);
         }
@@ -153,7 +153,7 @@ proptest! {
 
 #[test]
 fn notes_of_too_many_keys_are_counted_instead() {
-    let notes = Notes::default();
+    let notes = FleetUsage::default();
     for key in 0..20_000 {
         notes.note(1, key);
     }

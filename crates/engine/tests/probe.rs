@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use evenflow_engine::plan::Address;
 use evenflow_engine::probe::{
-    BACKLOG, CONCURRENCY, HttpProbe, NotTaken, Outcome, Probe, ProbeResult, Prober, run,
+    BACKLOG, CONCURRENCY, HttpProbe, Outcome, Probe, ProbeResult, Prober, ProbesRejected, run,
 };
 use serde_json::json;
 
@@ -538,13 +538,16 @@ fn batches_may_come_from_any_thread_while_it_runs() {
 fn more_than_the_backlog_is_not_taken() {
     let (prober, work) = Prober::new(|_| {});
     let one = get(Address::Ip(unused_port()), 0);
-    assert_eq!(prober.submit(vec![one.clone(); BACKLOG + 1]), Err(NotTaken));
+    assert_eq!(
+        prober.submit(vec![one.clone(); BACKLOG + 1]),
+        Err(ProbesRejected)
+    );
     prober.submit(vec![one.clone(); BACKLOG]).unwrap();
-    assert_eq!(prober.submit(vec![one.clone()]), Err(NotTaken));
+    assert_eq!(prober.submit(vec![one.clone()]), Err(ProbesRejected));
     drop(work);
     assert_eq!(
         prober.submit(vec![one]),
-        Err(NotTaken),
+        Err(ProbesRejected),
         "the work was abandoned"
     );
 }

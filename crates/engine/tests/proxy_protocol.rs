@@ -2,17 +2,19 @@
 
 use std::net::SocketAddr;
 
-use evenflow_engine::proxy_protocol::{Ends, MAX_V2, Said, Scan, push_v1, push_v2, scan};
+use evenflow_engine::proxy_protocol::{
+    AddressPair, MAX_V2, ProxyHeader, Scan, push_v1, push_v2, scan,
+};
 use proptest::prelude::*;
 
-fn ends(source: &str, destination: &str) -> Ends {
-    Ends {
+fn ends(source: &str, destination: &str) -> AddressPair {
+    AddressPair {
         source: source.parse().unwrap(),
         destination: destination.parse().unwrap(),
     }
 }
 
-fn complete(bytes: &[u8]) -> Said {
+fn complete(bytes: &[u8]) -> ProxyHeader {
     match scan(bytes) {
         Ok(Scan::Complete(len, said)) if len == bytes.len() => said,
         other => panic!("{other:?} for {bytes:?}"),
@@ -33,16 +35,16 @@ const BLOCK: [u8; 12] = [192, 0, 2, 7, 198, 51, 100, 1, 0xdc, 0x04, 0x01, 0xbb];
 fn lines_of_version_1_are_read() {
     assert_eq!(
         complete(b"PROXY TCP4 192.0.2.7 198.51.100.1 56324 443\r\n"),
-        Said::Proxied(ends("192.0.2.7:56324", "198.51.100.1:443"))
+        ProxyHeader::Proxied(ends("192.0.2.7:56324", "198.51.100.1:443"))
     );
     assert_eq!(
         complete(b"PROXY TCP6 2001:db8::7 ::1 56324 443\r\n"),
-        Said::Proxied(ends("[2001:db8::7]:56324", "[::1]:443"))
+        ProxyHeader::Proxied(ends("[2001:db8::7]:56324", "[::1]:443"))
     );
-    assert_eq!(complete(b"PROXY UNKNOWN\r\n"), Said::Unknown);
+    assert_eq!(complete(b"PROXY UNKNOWN\r\n"), ProxyHeader::Unknown);
     assert_eq!(
         complete(b"PROXY UNKNOWN ffff::1 ffff::2 1 2\r\n"),
-        Said::Unknown
+        ProxyHeader::Unknown
     );
 }
 
@@ -72,12 +74,12 @@ fn lines_of_version_1_that_break_a_rule_are_refused() {
 
 #[test]
 fn headers_of_version_2_are_read() {
-    let proxied = Said::Proxied(ends("192.0.2.7:56324", "198.51.100.1:443"));
+    let proxied = ProxyHeader::Proxied(ends("192.0.2.7:56324", "198.51.100.1:443"));
     assert_eq!(complete(&v2(1, 0x11, &BLOCK)), proxied);
-    assert_eq!(complete(&v2(0, 0x11, &BLOCK)), Said::Local);
-    assert_eq!(complete(&v2(0, 0, &[])), Said::Local);
-    assert_eq!(complete(&v2(1, 0, &[1, 2, 3])), Said::Unknown);
-    assert_eq!(complete(&v2(1, 0x31, &[0; 216])), Said::Unknown);
+    assert_eq!(complete(&v2(0, 0x11, &BLOCK)), ProxyHeader::Local);
+    assert_eq!(complete(&v2(0, 0, &[])), ProxyHeader::Local);
+    assert_eq!(complete(&v2(1, 0, &[1, 2, 3])), ProxyHeader::Unknown);
+    assert_eq!(complete(&v2(1, 0x31, &[0; 216])), ProxyHeader::Unknown);
     let authority = [&BLOCK[..], &[0x02, 0, 3, b'a', b'.', b'b']].concat();
     assert_eq!(complete(&v2(1, 0x11, &authority)), proxied);
 }
@@ -111,7 +113,7 @@ fn the_checksum_is_checked() {
     // Computed apart from the engine, over the header with the four bytes at zero.
     let sum = reference_crc32c(&header);
     header[31..35].copy_from_slice(&sum.to_be_bytes());
-    assert!(matches!(complete(&header), Said::Proxied(_)));
+    assert!(matches!(complete(&header), ProxyHeader::Proxied(_)));
     header[20] ^= 1;
     assert_eq!(scan(&header), Err("the header's checksum is wrong"));
     assert_eq!(reference_crc32c(b"123456789"), 0xe306_9283);
@@ -142,7 +144,7 @@ proptest! {
     ) {
         // What cannot be told apart in a header: scopes and flow labels, and mapped addresses.
         let plain = |end: SocketAddr| SocketAddr::new(end.ip().to_canonical(), end.port());
-        let sent = Ends { source: plain(source), destination: plain(destination) };
+        let sent = AddressPair { source: plain(source), destination: plain(destination) };
         let mut header = Vec::new();
         if version == 1 { push_v1(&mut header, Some(sent)) } else { push_v2(&mut header, Some(sent)) }
         let length = header.len();
@@ -155,7 +157,7 @@ proptest! {
             }
             prop_assert!(taken <= length, "took bytes that are not the header's");
         };
-        let Said::Proxied(found) = said else { panic!("{said:?}") };
+        let ProxyHeader::Proxied(found) = said else { panic!("{said:?}") };
         prop_assert_eq!(plain(found.source), sent.source);
         prop_assert_eq!(plain(found.destination), sent.destination);
     }

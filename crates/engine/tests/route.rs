@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use evenflow_engine::http1::head::RequestHead;
 use evenflow_engine::plan::{Match, PathMatch};
-use evenflow_engine::route::{Asked, Refusal, Router, normal_path};
+use evenflow_engine::route::{Refusal, RouteQuery, Router, normal_path};
 use proptest::prelude::*;
 
 fn exact(path: &str) -> Match {
@@ -45,8 +45,13 @@ fn found(router: &Router, host: &str, path: &str) -> Option<usize> {
     router.find(&asked(host, path, &RequestHead::default(), b""))
 }
 
-fn asked<'a>(host: &'a str, path: &'a str, head: &'a RequestHead, base: &'a [u8]) -> Asked<'a> {
-    Asked {
+fn asked<'a>(
+    host: &'a str,
+    path: &'a str,
+    head: &'a RequestHead,
+    base: &'a [u8],
+) -> RouteQuery<'a> {
+    RouteQuery {
         host: host.as_bytes(),
         path: path.as_bytes(),
         head,

@@ -3,7 +3,7 @@
 
 use evenflow_engine::http1::head::RequestHead;
 use evenflow_engine::plan::{Match, PathMatch, ValueMatch};
-use evenflow_engine::route::{Asked, Refusal, Router};
+use evenflow_engine::route::{Refusal, RouteQuery, Router};
 use proptest::prelude::*;
 
 /// `/a/{x}/b`, `/a/{x}/*`, `/a/*`, `~regex`, `/a`; empty is any.
@@ -64,7 +64,7 @@ fn taken(router: &Router, line: &str, fields: &str, client: &str) -> Option<usiz
     let text = format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n");
     let mut head = RequestHead::default();
     head.parse(text.as_bytes(), 100, 8192).unwrap();
-    router.find(&Asked {
+    router.find(&RouteQuery {
         host: head.host.get(text.as_bytes()),
         path: head.path(text.as_bytes()),
         head: &head,

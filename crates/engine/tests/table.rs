@@ -8,7 +8,7 @@ use std::sync::Arc;
 use evenflow_engine::engine::check;
 use evenflow_engine::http1::head::RequestHead;
 use evenflow_engine::plan::{MembersChange, Plan};
-use evenflow_engine::route::{Asked, Router};
+use evenflow_engine::route::{RouteQuery, Router};
 use evenflow_engine::table::{Compiled, Registry, Table, change_members, compile};
 use serde_json::{Value, json};
 use support::{endpoint, endpoints, listener, plan, pool, route};
@@ -502,7 +502,7 @@ fn the_smallest_body_limit_holds_and_later_edits_win() {
 }
 
 fn found(router: &Router, host: &[u8], path: &[u8]) -> Option<usize> {
-    router.find(&Asked {
+    router.find(&RouteQuery {
         host,
         path,
         head: &RequestHead::default(),

@@ -1,7 +1,9 @@
 //! Heads: what is accepted has one meaning, and what is written from it has the same.
 
 use evenflow_engine::filters::headers::Edit;
-use evenflow_engine::http1::encode::{Aim, Delivery, Origin, request_head, response_head};
+use evenflow_engine::http1::encode::{
+    Delivery, Origin, UpstreamTarget, request_head, response_head,
+};
 use evenflow_engine::http1::head::{Length, RequestHead, ResponseHead, Scan, scan};
 
 use super::{Target, reference, rule};
@@ -113,7 +115,7 @@ fn origin() -> Origin<'static> {
 
 /// Appends a request's head as it is forwarded.
 pub fn forwarded(out: &mut Vec<u8>, head: &RequestHead, bytes: &[u8]) {
-    let aim = Aim {
+    let aim = UpstreamTarget {
         authority: "b.example",
         target: None,
         host: None,
@@ -201,7 +203,7 @@ fn check_request(input: &[u8]) -> Result<(), String> {
         &again,
         &out,
         &origin(),
-        &Aim {
+        &UpstreamTarget {
             authority: "b.example",
             target: None,
             host: None,

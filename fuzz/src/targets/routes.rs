@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use evenflow_engine::http1::head::RequestHead;
 use evenflow_engine::plan::{Match, PathMatch, ValueMatch};
-use evenflow_engine::route::{Asked, Router, normal_path};
+use evenflow_engine::route::{RouteQuery, Router, normal_path};
 
 use super::heads::whole;
 use super::{Target, rule};
@@ -121,7 +121,7 @@ fn check_router(input: &[u8]) -> Result<(), String> {
         return Ok(());
     }
     let path = head.path(bytes);
-    let asked = |path| Asked {
+    let asked = |path| RouteQuery {
         host: head.host.get(bytes),
         path,
         head: &head,

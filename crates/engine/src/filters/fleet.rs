@@ -27,7 +27,7 @@ static NUMBERS: AtomicU32 = AtomicU32::new(1);
 /// One limit's part in a fleet.
 #[derive(Debug)]
 pub struct Fleet {
-    /// Tells limits apart in [`Notes`]; never used again.
+    /// Tells limits apart in [`FleetUsage`]; never used again.
     number: u32,
     secret: hmac::Key,
 }
@@ -72,7 +72,7 @@ impl Fleet {
 /// What passed one limit, by key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct PassedLimit {
+pub struct LimitUsage {
     /// The limit's name.
     pub limit: String,
     /// How many requests of each key.
@@ -82,9 +82,9 @@ pub struct PassedLimit {
 /// What passed the limits of the fleet.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct PassedLimits {
+pub struct LimitUsages {
     /// Each limit that something passed.
-    pub limits: Vec<PassedLimit>,
+    pub limits: Vec<LimitUsage>,
 }
 
 /// Counts by the limit's number and the key.
@@ -92,12 +92,12 @@ pub type Counts = FxHashMap<(u32, u64), u32>;
 
 /// One worker's notes.
 #[derive(Debug, Default)]
-pub struct Notes {
+pub struct FleetUsage {
     counts: RefCell<Counts>,
     missed: Cell<u64>,
 }
 
-impl Notes {
+impl FleetUsage {
     /// Notes that one request of this key passed.
     pub fn note(&self, limit: u32, key: u64) {
         let mut counts = self.counts.borrow_mut();
@@ -116,7 +116,7 @@ impl Notes {
 }
 
 /// What several workers noted, as one document, of the limits that `name` knows.
-pub fn merged(notes: Vec<Counts>, name: impl Fn(u32) -> Option<String>) -> PassedLimits {
+pub fn merged(notes: Vec<Counts>, name: impl Fn(u32) -> Option<String>) -> LimitUsages {
     let mut all = Counts::default();
     for ((limit, key), count) in notes.into_iter().flatten() {
         let sum = all.entry((limit, key)).or_default();
@@ -128,8 +128,8 @@ pub fn merged(notes: Vec<Counts>, name: impl Fn(u32) -> Option<String>) -> Passe
     }
     let limits = keys
         .into_iter()
-        .filter_map(|(number, keys)| name(number).map(|limit| PassedLimit { limit, keys }));
-    PassedLimits {
+        .filter_map(|(number, keys)| name(number).map(|limit| LimitUsage { limit, keys }));
+    LimitUsages {
         limits: limits.collect(),
     }
 }

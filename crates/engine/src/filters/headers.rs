@@ -26,12 +26,12 @@ const RESERVED_PREFIX: &str = "evenflow-";
 type Wrong = (String, String);
 type Bytes = Box<[u8]>;
 /// Names in lower case, shared with the requests whose trailers they are kept out of.
-pub type Removed = Arc<Vec<Bytes>>;
+pub type RemovedFields = Arc<Vec<Bytes>>;
 
 /// Edits of one message's header.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Edit {
-    removed: Removed,
+    removed: RemovedFields,
     /// Bit n stands for a removed name of n bytes, bit 63 for all that are longer.
     lengths: u64,
     appended: Vec<Field>,
@@ -192,7 +192,7 @@ impl Edit {
     }
 
     /// The removed names, where there are any.
-    pub fn removed(&self) -> Option<Removed> {
+    pub fn removed(&self) -> Option<RemovedFields> {
         (!self.removed.is_empty()).then(|| Arc::clone(&self.removed))
     }
 

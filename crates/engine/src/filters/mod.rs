@@ -2,12 +2,12 @@
 
 pub mod auth;
 pub mod concurrency;
+pub mod context;
 pub mod cors;
 pub mod fleet;
 pub mod headers;
 pub mod ip_set;
 pub mod limit;
-pub mod passed;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -18,22 +18,22 @@ use crate::http1::encode::push_number;
 use crate::http1::head::RequestHead;
 use crate::picker::key_bytes;
 use crate::plan::{self, RequestKey};
-use crate::route::Asked;
-use auth::{Gate, NamedGate, own_cookie, own_fields};
+use crate::route::RouteQuery;
+use auth::{AuthCheck, NamedAuthCheck, own_cookie, own_fields};
 use concurrency::Concurrency;
+use context::FilterContext;
 use cors::Cors;
-use fleet::{Fleet, Notes};
+use fleet::{Fleet, FleetUsage};
 use headers::Edit;
 use ip_set::IpSet;
 use limit::{Decision, Limiter};
-use passed::Passed;
 
 /// The most keys one limit may remember: 8 bytes each.
 const MAX_KEYS: u32 = 1 << 24;
 
 /// How often a named chain refused, or in a dry run would have refused, a request.
 #[derive(Debug)]
-pub struct Tally {
+pub struct RefusalCounter {
     /// The chain's name.
     pub name: String,
     /// Refusals.
@@ -64,14 +64,14 @@ impl NamedLimiter {
     }
 
     /// Decides about a request; what passes a limit of the fleet is noted.
-    fn check(&self, seen: &Seen<'_>, notes: &Notes) -> Decision {
+    fn check(&self, view: &RequestView<'_>, notes: &FleetUsage) -> Decision {
         let rules = &self.source;
         let Some(fleet) = &self.fleet else {
-            let key = key_of(&rules.key, rules.ipv6_prefix, seen);
-            return self.limiter.check(key, seen.now_ns);
+            let key = key_of(&rules.key, rules.ipv6_prefix, view);
+            return self.limiter.check(key, view.now_ns);
         };
-        let key = fleet_key_of(fleet, rules, seen);
-        let decision = self.limiter.check(key, seen.now_ns);
+        let key = fleet_key_of(fleet, rules, view);
+        let decision = self.limiter.check(key, view.now_ns);
         if decision.allowed {
             notes.note(fleet.number(), key);
         }
@@ -99,16 +99,16 @@ impl NamedBound {
 
 /// What filters remember, for the next table to take over.
 #[derive(Debug, Default, Clone)]
-pub struct Kept {
+pub struct FilterState {
     /// Rate limits.
     pub limiters: Vec<NamedLimiter>,
     /// Bounds on requests in flight.
     pub bounds: Vec<NamedBound>,
     /// Authentication.
-    pub gates: Vec<NamedGate>,
+    pub gates: Vec<NamedAuthCheck>,
 }
 
-impl Kept {
+impl FilterState {
     /// The limits of the fleet of this name.
     pub fn fleet_limits(&self, name: &str) -> impl Iterator<Item = &NamedLimiter> {
         self.limiters
@@ -153,9 +153,9 @@ enum Check {
 /// Filters in the order they run, made for one listener or one route.
 #[derive(Debug, Default, Clone)]
 pub struct Chain {
-    checks: Vec<(Arc<Tally>, Check)>,
+    checks: Vec<(Arc<RefusalCounter>, Check)>,
     /// Authentication, after all checks.
-    pub gates: Vec<(Arc<Tally>, Arc<Gate>)>,
+    pub gates: Vec<(Arc<RefusalCounter>, Arc<AuthCheck>)>,
     /// Header edits of these filters alone.
     pub edits: Edits,
     /// Cross-origin rules; the last ones win.
@@ -220,7 +220,7 @@ impl Edits {
 
 /// A request as filters see it.
 #[derive(Debug)]
-pub struct Seen<'a> {
+pub struct RequestView<'a> {
     /// The client's address as far as it is believed.
     pub client: Option<IpAddr>,
     /// The head.
@@ -235,10 +235,10 @@ pub struct Seen<'a> {
     pub secure: bool,
 }
 
-impl<'a> Seen<'a> {
+impl<'a> RequestView<'a> {
     /// The request as routes see it.
-    pub fn asked(&self) -> Asked<'a> {
-        Asked {
+    pub fn asked(&self) -> RouteQuery<'a> {
+        RouteQuery {
             host: self.head.host.get(self.base),
             path: self.head.path(self.base),
             head: self.head,
@@ -274,8 +274,8 @@ impl Chain {
     pub fn extend(
         &mut self,
         chain: &plan::FilterChain,
-        tally: &Arc<Tally>,
-        kept: &mut Kept,
+        tally: &Arc<RefusalCounter>,
+        kept: &mut FilterState,
         pool: impl Fn(&str) -> Option<usize>,
     ) -> Result<(), (String, String)> {
         for (index, step) in chain.steps.iter().enumerate() {
@@ -335,14 +335,14 @@ impl Chain {
     /// The first refusal; it is counted.
     pub fn check(
         &self,
-        seen: &Seen<'_>,
-        passed: &mut Passed,
-        notes: &Notes,
+        view: &RequestView<'_>,
+        passed: &mut FilterContext,
+        notes: &FleetUsage,
     ) -> Result<(), Refusal> {
         for (tally, check) in &self.checks {
             match check {
                 Check::Address(set) => {
-                    if !seen.client.is_none_or(|ip| set.permits(ip)) {
+                    if !view.client.is_none_or(|ip| set.permits(ip)) {
                         tally.limited.fetch_add(1, Ordering::Relaxed);
                         return Err(Refusal {
                             reason: Reason::Forbidden,
@@ -351,7 +351,7 @@ impl Chain {
                     }
                 }
                 Check::Rate { limit, policy } => {
-                    let decision = limit.check(seen, notes);
+                    let decision = limit.check(view, notes);
                     if !policy.is_empty() {
                         passed.response_lines.extend_from_slice(policy);
                         push_number(&mut passed.response_lines, decision.remaining.into());
@@ -372,7 +372,7 @@ impl Chain {
                 }
                 Check::InFlight(named) => {
                     let rules = &named.source;
-                    let key = key_of(&rules.key, rules.ipv6_prefix, seen);
+                    let key = key_of(&rules.key, rules.ipv6_prefix, view);
                     if let Some(permit) = named.bound.enter(key, rules.max) {
                         passed.permits.push(permit);
                     } else {
@@ -492,19 +492,19 @@ fn bound_for(
 
 fn gate_for(
     step: &plan::Filter,
-    gates: &mut Vec<NamedGate>,
+    gates: &mut Vec<NamedAuthCheck>,
     pool: impl Fn(&str) -> Option<usize>,
-) -> Result<Option<Arc<Gate>>, (String, String)> {
+) -> Result<Option<Arc<AuthCheck>>, (String, String)> {
     // What asks a pool remembers nothing, and the pool may have another number now.
     let keeps = !matches!(step, plan::Filter::External(_));
     if keeps && let Some(kept) = gates.iter().find(|kept| kept.source == *step) {
         return Ok(Some(Arc::clone(&kept.gate)));
     }
-    let Some(gate) = Gate::compile(step, pool)?.map(Arc::new) else {
+    let Some(gate) = AuthCheck::compile(step, pool)?.map(Arc::new) else {
         return Ok(None);
     };
     if keeps {
-        gates.push(NamedGate {
+        gates.push(NamedAuthCheck {
             source: step.clone(),
             gate: Arc::clone(&gate),
         });
@@ -548,27 +548,27 @@ fn policy(filter: &plan::LimitFilter) -> Vec<u8> {
 }
 
 /// What a request is counted under.
-fn key_of(key: &RequestKey, ipv6_prefix: u8, seen: &Seen<'_>) -> u64 {
+fn key_of(key: &RequestKey, ipv6_prefix: u8, view: &RequestView<'_>) -> u64 {
     match key {
-        RequestKey::ClientIp => seen
+        RequestKey::ClientIp => view
             .client
             .map_or(0, |ip| limit::client_key(ip, ipv6_prefix)),
         RequestKey::All => 1,
-        RequestKey::Route => limit::bytes_key(&seen.route.to_ne_bytes()),
+        RequestKey::Route => limit::bytes_key(&view.route.to_ne_bytes()),
         RequestKey::Random => fastrand::u64(..),
-        key => key_bytes(key, seen.head, seen.base).map_or(0, limit::bytes_key),
+        key => key_bytes(key, view.head, view.base).map_or(0, limit::bytes_key),
     }
 }
 
 /// The same for a limit of the fleet: nothing in it is only this engine's.
-fn fleet_key_of(fleet: &Fleet, rules: &plan::LimitFilter, seen: &Seen<'_>) -> u64 {
+fn fleet_key_of(fleet: &Fleet, rules: &plan::LimitFilter, view: &RequestView<'_>) -> u64 {
     match &rules.key {
-        RequestKey::ClientIp => seen
+        RequestKey::ClientIp => view
             .client
             .map_or(0, |ip| fleet.client_key(ip, rules.ipv6_prefix)),
         RequestKey::All => 1,
         // Routes have numbers of this engine's own.
-        RequestKey::Route | RequestKey::Random => key_of(&rules.key, rules.ipv6_prefix, seen),
-        key => key_bytes(key, seen.head, seen.base).map_or(0, |bytes| fleet.bytes_key(bytes)),
+        RequestKey::Route | RequestKey::Random => key_of(&rules.key, rules.ipv6_prefix, view),
+        key => key_bytes(key, view.head, view.base).map_or(0, |bytes| fleet.bytes_key(bytes)),
     }
 }

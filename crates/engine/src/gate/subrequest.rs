@@ -11,7 +11,7 @@ use std::task::Poll;
 use crate::buffer::{Buffer, HEAD_BYTES};
 use crate::connection::{Connection, origin_of};
 use crate::error::Reason;
-use crate::exchange::Way;
+use crate::exchange::RequestContext;
 use crate::filters::auth::External;
 use crate::http1::head::{Length, ResponseHead, Scan, scan};
 use crate::lease::{self, Lease};
@@ -32,10 +32,10 @@ const READ_BODY: u64 = 64 * 1024;
 pub async fn ask(
     connection: &mut Connection,
     scratch: &mut Scratch,
-    way: &Way<'_>,
+    context: &RequestContext<'_>,
     external: &External,
 ) -> Result<(), Reason> {
-    let table = way.table;
+    let table = context.table;
     let rules = &external.rules;
     let worker = Rc::clone(&connection.worker);
     let deadline = worker.coarse_ms.get() + rules.timeout_ms;
@@ -43,7 +43,7 @@ pub async fn ask(
     let client = {
         let base = connection.buffer.bytes();
         let head = &scratch.request;
-        let origin = origin_of(connection, way, head);
+        let origin = origin_of(connection, context, head);
         let mut line = |name: &[u8], value: &[u8]| {
             out.extend_from_slice(name);
             out.extend_from_slice(b": ");

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::head::{Known, Length, Scan, classify, scan};
-use crate::filters::headers::{Removed, alike};
+use crate::filters::headers::{RemovedFields, alike};
 
 /// The longest chunk-size line accepted, extensions included; they are read over and not forwarded.
 const MAX_SIZE_LINE: usize = 256;
@@ -25,7 +25,7 @@ pub struct Decoder {
     state: State,
     trailers: Vec<u8>,
     /// Names that no trailer may have, beside those that none ever may.
-    unwanted: Option<Removed>,
+    unwanted: Option<RemovedFields>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +62,7 @@ impl Decoder {
 
     /// Leaves trailers of these names out as well.
     #[must_use]
-    pub fn without(mut self, unwanted: Option<Removed>) -> Self {
+    pub fn without(mut self, unwanted: Option<RemovedFields>) -> Self {
         self.unwanted = unwanted;
         self
     }

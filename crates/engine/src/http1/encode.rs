@@ -40,7 +40,7 @@ pub struct Origin<'a> {
 
 /// What an endpoint is asked for.
 #[derive(Debug, Clone, Copy)]
-pub struct Aim<'a> {
+pub struct UpstreamTarget<'a> {
     /// Names the endpoint to itself where the client, of HTTP/1.0, named no host.
     pub authority: &'a str,
     /// Path and query; `None` is the client's own.
@@ -81,7 +81,7 @@ pub fn request_head(
     head: &RequestHead,
     base: &[u8],
     origin: &Origin<'_>,
-    aim: &Aim<'_>,
+    aim: &UpstreamTarget<'_>,
     edit: &Edit,
 ) {
     out.extend_from_slice(head.method.get(base));

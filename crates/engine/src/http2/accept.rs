@@ -13,15 +13,15 @@ use h2::RecvStream;
 use h2::server::{Builder, Connection as Session, SendResponse};
 use http::Request;
 
-use super::served::{Below, Served};
+use super::downstream_stream::{DownstreamInfo, DownstreamStream};
 use super::socket::Socket;
 use super::{ALPN, CONNECTION_WINDOW, ERROR_RESETS, Exchange, PREFACE, SEND_BUFFER, STREAM_WINDOW};
-use crate::acceptor::Door;
+use crate::acceptor::ListenerHandle;
 use crate::buffer::{Buffer, HEAD_BYTES};
 use crate::connection::{Connection, LINGER_MS};
 use crate::error::Reason;
 use crate::exchange::exchange;
-use crate::proxy_protocol::Ends;
+use crate::proxy_protocol::AddressPair;
 use crate::stream::Stream;
 use crate::table::Listener;
 use crate::timer::Slot;
@@ -90,13 +90,13 @@ async fn is_prior_knowledge(connection: &mut Connection) -> bool {
 #[derive(Debug)]
 struct Shared {
     worker: Rc<Worker>,
-    door: Door,
+    door: ListenerHandle,
     /// The connection's deadline: none while it has streams.
     slot: Slot,
     peer: Option<IpAddr>,
     identity: Option<Rc<Identity>>,
-    below: Below,
-    proxied: Option<Ends>,
+    below: DownstreamInfo,
+    proxied: Option<AddressPair>,
     /// Streams that are being served.
     open: Cell<u32>,
     /// Since when no further streams are wanted.
@@ -125,7 +125,7 @@ pub async fn serve(connection: Connection) {
         slot,
         peer,
         identity,
-        below: Below {
+        below: DownstreamInfo {
             ends: stream.ends(),
             tls: stream.is_tls(),
         },
@@ -248,7 +248,7 @@ impl Shared {
             respond.send_reset(h2::Reason::REFUSED_STREAM);
             return;
         }
-        let Some(served) = Served::new(request, respond, self.below) else {
+        let Some(served) = DownstreamStream::new(request, respond, self.below) else {
             let mut stats = self.worker.stats.borrow_mut();
             let label = Reason::BadRequest("").label();
             *stats.errors.entry(label).or_default() += 1;
@@ -280,13 +280,13 @@ impl Shared {
 }
 
 /// Serves one exchange, as a connection of its own.
-async fn serve_stream(shared: Rc<Shared>, served: Served) {
+async fn serve_stream(shared: Rc<Shared>, served: DownstreamStream) {
     let worker = Rc::clone(&shared.worker);
     let began_ms = worker.coarse_ms.get();
     let mut connection = Connection {
         slot: worker.timer.own_slot().await,
         buffer: worker.buffers.take(HEAD_BYTES),
-        stream: Stream::Http2(Box::new(Exchange::Served(served))),
+        stream: Stream::Http2(Box::new(Exchange::Downstream(served))),
         peer: shared.peer,
         door: Rc::clone(&shared.door),
         tunnel: None,

@@ -16,13 +16,13 @@ use http::uri::Scheme;
 use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
 
-use super::asked::Asked;
 use super::socket::Socket;
+use super::upstream_stream::UpstreamStream;
 use super::{CONNECTION_WINDOW, ERROR_RESETS, Exchange, SEND_BUFFER, STREAM_WINDOW};
 use crate::buffer::Buffer;
 use crate::stream::Stream;
 use crate::timer::Slot;
-use crate::upstream::Made;
+use crate::upstream::ConnectionVersion;
 
 /// The largest head of an answer; an exchange takes no larger one either.
 const MAX_HEAD: u32 = 64 * 1024;
@@ -42,7 +42,7 @@ pub struct Links {
 /// A connection.
 #[derive(Debug)]
 pub struct Link {
-    made: Made,
+    made: ConnectionVersion,
     /// Of what is asked for on it.
     pub scheme: Scheme,
     client: SendRequest<Bytes>,
@@ -117,12 +117,12 @@ impl Link {
 
 /// A turn to make a connection, while others wait for it.
 #[derive(Debug)]
-pub struct Turn<'a> {
+pub struct ConnectTurn<'a> {
     links: &'a Links,
     endpoint: u32,
 }
 
-impl Drop for Turn<'_> {
+impl Drop for ConnectTurn<'_> {
     fn drop(&mut self) {
         let coming = self.links.coming.borrow_mut().remove(&self.endpoint);
         if let Some(waiting) = coming {
@@ -133,7 +133,7 @@ impl Drop for Turn<'_> {
 
 impl Links {
     /// A stream on a connection made in this way.
-    pub fn take(&self, endpoint: u32, made: Made) -> Option<Stream> {
+    pub fn take(&self, endpoint: u32, made: ConnectionVersion) -> Option<Stream> {
         let mut links = self.links.borrow_mut();
         let kept = links.get_mut(&endpoint)?;
         kept.retain(|link| link.is_usable());
@@ -145,7 +145,7 @@ impl Links {
 
     /// Whether a connection of this kind was made to the endpoint lately, so that another one would
     /// be of HTTP/2 as well.
-    pub fn knows(&self, endpoint: u32, made: Made) -> bool {
+    pub fn knows(&self, endpoint: u32, made: ConnectionVersion) -> bool {
         let links = self.links.borrow();
         let mut kept = links.get(&endpoint).into_iter().flatten();
         kept.any(|link| link.made == made)
@@ -156,9 +156,9 @@ impl Links {
     pub async fn turn(
         &self,
         endpoint: u32,
-        made: Made,
+        made: ConnectionVersion,
         slot: &Slot,
-    ) -> Option<Result<Stream, Turn<'_>>> {
+    ) -> Option<Result<Stream, ConnectTurn<'_>>> {
         loop {
             if let Some(stream) = self.take(endpoint, made) {
                 return Some(Ok(stream));
@@ -167,7 +167,7 @@ impl Links {
                 let mut coming = self.coming.borrow_mut();
                 let Some(waiting) = coming.get(&endpoint) else {
                     coming.insert(endpoint, Rc::default());
-                    return Some(Err(Turn {
+                    return Some(Err(ConnectTurn {
                         links: self,
                         endpoint,
                     }));
@@ -198,7 +198,7 @@ impl Links {
     pub async fn begin(
         &self,
         endpoint: u32,
-        made: Made,
+        made: ConnectionVersion,
         socket: Stream,
         idle_ms: Option<u64>,
         slot: &Slot,
@@ -307,8 +307,8 @@ async fn drive(mut connection: Connection<Socket, Bytes>, link: Weak<Link>) {
 }
 
 fn stream(link: &Arc<Link>) -> Stream {
-    let asked = Asked::new(link, link.client.clone());
-    Stream::Http2(Box::new(Exchange::Asked(asked)))
+    let asked = UpstreamStream::new(link, link.client.clone());
+    Stream::Http2(Box::new(Exchange::Upstream(asked)))
 }
 
 fn builder() -> Builder {

@@ -3,27 +3,27 @@
 //! The h2 crate speaks the protocol: frames, header compression, streams, windows. One stream of it,
 //! a request and its answer, is made to look like a [`Stream`](crate::stream::Stream) of HTTP/1.1
 //! that carries this one exchange, so that routes, filters, retries and records are the same code for
-//! both: [`served`] is a client's stream, [`asked`] one to an endpoint. [`accept`] serves a client's
+//! both: [`downstream_stream`] is a client's stream, [`upstream_stream`] one to an endpoint. [`accept`] serves a client's
 //! connection, [`links`] holds those to endpoints. [`translate`] turns heads from one form into the
 //! other; [`inbound`] and [`outbound`] do so with bodies.
 
 pub mod accept;
-pub mod asked;
+pub mod downstream_stream;
 mod goaway;
 mod inbound;
 pub mod links;
 mod outbound;
-pub mod served;
 mod socket;
 pub mod translate;
+pub mod upstream_stream;
 
 use std::io::{self, IoSlice};
 use std::task::{Context, Poll};
 
-use crate::proxy_protocol::Ends;
+use crate::proxy_protocol::AddressPair;
 use crate::stream::Gone;
-use asked::Asked;
-use served::Served;
+use downstream_stream::DownstreamStream;
+use upstream_stream::UpstreamStream;
 
 /// The name in ALPN.
 pub const ALPN: &[u8] = b"h2";
@@ -43,9 +43,9 @@ const ERROR_RESETS: usize = 256;
 #[derive(Debug)]
 pub enum Exchange {
     /// A client's.
-    Served(Served),
+    Downstream(DownstreamStream),
     /// One to an endpoint.
-    Asked(Asked),
+    Upstream(UpstreamStream),
 }
 
 impl Exchange {
@@ -56,16 +56,16 @@ impl Exchange {
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         match self {
-            Self::Served(served) => served.poll_read(cx, buffer),
-            Self::Asked(asked) => asked.poll_read(cx, buffer),
+            Self::Downstream(served) => served.poll_read(cx, buffer),
+            Self::Upstream(asked) => asked.poll_read(cx, buffer),
         }
     }
 
     /// See [`Stream::poll_read_ready`](crate::stream::Stream::poll_read_ready).
     pub fn poll_read_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let polled = match self {
-            Self::Served(served) => served.poll_ready(cx),
-            Self::Asked(asked) => asked.poll_ready(cx),
+            Self::Downstream(served) => served.poll_ready(cx),
+            Self::Upstream(asked) => asked.poll_ready(cx),
         };
         polled.map_ok(|_| ())
     }
@@ -77,40 +77,40 @@ impl Exchange {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self {
-            Self::Served(served) => served.poll_write(cx, slices),
-            Self::Asked(asked) => asked.poll_write(cx, slices),
+            Self::Downstream(served) => served.poll_write(cx, slices),
+            Self::Upstream(asked) => asked.poll_write(cx, slices),
         }
     }
 
     /// See [`Stream::poll_shutdown`](crate::stream::Stream::poll_shutdown).
     pub fn close(&mut self) -> io::Result<()> {
         match self {
-            Self::Served(served) => served.close(),
-            Self::Asked(_) => Ok(()),
+            Self::Downstream(served) => served.close(),
+            Self::Upstream(_) => Ok(()),
         }
     }
 
     /// See [`Stream::poll_gone`](crate::stream::Stream::poll_gone).
     pub fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Gone> {
         match self {
-            Self::Served(served) => served.poll_reset(cx).map(|()| Gone::Reset),
-            Self::Asked(_) => Poll::Pending,
+            Self::Downstream(served) => served.poll_reset(cx).map(|()| Gone::Reset),
+            Self::Upstream(_) => Poll::Pending,
         }
     }
 
     /// Whether the connection below is encrypted.
     pub fn is_tls(&self) -> bool {
         match self {
-            Self::Served(served) => served.below().tls,
-            Self::Asked(_) => false,
+            Self::Downstream(served) => served.below().tls,
+            Self::Upstream(_) => false,
         }
     }
 
     /// Both ends' addresses, as those of the connection below.
-    pub fn ends(&self) -> Option<Ends> {
+    pub fn ends(&self) -> Option<AddressPair> {
         match self {
-            Self::Served(served) => served.below().ends,
-            Self::Asked(_) => None,
+            Self::Downstream(served) => served.below().ends,
+            Self::Upstream(_) => None,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use regex::bytes::Regex;
 
 use super::pattern::anchored;
-use super::{Asked, Refusal};
+use super::{Refusal, RouteQuery};
 use crate::filters::ip_set::IpSet;
 use crate::picker::key_bytes;
 use crate::plan::{Match, RequestKey, ValueMatch};
@@ -99,14 +99,14 @@ impl Conditions {
     }
 
     /// Whether all hold for a request.
-    pub fn hold(&self, asked: &Asked<'_>) -> bool {
+    pub fn hold(&self, asked: &RouteQuery<'_>) -> bool {
         self.method_holds(asked)
             && self.client_holds(asked.client)
             && self.values.iter().all(|condition| condition.holds(asked))
     }
 
     /// The first condition that does not hold, in words.
-    pub fn failing(&self, asked: &Asked<'_>) -> Option<String> {
+    pub fn failing(&self, asked: &RouteQuery<'_>) -> Option<String> {
         if !self.method_holds(asked) {
             return Some(format!("the method is not {}", self.methods.join(" or ")));
         }
@@ -117,7 +117,7 @@ impl Conditions {
         failing.map(Condition::in_words)
     }
 
-    fn method_holds(&self, asked: &Asked<'_>) -> bool {
+    fn method_holds(&self, asked: &RouteQuery<'_>) -> bool {
         let method = asked.head.method.get(asked.base);
         self.methods.is_empty() || self.methods.iter().any(|one| one.as_bytes() == method)
     }
@@ -131,7 +131,7 @@ impl Conditions {
 }
 
 impl Condition {
-    fn holds(&self, asked: &Asked<'_>) -> bool {
+    fn holds(&self, asked: &RouteQuery<'_>) -> bool {
         if let RequestKey::Query(name) = &self.key {
             let query = asked.head.query(asked.base);
             return self.holds_for_query(query, name.as_bytes());

@@ -5,7 +5,7 @@ use rustc_hash::FxHashMap;
 
 use super::conditions::Conditions;
 use super::pattern::{anchored, anchored_set};
-use super::{Asked, Refusal, normal_path};
+use super::{Refusal, RouteQuery, normal_path};
 use crate::plan::{Match, PathMatch};
 
 /// How many routes may have the very same host and path.
@@ -65,7 +65,7 @@ struct Regexes {
 
 impl Candidate {
     /// Whether its conditions hold for a request.
-    pub fn takes(&self, asked: &Asked<'_>) -> bool {
+    pub fn takes(&self, asked: &RouteQuery<'_>) -> bool {
         match &self.conditions {
             None => true,
             Some(conditions) => conditions.hold(asked),

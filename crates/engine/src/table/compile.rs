@@ -9,7 +9,7 @@ use rustls::ServerConfig;
 use crate::action::Action;
 use crate::endpoint::Endpoint;
 use crate::filters::ip_set::IpSet;
-use crate::filters::{Chain, Edits, Kept, Tally};
+use crate::filters::{Chain, Edits, FilterState, RefusalCounter};
 use crate::http1::head::MAX_FIELDS;
 use crate::listen;
 use crate::mirror::Mirror;
@@ -399,9 +399,9 @@ fn check_listener(listener: &plan::Listener, path: &str) -> Result<(), Refused> 
 
 /// The plan's filter chains by name while they are compiled into those of listeners and routes.
 struct Filters<'a> {
-    chains: HashMap<&'a str, (usize, &'a plan::FilterChain, Arc<Tally>)>,
-    tallies: Vec<Arc<Tally>>,
-    kept: Kept,
+    chains: HashMap<&'a str, (usize, &'a plan::FilterChain, Arc<RefusalCounter>)>,
+    tallies: Vec<Arc<RefusalCounter>>,
+    kept: FilterState,
     pools: HashMap<&'a str, usize>,
 }
 
@@ -424,7 +424,7 @@ impl<'a> Filters<'a> {
         Ok(Self {
             chains,
             tallies,
-            kept: previous.map_or_else(Kept::default, |table| table.kept.clone()),
+            kept: previous.map_or_else(FilterState::default, |table| table.kept.clone()),
             pools: plan
                 .pools
                 .iter()
@@ -490,7 +490,7 @@ impl<'a> Filters<'a> {
     }
 
     /// What is still in use of what filters remember, and the counters of all chains.
-    fn into_state(mut self, plan: &Plan) -> (Kept, Vec<Arc<Tally>>) {
+    fn into_state(mut self, plan: &Plan) -> (FilterState, Vec<Arc<RefusalCounter>>) {
         self.kept.retain_used(plan);
         (self.kept, self.tallies)
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use crate::endpoint::{Endpoint, GONE};
-use crate::filters::Tally;
+use crate::filters::RefusalCounter;
 use crate::plan;
 use crate::table::{ListenerState, PoolState, Table};
 use crate::tls;
@@ -18,9 +18,9 @@ pub struct Registry {
     pools: HashMap<String, Arc<PoolState>>,
     listeners: HashMap<String, Arc<ListenerState>>,
     routes: HashMap<String, (u32, Arc<str>)>,
-    tallies: HashMap<String, Arc<Tally>>,
+    tallies: HashMap<String, Arc<RefusalCounter>>,
     /// Certificates and ticket keys.
-    pub tls: tls::server::Kept,
+    pub tls: tls::server::TlsState,
 }
 
 impl Registry {
@@ -78,9 +78,9 @@ impl Registry {
         route
     }
 
-    pub(super) fn tally(&mut self, name: &str) -> Arc<Tally> {
+    pub(super) fn tally(&mut self, name: &str) -> Arc<RefusalCounter> {
         let tally = self.tallies.entry(name.into()).or_insert_with(|| {
-            Arc::new(Tally {
+            Arc::new(RefusalCounter {
                 name: name.into(),
                 limited: AtomicU64::new(0),
             })

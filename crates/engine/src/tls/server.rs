@@ -16,14 +16,14 @@ use crate::plan::{Certificate, ClientAuth, ListenerTls, TlsVersion};
 /// What of TLS outlives plans, so that sessions survive them and unchanged certificates are not
 /// read again.
 #[derive(Debug, Default)]
-pub struct Kept {
+pub struct TlsState {
     pairs: HashMap<String, (Certificate, Arc<CertifiedKey>)>,
     /// One set of ticket keys for all listeners that ask clients for the same proof: a session
     /// begun without a certificate must not be resumed where one is required.
     tickets: Vec<(Option<ClientAuth>, Arc<dyn ProducesTickets>)>,
 }
 
-impl Kept {
+impl TlsState {
     /// A certificate ready for use.
     ///
     /// # Errors
@@ -97,7 +97,7 @@ pub type Certificates<'p> = HashMap<&'p str, (&'p Certificate, Arc<CertifiedKey>
 pub fn compile(
     wanted: &ListenerTls,
     certificates: &Certificates<'_>,
-    kept: &mut Kept,
+    kept: &mut TlsState,
 ) -> Result<Arc<ServerConfig>, (String, String)> {
     let mut chooser = Chooser::default();
     if wanted.certificates.is_empty() {

@@ -198,11 +198,11 @@ impl Wire {
 pub struct Origin {
     /// Where it listens.
     pub address: SocketAddr,
-    seen: Arc<Seen>,
+    seen: Arc<RequestView>,
 }
 
 #[derive(Debug, Default)]
-struct Seen {
+struct RequestView {
     connections: AtomicUsize,
     open: AtomicUsize,
     requests: Mutex<Vec<Message>>,
@@ -214,10 +214,10 @@ impl Origin {
         Self::recording(move |wire, number, _| serve(wire, number))
     }
 
-    fn recording(serve: impl Fn(&mut Wire, usize, &Seen) + Send + Sync + 'static) -> Self {
+    fn recording(serve: impl Fn(&mut Wire, usize, &RequestView) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let seen = Arc::new(Seen::default());
+        let seen = Arc::new(RequestView::default());
         let shared = Arc::clone(&seen);
         let serve = Arc::new(serve);
         std::thread::spawn(move || {

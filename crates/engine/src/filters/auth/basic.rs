@@ -4,7 +4,7 @@ use rustc_hash::FxHashMap;
 
 use super::cache::Cache;
 use super::{Pending, Verdict, base64, challenge_line};
-use crate::filters::passed::Passed;
+use crate::filters::context::FilterContext;
 use crate::password::{Hash, sha256};
 use crate::plan::BasicFilter;
 
@@ -47,7 +47,7 @@ impl Basic {
         })
     }
 
-    pub(super) fn judge(&self, credentials: Option<&[u8]>, passed: &mut Passed) -> Verdict {
+    pub(super) fn judge(&self, credentials: Option<&[u8]>, passed: &mut FilterContext) -> Verdict {
         let Some(credentials) = credentials.filter(|given| given.len() <= LONGEST) else {
             return Verdict::Unknown;
         };
@@ -96,7 +96,7 @@ impl Basic {
     }
 
     /// Notes who it is.
-    pub fn pass(&self, user: usize, passed: &mut Passed) {
+    pub fn pass(&self, user: usize, passed: &mut FilterContext) {
         let name = self.users[user].0.as_bytes();
         passed.user.clear();
         passed.user.extend_from_slice(name);

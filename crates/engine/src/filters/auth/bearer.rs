@@ -3,7 +3,7 @@
 use rustc_hash::FxHashMap;
 
 use super::{Verdict, challenge_line};
-use crate::filters::passed::Passed;
+use crate::filters::context::FilterContext;
 use crate::password::{Hash, sha256};
 use crate::plan::BearerFilter;
 
@@ -33,7 +33,7 @@ impl Bearer {
         })
     }
 
-    pub(super) fn judge(&self, token: Option<&[u8]>, passed: &mut Passed) -> Verdict {
+    pub(super) fn judge(&self, token: Option<&[u8]>, passed: &mut FilterContext) -> Verdict {
         let name = token.and_then(|token| self.names.get(&sha256(&[token])));
         let Some(name) = name else {
             return Verdict::Unknown;

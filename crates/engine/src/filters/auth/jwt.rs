@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 
 use super::cache::Cache;
 use super::{Verdict, base64, challenge_line, credentials};
-use crate::filters::passed::Passed;
+use crate::filters::context::FilterContext;
 use crate::http1::head::RequestHead;
 use crate::password::sha256;
 use crate::plan::JwtFilter;
@@ -105,7 +105,7 @@ impl Jwt {
         head: &RequestHead,
         base: &[u8],
         now_s: u64,
-        passed: &mut Passed,
+        passed: &mut FilterContext,
     ) -> Verdict {
         if self.keys.is_empty() {
             return Verdict::Unavailable;
@@ -252,7 +252,7 @@ impl Jwt {
         {
             return Err("token_claims");
         }
-        let mut told = Passed::default();
+        let mut told = FilterContext::default();
         for (name, field) in &rules.claims_to_headers {
             if let Some(text) = claim(claims, name).and_then(text_of) {
                 told.tell(field, text.as_bytes());
@@ -279,7 +279,7 @@ impl Verified {
         Ok(())
     }
 
-    fn pass(&self, passed: &mut Passed) -> Verdict {
+    fn pass(&self, passed: &mut FilterContext) -> Verdict {
         passed.user.clear();
         passed.user.extend_from_slice(&self.user);
         passed.request_lines.extend_from_slice(&self.lines);

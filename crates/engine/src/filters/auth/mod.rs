@@ -11,7 +11,7 @@ pub mod jwt;
 use std::sync::Arc;
 
 use crate::error::Reason;
-use crate::filters::passed::Passed;
+use crate::filters::context::FilterContext;
 use crate::http1::head::RequestHead;
 use crate::password::Hash;
 use crate::plan;
@@ -21,7 +21,7 @@ use jwt::{Fault, Jwt};
 
 /// One authentication filter.
 #[derive(Debug)]
-pub enum Gate {
+pub enum AuthCheck {
     /// Name and password.
     Basic(Basic),
     /// A fixed token.
@@ -43,17 +43,17 @@ pub struct External {
 
 /// A gate with what it was made from: an apply that keeps that keeps what the gate remembers.
 #[derive(Debug, Clone)]
-pub struct NamedGate {
+pub struct NamedAuthCheck {
     /// Its configuration.
     pub source: plan::Filter,
     /// Its state.
-    pub gate: Arc<Gate>,
+    pub gate: Arc<AuthCheck>,
 }
 
 /// What a gate says without waiting.
 #[derive(Debug)]
 pub enum Verdict {
-    /// Whoever it is may pass; what is known of them is in [`Passed`].
+    /// Whoever it is may pass; what is known of them is in [`FilterContext`].
     Pass,
     /// 401.
     Unknown,
@@ -78,7 +78,7 @@ pub struct Pending {
     pub digest: [u8; 32],
 }
 
-impl Gate {
+impl AuthCheck {
     /// Makes a gate. `pool` finds a pool's index by name.
     ///
     /// # Errors
@@ -139,7 +139,7 @@ impl Gate {
         head: &RequestHead,
         base: &[u8],
         now_s: u64,
-        passed: &mut Passed,
+        passed: &mut FilterContext,
     ) -> Verdict {
         match self {
             Self::Basic(basic) => basic.judge(credentials(head, base, b"basic"), passed),

@@ -18,7 +18,7 @@ use crate::http1::head::Length;
 
 /// One request and its answer.
 #[derive(Debug)]
-pub struct Asked {
+pub struct UpstreamStream {
     link: Arc<Link>,
     request: Asking,
     answer: Answer,
@@ -43,7 +43,7 @@ enum Answer {
     Body(Inbound),
 }
 
-impl Asked {
+impl UpstreamStream {
     /// A stream on a connection; it is begun with the request's head.
     pub fn new(link: &Arc<Link>, client: SendRequest<Bytes>) -> Self {
         link.entered();
@@ -160,7 +160,7 @@ fn invalid(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
-impl Drop for Asked {
+impl Drop for UpstreamStream {
     /// What is not over is given up: dropping its parts makes the h2 crate reset the stream.
     fn drop(&mut self) {
         self.link.left(matches!(self.answer, Answer::Head(..)));

@@ -5,7 +5,7 @@ use super::concurrency::Permit;
 /// Kept in a worker's scratch space and emptied after each request, so that a request without such
 /// filters pays for a few comparisons and one with them for no allocation.
 #[derive(Debug, Default)]
-pub struct Passed {
+pub struct FilterContext {
     /// Header lines, each with its CRLF, for the request to the endpoint.
     pub request_lines: Vec<u8>,
     /// Header lines, each with its CRLF, for the answer, whoever makes it.
@@ -16,7 +16,7 @@ pub struct Passed {
     pub permits: Vec<Permit>,
 }
 
-impl Passed {
+impl FilterContext {
     /// Forgets everything and gives back the places.
     pub fn clear(&mut self) {
         self.request_lines.clear();

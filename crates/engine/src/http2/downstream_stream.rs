@@ -13,24 +13,24 @@ use super::inbound::Inbound;
 use super::outbound::{Head, Outbound};
 use super::translate::{request_lines, response};
 use crate::http1::head::Length;
-use crate::proxy_protocol::Ends;
+use crate::proxy_protocol::AddressPair;
 
 /// What a stream tells of the connection that it came by.
 #[derive(Debug, Clone, Copy)]
-pub struct Below {
+pub struct DownstreamInfo {
     /// Both ends' addresses.
-    pub ends: Option<Ends>,
+    pub ends: Option<AddressPair>,
     /// It is encrypted.
     pub tls: bool,
 }
 
 /// One request and the way for its answer.
 #[derive(Debug)]
-pub struct Served {
+pub struct DownstreamStream {
     request: Inbound,
     answer: Answer,
     head_request: bool,
-    below: Below,
+    below: DownstreamInfo,
 }
 
 #[derive(Debug)]
@@ -41,12 +41,12 @@ enum Answer {
     Body(Outbound),
 }
 
-impl Served {
+impl DownstreamStream {
     /// A request that has come in. `None`: it is malformed, and its stream is reset.
     pub fn new(
         request: Request<RecvStream>,
         mut respond: SendResponse<Bytes>,
-        below: Below,
+        below: DownstreamInfo,
     ) -> Option<Self> {
         let (parts, frames) = request.into_parts();
         let mut head = Vec::with_capacity(512);
@@ -63,7 +63,7 @@ impl Served {
     }
 
     /// The connection it came by.
-    pub fn below(&self) -> Below {
+    pub fn below(&self) -> DownstreamInfo {
         self.below
     }
 
@@ -126,7 +126,7 @@ impl Served {
     }
 }
 
-impl Drop for Served {
+impl Drop for DownstreamStream {
     /// An answer that breaks off must not look complete. One that is whole before the request is
     /// makes the h2 crate tell the client to stop sending, which is no error (RFC 9113 §8.1).
     fn drop(&mut self) {
