@@ -1,18 +1,16 @@
 //! Sessions of datagrams against a naive reference: whatever comes, there are never more than the
 //! bound, each is counted once and stays with its endpoint, and answers go to whom they are for.
 
-mod support;
-
 use std::collections::HashMap;
 use std::net::UdpSocket;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::support::net::{Balancer, PATIENCE, wait_for};
+use crate::support::{endpoint, listener, plan, pool};
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use support::net::{Balancer, PATIENCE, wait_for};
-use support::{endpoint, listener, plan, pool};
 
 const CLIENTS: usize = 6;
 const ENDPOINTS: usize = 3;

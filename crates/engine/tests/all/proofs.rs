@@ -1,19 +1,17 @@
 //! Names proven to who is to issue a certificate (RFC 8737): to whom, with what, and nothing more.
 
-mod support;
-
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
 use std::sync::Arc;
 
+use crate::support::net::{Balancer, GET, Origin, PATIENCE, wait_for};
+use crate::support::{endpoint, plan, pool};
 use evenflow_engine::tls::certificates::read_certificates;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};
 use serde_json::{Value, json};
-use support::net::{Balancer, GET, Origin, PATIENCE, wait_for};
-use support::{endpoint, plan, pool};
 
 const ACME: &str = "acme-tls/1";
 /// acmeIdentifier, critical, with a hash that does not matter here.

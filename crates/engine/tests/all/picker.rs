@@ -1,12 +1,11 @@
 //! Each picker shares requests out as its table or score says, and never gives one to an endpoint
 //! that cannot take it.
 
-mod support;
-
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use crate::support::{endpoints, plan, pool};
 use evenflow_engine::endpoint::{DRAIN, EJECTED, Endpoint, UP};
 use evenflow_engine::engine::check;
 use evenflow_engine::http1::head::RequestHead;
@@ -15,7 +14,6 @@ use evenflow_engine::plan::RequestKey;
 use evenflow_engine::table::Pool;
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use support::{endpoints, plan, pool};
 
 fn compiled(pool: &Value) -> Arc<Pool> {
     let document = plan(std::slice::from_ref(pool)).to_string();

@@ -1,14 +1,12 @@
 //! Limits of the fleet: engines with one secret know a client by the same key, tell what passed, and
 //! charge what others tell.
 
-mod support;
-
+use crate::support::net::{Balancer, Origin};
+use crate::support::{endpoint, plan, pool};
 use evenflow_engine::filters::fleet::{Fleet, FleetUsage, merged};
 use evenflow_engine::plan::{LimitFilter, RequestKey};
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use support::net::{Balancer, Origin};
-use support::{endpoint, plan, pool};
 
 const SEED: [u8; 32] = [7; 32];
 

@@ -1,15 +1,13 @@
 //! From one plan to the next while the engine runs: sockets, connections to endpoints, ejections.
 
-mod support;
-
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use crate::support::net::{Balancer, GET, Origin, Wire, wait_for};
+use crate::support::{endpoint, listener, plan, pool};
 use evenflow_engine::engine::Engine;
 use serde_json::{Value, json};
-use support::net::{Balancer, GET, Origin, Wire, wait_for};
-use support::{endpoint, listener, plan, pool};
 
 /// A plan whose only pool has these origins, called `e0`, `e1`, …
 fn plan_for(origins: &[&Origin]) -> Value {

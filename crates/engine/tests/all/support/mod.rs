@@ -1,7 +1,5 @@
 //! Plans to begin with. Tests change the one thing they are about.
 
-#![allow(dead_code)] // Each test file uses some of it.
-
 pub mod net;
 
 use serde_json::{Value, json};

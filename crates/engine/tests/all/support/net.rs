@@ -1,8 +1,6 @@
 //! A real balancer between a tiny origin and a client, over loopback sockets. Every wait is bounded:
 //! a test that would hang fails.
 
-#![allow(dead_code)] // Each test file uses some of it.
-
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};

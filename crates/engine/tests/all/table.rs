@@ -1,17 +1,15 @@
 //! A plan is compiled whole or refused with the place that is wrong, and what an endpoint has lived
 //! through is joined to the next plan by its identity.
 
-mod support;
-
 use std::sync::Arc;
 
+use crate::support::{endpoint, endpoints, listener, plan, pool, route};
 use evenflow_engine::engine::check;
 use evenflow_engine::http1::head::RequestHead;
 use evenflow_engine::plan::{MembersChange, Plan};
 use evenflow_engine::route::{RouteQuery, Router};
 use evenflow_engine::table::{Compiled, Registry, Table, change_members, compile};
 use serde_json::{Value, json};
-use support::{endpoint, endpoints, listener, plan, pool, route};
 
 /// Two pools of two endpoints, two routes and one chain of every filter.
 fn full_plan() -> Value {

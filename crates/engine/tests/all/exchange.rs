@@ -1,13 +1,11 @@
 //! Requests through a running engine, over real sockets: what endpoints and clients get, and what
 //! is counted.
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::net::{Balancer, GET, Origin, wait_for};
+use crate::support::{endpoint, plan, pool};
 use serde_json::{Value, json};
-use support::net::{Balancer, GET, Origin, wait_for};
-use support::{endpoint, plan, pool};
 
 /// A plan whose only pool has these origins, called `e0`, `e1`, …
 fn plan_for(origins: &[&Origin]) -> Value {

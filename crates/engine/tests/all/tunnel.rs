@@ -1,13 +1,11 @@
 //! Switches of protocols: which are let through, what passes then, and when it ends.
 
-mod support;
-
 use std::io::{ErrorKind, Write};
 use std::time::{Duration, Instant};
 
+use crate::support::net::{Balancer, GET, Origin, Wire, wait_for};
+use crate::support::{endpoint, plan, pool, route};
 use serde_json::{Value, json};
-use support::net::{Balancer, GET, Origin, Wire, wait_for};
-use support::{endpoint, plan, pool, route};
 
 const ASK: &str = "GET /chat HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\n\
                    Upgrade: WebSocket\r\n\r\n";
