@@ -110,7 +110,7 @@ fn an_answer_is_framed_by_what_it_is() {
 #[test]
 fn what_is_for_the_connection_is_not_sent_on() {
     let text = "HTTP/1.1 200 OK\r\nConnection: close, x-hop\r\nX-Hop: 1\r\nKeep-Alive: 5\r\n\
-                Transfer-Encoding: chunked\r\nX-FilterState: 2\r\n\r\n";
+                Transfer-Encoding: chunked\r\nX-Kept: 2\r\n\r\n";
     let (answer, length) = response(&Bytes::from(text), false).unwrap();
     assert_eq!((answer.status(), length), (StatusCode::OK, Length::Chunked));
     let names: Vec<_> = answer.headers().keys().map(HeaderName::as_str).collect();
