@@ -1,0 +1,1 @@
+//! What outlives a plan, joined by identity: counters, estimates, ejection, breakers, limits.
