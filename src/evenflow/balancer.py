@@ -23,7 +23,7 @@ import structlog
 from evenflow.certs import stamp
 from evenflow.config import Backend, Config, StrategyConfig
 from evenflow.controller import Applied, BackendStatus, Controller, StateStore
-from evenflow.controller.controller import ReadSources
+from evenflow.controller.controller import IN_PROCESS, ReadSources
 from evenflow.discovery import Discovery
 from evenflow.engine import (
     DrainReport,
@@ -270,22 +270,22 @@ class LoadBalancer:
 
     async def add_backend(self, backend: Backend, *, pool: str | None = None) -> Applied:
         """Add a backend; raises `ConfigError`, also when its id is taken."""
-        return await self.controller.add_backend(backend, pool=pool, source="python")
+        return await self.controller.add_backend(backend, pool=pool, source=IN_PROCESS)
 
     async def update_backend(self, id: str, **change: Any) -> Applied:
         """Change fields of a backend: `update_backend("a", weight=50)`."""
-        return await self.controller.update_backend(id, change, source="python")
+        return await self.controller.update_backend(id, change, source=IN_PROCESS)
 
     async def remove_backend(self, id: str) -> Applied:
         """Remove a backend; its requests in flight are finished.
 
         Raises `BackendNotFound`, or `BackendDiscovered` for one that is not configured.
         """
-        return await self.controller.remove_backend(id, source="python")
+        return await self.controller.remove_backend(id, source=IN_PROCESS)
 
     async def drain_backend(self, id: str, *, timeout_s: float = 30.0) -> bool:
         """Give a backend no new requests and wait until it is empty; whether it became so."""
-        await self.controller.update_backend(id, {"drain": True}, source="python")
+        await self.controller.update_backend(id, {"drain": True}, source=IN_PROCESS)
         try:
             async with asyncio.timeout(timeout_s):
                 # The engine counts what is in flight and does not tell when that changes.
@@ -298,15 +298,17 @@ class LoadBalancer:
     async def set_strategy(self, strategy: str | StrategyConfig) -> Applied:
         """Change the strategy of every pool that has none of its own."""
         given = strategy if isinstance(strategy, str) else strategy.model_dump(mode="json")
-        return await self.controller.patch({"load_balancer": {"strategy": given}}, source="python")
+        return await self.controller.patch(
+            {"load_balancer": {"strategy": given}}, source=IN_PROCESS
+        )
 
     async def apply(self, config: Config) -> Applied:
         """Put a whole configuration in force."""
-        return await self.controller.apply(config, source="python")
+        return await self.controller.apply(config, source=IN_PROCESS)
 
     async def reload(self) -> Applied:
         """Read the sources again and apply what changed in them; raises `ConfigError`."""
-        return await self.controller.reload(source="python")
+        return await self.controller.reload(source=IN_PROCESS)
 
     def reopen_logs(self) -> None:
         """Reopen the files of the access log and of the program log, after they were moved."""

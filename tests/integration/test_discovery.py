@@ -377,10 +377,9 @@ def test_a_source_that_cannot_be_used_refuses_the_change(
     evenflow: StartEvenflow, origins: StartOrigins
 ) -> None:
     (a,) = origins("a")
-    balancer = evenflow({"backends": [{"id": "a", "url": a.url}], **OFF})
-    problem = balancer.api(
-        "PATCH", "/admin/config", {"discover": {"use": "nowhere.at_all:find"}}, expect=400
-    )
+    name = "nowhere.at_all:find"
+    balancer = evenflow({"backends": [{"id": "a", "url": a.url}], "extensions": [name], **OFF})
+    problem = balancer.api("PATCH", "/admin/config", {"discover": {"use": name}}, expect=400)
     assert problem["errors"][0]["path"] == "discover.use"
     assert "cannot import nowhere.at_all:find" in problem["errors"][0]["message"]
     assert balancer.request().body.strip() == b"a"

@@ -104,6 +104,7 @@ def _function(value: str) -> str:
     return value
 
 
+ImportPath = Annotated[str, AfterValidator(_function)]
 WebAddress = Annotated[str, AfterValidator(_web_address)]
 PathName = Annotated[str, AfterValidator(_in_path)]
 
@@ -180,7 +181,7 @@ class Discover(Model):
     consul: ConsulSource | None = None
     kubernetes: KubernetesSource | None = None
     docker: DockerSource | None = None
-    use: Annotated[str, AfterValidator(_function)] | None = Field(
+    use: ImportPath | None = Field(
         default=None, description="A function of your own: `package.module:function`."
     )
     options: dict[str, Any] = Field(default_factory=dict, description="Arguments of `use`.")

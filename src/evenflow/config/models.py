@@ -18,7 +18,7 @@ from pydantic_core import PydanticCustomError
 from .actions import Arms, Fault, Hedge, Mirror, Redirect, Respond, Rewrite, Sticky, StickyKey
 from .base import Model
 from .cluster import ClusterConfig, StateConfig
-from .discovery import Discover, Discovers
+from .discovery import Discover, Discovers, ImportPath
 from .matching import Match, PathRegex, ValueRule
 from .sections import (
     AdminConfig,
@@ -351,6 +351,11 @@ class Config(Model):
     state: StateConfig = StateConfig()
     cluster: ClusterConfig | None = Field(
         default=None, description="Balancers that know of each other."
+    )
+    extensions: Items[ImportPath] = Field(
+        default=(),
+        description="Functions (`package.module:function`) that changes over the API may name as"
+        " strategy or in `discover.use`. Can be set in the file only.",
     )
 
     @property

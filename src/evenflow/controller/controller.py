@@ -28,6 +28,7 @@ from evenflow.config import (
     has_fleet_limits,
     read_document,
 )
+from evenflow.config.imports import import_problems
 from evenflow.controller import edits
 from evenflow.controller.acme import AcmeCertificates
 from evenflow.controller.address_lists import AddressLists, AddressListStatus
@@ -81,6 +82,8 @@ T = TypeVar("T")
 
 CLOSE_TIMEOUT_S: Final = 5.0
 _HOLDS: Final = "breakers"
+IN_PROCESS: Final = "python"
+"""The source of a change by the program that runs the balancer, which may import what it likes."""
 _log = structlog.get_logger("evenflow.controller")
 
 ReadSources = Callable[[], Config]
@@ -291,7 +294,8 @@ class Controller:
         entry = await self._store.load(revision)
         if entry is None:
             raise RevisionNotFound(revision)
-        document = entry.document
+        # What may be imported is the file's to say, now as then.
+        document = {**entry.document, "extensions": list(self.config.extensions)}
         return await self._exclusively(lambda: read_document(document), source, only_at)
 
     def history(self) -> list[Revision]:
@@ -498,16 +502,22 @@ class Controller:
     async def _exclusively(
         self, wanted: Callable[[], Config], source: str, only_at: Revisions
     ) -> Applied:
+        def judged() -> Config:
+            config = wanted()
+            if source != IN_PROCESS and (problems := [*import_problems(config, self.config)]):
+                raise ConfigError(problems)
+            return config
+
         async def change() -> Applied:
             async with self._lock:
                 self._check_revision(only_at)
-                config = wanted()
+                config = judged()
                 if not (unknown := self._keys.unknown(config)):
                     return await self._change(config, source)
             # An issuer may take its time, and nobody else's change has to wait for it.
             async with self._keys.holding(unknown), self._lock:
                 self._check_revision(only_at)
-                return await self._change(wanted(), source)
+                return await self._change(judged(), source)
 
         return await self._owned(change(), "apply")
 
