@@ -19,7 +19,7 @@ use crate::proxy_protocol::AddressPair;
 use crate::relay::{Broken, Waiting};
 use crate::request_body::RequestBody;
 use crate::stats::ErrorKind;
-use crate::stream::{Gone, Stream};
+use crate::stream::Stream;
 use crate::table::{Listener, Route};
 use crate::upstream::{ConnectionVersion, reach};
 use crate::worker::{Scratch, Worker};
@@ -300,7 +300,6 @@ impl Attempt<'_> {
         let first_byte_ms = self.lease.member().first_byte_timeout_ms;
         let timeouts = &self.listener.timeouts;
         let body_started = worker.coarse_ms.get();
-        let mut watch_client = true;
         let mut scanned = 0;
         let mut armed: Option<(bool, u64)> = None;
         let connection = &mut *self.connection;
@@ -320,14 +319,10 @@ impl Attempt<'_> {
                 })));
             }
             let sending = sending && !body.is_done();
-            if !sending
-                && watch_client
-                && let Poll::Ready(gone) = connection.stream.poll_gone(cx)
+            if (!sending || body.waiting() == Waiting::Write)
+                && connection.poll_client_gone(cx).is_ready()
             {
-                watch_client = false;
-                if gone == Gone::Reset {
-                    return Poll::Ready(Step::Failed(Failure::client(Reason::ClientGone)));
-                }
+                return Poll::Ready(Step::Failed(Failure::client(Reason::ClientGone)));
             }
             let from_client = sending && body.waiting() == Waiting::Read;
             let now = worker.coarse_ms.get();

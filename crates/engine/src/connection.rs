@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 
 use crate::acceptor::ListenerHandle;
 use crate::buffer::{Buffer, HEAD_BYTES};
@@ -12,9 +12,9 @@ use crate::exchange::RequestContext;
 use crate::http1::encode::Origin;
 use crate::http1::head::{Known, RequestHead, Scan, scan};
 use crate::proxy_protocol::AddressPair;
-use crate::stream::Stream;
+use crate::stream::{Gone, Stream};
 use crate::table::Listener;
-use crate::timer::Slot;
+use crate::timer::{Slot, Timer};
 use crate::tls::identity::Identity;
 use crate::tunnel::Tunnel;
 use crate::worker::Worker;
@@ -25,6 +25,20 @@ pub const LINGER_MS: u64 = 2_000;
 
 /// How many such bytes at the most.
 const LINGER_BYTES: usize = 1024 * 1024;
+
+/// How a client that leaves is noticed while its request waits for something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientWatch {
+    /// By the end of its stream or a reset. Bytes that come meanwhile are its next requests: they
+    /// are read into the connection's buffer, as far as there is room.
+    ReadAhead,
+    /// The same while a body is streamed: bytes that come are the body's and stay in the socket.
+    Body,
+    /// By a reset alone: a session of layer 4 goes on after one side has ended.
+    Reset,
+    /// Not at all: the request runs to its end (`on_client_close: finish`).
+    Off,
+}
 
 /// A client's connection.
 #[derive(Debug)]
@@ -47,6 +61,8 @@ pub struct Connection {
     pub identity: Option<Rc<Identity>>,
     /// Both ends where a PROXY header told them.
     pub proxied: Option<Box<AddressPair>>,
+    /// How the client's leaving is noticed.
+    pub watch: ClientWatch,
 }
 
 impl Connection {
@@ -101,6 +117,28 @@ impl Connection {
         }
     }
 
+    /// Ready when the client has left, and the wake-up for it: a request that waits for something
+    /// polls this beside it, and ends with [`Reason::ClientGone`]. Costs no system call while
+    /// nothing comes.
+    pub fn poll_client_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let timer = &self.worker.timer;
+        poll_client_gone(&mut self.stream, &mut self.buffer, self.watch, timer, cx)
+    }
+
+    /// A streamed body begins: what comes now is to be left to it.
+    pub fn watch_body(&mut self) {
+        if self.watch == ClientWatch::ReadAhead {
+            self.watch = ClientWatch::Body;
+        }
+    }
+
+    /// The body has been read: what comes now is the next request.
+    pub fn watch_next_request(&mut self) {
+        if self.watch == ClientWatch::Body {
+            self.watch = ClientWatch::ReadAhead;
+        }
+    }
+
     /// Both ends, for the PROXY header of a connection to an endpoint.
     pub fn ends(&self) -> Option<AddressPair> {
         match &self.proxied {
@@ -143,6 +181,44 @@ impl Connection {
         })
         .await;
     }
+}
+
+/// [`Connection::poll_client_gone`] for callers that hold other parts of the connection.
+pub fn poll_client_gone(
+    stream: &mut Stream,
+    buffer: &mut Buffer,
+    watch: ClientWatch,
+    timer: &Timer,
+    cx: &mut Context<'_>,
+) -> Poll<()> {
+    match watch {
+        ClientWatch::Off => return Poll::Pending,
+        ClientWatch::ReadAhead | ClientWatch::Body if stream.is_http2() => {
+            return stream.poll_gone(cx).map(|_| ());
+        }
+        ClientWatch::Reset => {
+            return match stream.poll_gone(cx) {
+                Poll::Ready(Gone::Reset) => Poll::Ready(()),
+                Poll::Ready(_) | Poll::Pending => Poll::Pending,
+            };
+        }
+        ClientWatch::ReadAhead => {
+            while !buffer.spare().is_empty() {
+                match stream.poll_read(cx, buffer.spare()) {
+                    Poll::Ready(Ok(count)) if count > 0 => buffer.end += count,
+                    Poll::Ready(_) => return Poll::Ready(()),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+        }
+        ClientWatch::Body => {}
+    }
+    // Bytes that cannot be taken now hide the stream's end, and no event tells of it alone.
+    if ready!(stream.poll_read_ready(cx)).is_err() || stream.is_read_closed() {
+        return Poll::Ready(());
+    }
+    timer.wake_soon(cx.waker());
+    Poll::Pending
 }
 
 /// Reads until a whole head is there. `Ok(false)`: the client closed without a request.

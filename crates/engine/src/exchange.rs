@@ -16,7 +16,7 @@ use crate::action::{Action, Decision};
 use crate::answer::{self, Answer};
 use crate::attempt::{Attempt, Failure};
 use crate::buffer::Buffer;
-use crate::connection::{Connection, origin_of, read_head};
+use crate::connection::{ClientWatch, Connection, origin_of, read_head};
 use crate::error::Reason;
 use crate::fault;
 use crate::filters::context::FilterContext;
@@ -77,6 +77,7 @@ pub async fn serve(
         identity: None,
         tunnel: None,
         proxied,
+        watch: ClientWatch::ReadAhead,
     };
     // On the heap for as long as it runs, as is all that is rare in a connection's life.
     if connection.stream.is_tls() && !Box::pin(accept::handshake(&mut connection)).await {

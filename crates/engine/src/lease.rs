@@ -21,7 +21,6 @@ use crate::http1::head::RequestHead;
 use crate::picker::{Choice, Picked, Tried, hash_key, pick};
 use crate::plan::{Http, Panic};
 use crate::stats::ErrorKind;
-use crate::stream::Gone;
 use crate::stream::Stream;
 use crate::table::{Member, Pool};
 use crate::upstream::ConnectionVersion;
@@ -191,7 +190,6 @@ async fn queue(
     let worker = Rc::clone(&connection.worker);
     let until = worker.shared.now_ms() + rules.queue.timeout_ms;
     connection.slot.arm(until.min(deadline_ms));
-    let mut watch_client = true;
     loop {
         let mut notified = pin!(state.room.notified());
         notified.as_mut().enable();
@@ -207,11 +205,8 @@ async fn queue(
             if connection.slot.fired() {
                 return Poll::Ready(Err(Reason::QueueTimeout));
             }
-            if watch_client && let Poll::Ready(gone) = connection.stream.poll_gone(cx) {
-                watch_client = false;
-                if gone == Gone::Reset {
-                    return Poll::Ready(Err(Reason::ClientGone));
-                }
+            if connection.poll_client_gone(cx).is_ready() {
+                return Poll::Ready(Err(Reason::ClientGone));
             }
             Poll::Pending
         });

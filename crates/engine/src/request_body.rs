@@ -112,6 +112,7 @@ impl RequestBody {
             body.rest = Rest::Stream(Box::new(
                 Relay::resume(decoder, body.chunked, Vec::new(), buffer, left).upload(),
             ));
+            connection.watch_body();
         }
         Ok(body)
     }
@@ -212,6 +213,9 @@ impl RequestBody {
                 relay.poll(cx, &connection.worker.buffers, &mut connection.stream, to)
             }
         };
+        if let Poll::Ready(Ok(())) = polled {
+            connection.watch_next_request();
+        }
         if let Poll::Ready(Err(Broken::Write)) = polled {
             // It may have answered before it closed: whoever reads the answer will see.
             self.stopped = true;
@@ -227,6 +231,10 @@ impl RequestBody {
         to: &mut Stream,
     ) -> Poll<Result<(), Broken>> {
         loop {
+            if let Rest::FilterState { length, .. } = self.rest {
+                // Some of it may have been read while the request waited for an endpoint.
+                self.take_kept(&connection.buffer, length);
+            }
             let Rest::FilterState { length, sent, .. } = &mut self.rest else {
                 return Poll::Ready(Ok(()));
             };
@@ -246,10 +254,7 @@ impl RequestBody {
             }
             match connection.stream.poll_read(cx, connection.buffer.spare()) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(Broken::Truncated)),
-                Poll::Ready(Ok(count)) => {
-                    connection.buffer.end += count;
-                    self.take_kept(&connection.buffer, length);
-                }
+                Poll::Ready(Ok(count)) => connection.buffer.end += count,
                 Poll::Ready(Err(_)) => return Poll::Ready(Err(Broken::Read)),
                 Poll::Pending => return Poll::Pending,
             }
@@ -290,7 +295,12 @@ impl RequestBody {
         connection.buffer.end -= self.used;
         if let Rest::Stream(relay) = self.rest {
             let (buffer, _) = relay.into_buffers();
+            // What was read behind the body by the body's own reads came before what was read
+            // while the answer was waited for.
+            let later = connection.buffer.bytes()[head_len..].to_vec();
+            connection.buffer.end = connection.buffer.start + head_len;
             connection.buffer.extend(buffer.bytes());
+            connection.buffer.extend(&later);
             connection.worker.buffers.give(buffer);
         }
     }

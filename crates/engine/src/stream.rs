@@ -2,10 +2,10 @@
 
 use std::io::{self, IoSlice};
 use std::net::IpAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::http2::Exchange;
@@ -117,6 +117,21 @@ impl Stream {
                 Ok(_) => Gone::Data,
                 Err(_) => Gone::Reset,
             })
+    }
+
+    /// Whether the other end has ended its side, however much of it is still to be read, as far as
+    /// the kernel has said. Costs no system call.
+    pub fn is_read_closed(&self) -> bool {
+        // Tokio reports the end alone to who waits for priority data.
+        let interest = Interest::PRIORITY;
+        let mut cx = Context::from_waker(Waker::noop());
+        let polled = match self {
+            Self::Tcp(stream) => pin!(stream.ready(interest)).poll(&mut cx),
+            Self::Unix(stream) => pin!(stream.ready(interest)).poll(&mut cx),
+            Self::Tls(stream) => return stream.inner().is_read_closed(),
+            Self::Http2(_) => return false,
+        };
+        matches!(polled, Poll::Ready(Ok(ready)) if ready.is_read_closed())
     }
 
     /// Whether nothing came on a connection nobody waits on: neither an end nor bytes. Costs a

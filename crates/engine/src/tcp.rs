@@ -11,7 +11,7 @@ use crate::acceptor::{ConnectionGuard, ListenerHandle};
 use crate::access_log::Record;
 use crate::buffer::{Buffer, HEAD_BYTES};
 use crate::client_hello::{self, ClientHello};
-use crate::connection::Connection;
+use crate::connection::{ClientWatch, Connection};
 use crate::error::Reason;
 use crate::filters::RequestView;
 use crate::filters::context::FilterContext;
@@ -21,7 +21,7 @@ use crate::picker::{Tried, hash_key};
 use crate::proxy_protocol::AddressPair;
 use crate::relay::Relay;
 use crate::stats::ErrorKind;
-use crate::stream::{Gone, Stream};
+use crate::stream::Stream;
 use crate::tls::accept;
 use crate::upstream::reach;
 use crate::worker::Worker;
@@ -49,6 +49,7 @@ pub async fn serve(
         identity: None,
         tunnel: None,
         proxied,
+        watch: ClientWatch::Reset,
     };
     // Holds the connection's places until it ends.
     let mut passed = FilterContext::default();
@@ -245,16 +246,12 @@ pub struct SessionDetails<'a> {
 async fn pause(connection: &mut Connection, for_ms: u64) -> Result<(), Reason> {
     let until = connection.worker.shared.now_ms() + for_ms;
     connection.slot.arm(until);
-    let mut watch_client = true;
     poll_fn(|cx| {
         if connection.slot.fired() {
             return Poll::Ready(Ok(()));
         }
-        if watch_client && let Poll::Ready(gone) = connection.stream.poll_gone(cx) {
-            watch_client = false;
-            if gone == Gone::Reset {
-                return Poll::Ready(Err(Reason::ClientGone));
-            }
+        if connection.poll_client_gone(cx).is_ready() {
+            return Poll::Ready(Err(Reason::ClientGone));
         }
         Poll::Pending
     })

@@ -26,6 +26,8 @@ struct Slots {
     deadlines: Vec<u64>,
     wakers: Vec<Option<Waker>>,
     free: Vec<u32>,
+    /// Tasks that look around at the next sweep.
+    soon: Vec<Waker>,
 }
 
 impl Timer {
@@ -59,12 +61,21 @@ impl Timer {
         }
     }
 
+    /// Has a task woken at the next sweep, for what no event tells of.
+    pub fn wake_soon(&self, waker: &Waker) {
+        self.slots.borrow_mut().soon.push(waker.clone());
+    }
+
     /// Wakes every task whose deadline has passed.
     pub fn sweep(&self, now_ms: u64) {
         let mut slots = self.slots.borrow_mut();
         let Slots {
-            deadlines, wakers, ..
+            deadlines,
+            wakers,
+            soon,
+            ..
         } = &mut *slots;
+        soon.drain(..).for_each(Waker::wake);
         for (index, deadline) in deadlines.iter_mut().enumerate() {
             if *deadline <= now_ms && *deadline != FIRED {
                 *deadline = FIRED;

@@ -18,7 +18,7 @@ use super::socket::Socket;
 use super::{ALPN, CONNECTION_WINDOW, ERROR_RESETS, Exchange, PREFACE, SEND_BUFFER, STREAM_WINDOW};
 use crate::acceptor::ListenerHandle;
 use crate::buffer::{Buffer, HEAD_BYTES};
-use crate::connection::{Connection, LINGER_MS};
+use crate::connection::{ClientWatch, Connection, LINGER_MS};
 use crate::error::Reason;
 use crate::exchange::exchange;
 use crate::proxy_protocol::AddressPair;
@@ -292,6 +292,7 @@ async fn serve_stream(shared: Rc<Shared>, served: DownstreamStream) {
         tunnel: None,
         identity: shared.identity.clone(),
         proxied: shared.proxied.map(Box::new),
+        watch: ClientWatch::ReadAhead,
         worker: Rc::clone(&worker),
     };
     let mut scratch = worker.take_scratch();

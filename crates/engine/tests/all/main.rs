@@ -3,6 +3,7 @@
 mod access_log;
 mod body;
 mod breaker;
+mod client_gone;
 mod client_hello;
 mod concurrency;
 mod consistent;
