@@ -120,10 +120,24 @@ class Resource:
         }
 
     async def _check_access(self, request: Request, needed: access.Role) -> None:
-        context = self._context
         fields = [(name.lower(), value) for name, value in request.headers.items()]
         client = access.client_of(fields)
         presented = next((value for name, value in fields if name == "authorization"), None)
+        if presented is None:
+            await self._decide_access(request, needed, fields, client, presented)
+            return
+        async with self._context.lockout.one_at_a_time(client):
+            await self._decide_access(request, needed, fields, client, presented)
+
+    async def _decide_access(
+        self,
+        request: Request,
+        needed: access.Role,
+        fields: list[tuple[str, str]],
+        client: str,
+        presented: str | None,
+    ) -> None:
+        context = self._context
         if presented is not None and (wait := context.lockout.locked_for(client)):
             context.refused["locked"] += 1
             raise Refusal(

@@ -4,12 +4,14 @@ Pure: the clock comes in. The table is bounded; the client heard of longest ago 
 Only wrong credentials count, so a caller without a token is never locked out by this.
 """
 
+import asyncio
 import ipaddress
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
+from weakref import WeakValueDictionary
 
 FREE_FAILURES: Final = 5
 """Wrong tokens before the first delay."""
@@ -35,9 +37,17 @@ class Lockout:
         self._clock = clock
         self._most = clients
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
+        self._deciding: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def one_at_a_time(self, client: str) -> asyncio.Lock:
+        """Hold this from `locked_for` until the outcome is counted.
+
+        Otherwise credentials sent at once would all be checked before the first failure counts.
+        """
+        return self._deciding.setdefault(_key(client), asyncio.Lock())
 
     def locked_for(self, client: str) -> float:
         """For how many more seconds the client's credentials are not looked at; 0: they are."""

@@ -13,7 +13,7 @@ from evenflow.controller.controller import Applied, Controller, ReadSources
 from evenflow.controller.decisions import Decision, Decisions, Subscription
 from evenflow.controller.discovered import Elsewhere, Found, SourceStatus
 from evenflow.controller.document import differences, merge_patch
-from evenflow.controller.edits import rebuilt
+from evenflow.controller.edits import rebuilt, with_backend
 from evenflow.controller.errors import (
     BackendDiscovered,
     BackendNotFound,
@@ -89,6 +89,7 @@ __all__ = [
     "rebuilt",
     "stats_document",
     "three_way_merge",
+    "with_backend",
     "with_new_certificate",
     "with_new_piece",
     "with_piece",

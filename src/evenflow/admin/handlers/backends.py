@@ -23,6 +23,7 @@ from evenflow.controller import (
     BackendNotFound,
     BackendStatus,
     rebuilt,
+    with_backend,
 )
 
 MAX_WAIT_S = 240.0
@@ -48,20 +49,32 @@ async def add_backend(context: Context, request: Request) -> Response:
     pool = document.pop("pool", None)
     if not (pool is None or isinstance(pool, str)):
         raise malformed("expected a pool's name", "pool")
-    known = context.controller.members
-    ids = {key[1] for key in known}
-    if "id" not in document:
-        document["id"] = next(free for n in count(1) if (free := f"backend-{n}") not in ids)
-    wanted = document["id"]
-    if isinstance(wanted, str) and (wanted in ids if pool is None else (pool, wanted) in known):
-        text = f"a backend has the id {wanted!r} already"
-        raise Refusal(409, text, [Problem("id", text)])
-    backend = _read_backend(document)
+    controller = context.controller
+    backend = _read_backend({"id": _free_id(context), **document})
+
+    def added(config: Config) -> Config:
+        # Only here, while no other change can happen, is a free id sure to stay free.
+        nonlocal backend
+        if "id" not in document:
+            backend = backend.model_copy(update={"id": _free_id(context)})
+        known = controller.members
+        taken = {id for _, id in known} if pool is None else {id for of, id in known if of == pool}
+        if backend.id in taken:
+            text = f"a backend has the id {backend.id!r} already"
+            raise Refusal(409, text, [Problem("id", text)])
+        return with_backend(config, backend, pool)
+
     async with writing(request) as asked:
-        applied = await context.controller.add_backend(backend, pool=pool, **asked)
+        applied = await controller.change(added, **asked)
     response = _shown(context, backend.id, applied, status=201)
     response.headers["location"] = f"/api/v1/admin/backends/{backend.id}"
     return response
+
+
+def _free_id(context: Context) -> str:
+    """The first of backend-1, backend-2, … that no backend has."""
+    ids = {id for _, id in context.controller.members}
+    return next(free for n in count(1) if (free := f"backend-{n}") not in ids)
 
 
 async def update_backend(context: Context, request: Request) -> Response:
