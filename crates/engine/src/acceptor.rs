@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
+use evenflow_wire::proxy_protocol::AddressPair;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinHandle;
 
@@ -18,7 +19,6 @@ use crate::error::Reason;
 use crate::filters::concurrency::Permit;
 use crate::filters::limit::client_key;
 use crate::plan::Protocol;
-use crate::proxy_protocol::AddressPair;
 use crate::stream::Stream;
 use crate::table::{Listener, ListenerState};
 use crate::tls::accept;

@@ -1,10 +1,11 @@
 //! Answers of the balancer's own, and the lines it adds to answers of endpoints.
 
+use evenflow_wire::http1::encode::{self, Delivery};
+use evenflow_wire::http1::head::RequestHead;
+
 use crate::error::Reason;
 use crate::exchange::RequestContext;
 use crate::filters::cors::Cors;
-use crate::http1::encode::{self, Delivery};
-use crate::http1::head::RequestHead;
 use crate::table::{Listener, Route};
 use crate::worker::Worker;
 
@@ -190,7 +191,7 @@ pub fn error_body(
         let text = format!(
             "{} {}: {}\nrequest id: {id}\n",
             reason.status(),
-            crate::error::phrase(reason.status()),
+            encode::phrase(reason.status()),
             reason.message(),
         );
         ("text/plain; charset=utf-8", text.into_bytes())

@@ -8,14 +8,15 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use evenflow_wire::http1::encode::{self, Delivery, Origin, UpstreamTarget};
+use evenflow_wire::http1::head::{RequestHead, ResponseHead, Scan, agrees, scan};
+use evenflow_wire::proxy_protocol::AddressPair;
+
 use crate::buffer::{BODY_BYTES, Buffer};
 use crate::connection::Connection;
 use crate::error::Reason;
 use crate::filters::Edits;
-use crate::http1::encode::{self, Delivery, Origin, UpstreamTarget};
-use crate::http1::head::{RequestHead, ResponseHead, Scan, agrees, scan};
 use crate::lease::Lease;
-use crate::proxy_protocol::AddressPair;
 use crate::relay::{Broken, Waiting};
 use crate::request_body::RequestBody;
 use crate::stats::ErrorKind;
@@ -370,8 +371,8 @@ impl Attempt<'_> {
                 chunked: false,
             };
             let bytes = upstream.buffer.bytes();
-            let none = crate::filters::headers::Edit::default();
-            encode::response_head(&mut out, response, bytes, delivery, &none, None);
+            let none = evenflow_wire::edit::Edit::default();
+            encode::response_head(&mut out, response, bytes, delivery, &none, false);
             out.extend_from_slice(b"\r\n");
         }
         upstream.buffer.consume(response.len);

@@ -5,17 +5,19 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
+use evenflow_wire::field::Known;
+use evenflow_wire::http1::encode::Origin;
+use evenflow_wire::http1::head::{RequestHead, Scan, scan};
+use evenflow_wire::identity::Identity;
+use evenflow_wire::proxy_protocol::AddressPair;
+
 use crate::acceptor::ListenerHandle;
 use crate::buffer::{Buffer, HEAD_BYTES};
 use crate::error::Reason;
 use crate::exchange::RequestContext;
-use crate::http1::encode::Origin;
-use crate::http1::head::{Known, RequestHead, Scan, scan};
-use crate::proxy_protocol::AddressPair;
 use crate::stream::{Gone, Stream};
 use crate::table::Listener;
 use crate::timer::{Slot, Timer};
-use crate::tls::identity::Identity;
 use crate::tunnel::Tunnel;
 use crate::worker::Worker;
 

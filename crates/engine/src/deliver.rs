@@ -4,13 +4,14 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
 
+use evenflow_wire::http1::body::Decoder;
+use evenflow_wire::http1::encode::{self, Delivery};
+use evenflow_wire::http1::head::Length;
+
 use crate::answer;
 use crate::attempt::{Attempt, Failure, Upstream};
 use crate::error::Reason;
 use crate::exchange::Next;
-use crate::http1::body::Decoder;
-use crate::http1::encode::{self, Delivery};
-use crate::http1::head::Length;
 use crate::record::AccessRecord;
 use crate::relay::{Broken, Relay, Waiting};
 use crate::request_body::RequestBody;
@@ -68,7 +69,7 @@ impl Attempt<'_> {
             upstream.buffer.bytes(),
             delivery,
             &edits.response,
-            answer::cors(listener, Some(route)),
+            answer::cors(listener, Some(route)).is_some(),
         );
         let base = connection.buffer.bytes();
         answer::cross_origin(&mut lead, listener, Some(route), request, base);

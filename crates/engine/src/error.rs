@@ -1,6 +1,8 @@
 //! Why a request could not be served as asked: who caused it, which status says so, and the short
 //! word that stands for it in metrics, access records and error bodies.
 
+use evenflow_wire::http1::head::HeadError;
+
 /// A failure with everything a reader of logs or metrics needs, and nothing internal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reason {
@@ -226,26 +228,14 @@ impl Reason {
     }
 }
 
-/// The reason phrase of a status the balancer answers with itself.
-pub fn phrase(status: u16) -> &'static str {
-    match status {
-        200 => "OK",
-        204 => "No Content",
-        308 => "Permanent Redirect",
-        400 => "Bad Request",
-        401 => "Unauthorized",
-        403 => "Forbidden",
-        404 => "Not Found",
-        408 => "Request Timeout",
-        413 => "Content Too Large",
-        414 => "URI Too Long",
-        429 => "Too Many Requests",
-        431 => "Request Header Fields Too Large",
-        501 => "Not Implemented",
-        502 => "Bad Gateway",
-        503 => "Service Unavailable",
-        504 => "Gateway Timeout",
-        505 => "HTTP Version Not Supported",
-        _ => "Error",
+impl From<HeadError> for Reason {
+    fn from(error: HeadError) -> Self {
+        match error {
+            HeadError::Malformed(text) => Self::BadRequest(text),
+            HeadError::TooManyFields => Self::HeadTooLarge,
+            HeadError::TargetTooLong => Self::TargetTooLong,
+            HeadError::Version => Self::Version,
+            HeadError::Method => Self::Method,
+        }
     }
 }

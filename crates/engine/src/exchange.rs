@@ -11,6 +11,10 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use evenflow_wire::http1::head::{Length, RequestHead};
+use evenflow_wire::identity::Identity;
+use evenflow_wire::proxy_protocol::AddressPair;
+
 use crate::acceptor::{ConnectionGuard, ListenerHandle};
 use crate::action::{Action, Decision};
 use crate::answer::{self, Answer};
@@ -24,12 +28,10 @@ use crate::filters::fleet::FleetUsage;
 use crate::filters::{Refusal, RequestView};
 use crate::gate;
 use crate::hedge::{self, HedgeTargets};
-use crate::http1::head::{Length, RequestHead};
 use crate::http2;
 use crate::lease::{self, Lease};
 use crate::mirror;
 use crate::picker::Tried;
-use crate::proxy_protocol::AddressPair;
 use crate::record::{AccessRecord, record};
 use crate::request_body::RequestBody;
 use crate::respond::{refuse, respond};
@@ -37,7 +39,6 @@ use crate::stats::ErrorKind;
 use crate::stream::Stream;
 use crate::table::{Listener, Pool, Route, Table};
 use crate::tls::accept;
-use crate::tls::identity::Identity;
 use crate::tunnel;
 use crate::worker::{Current, Scratch, Worker};
 

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use evenflow_wire::http1::head::RequestHead;
 use serde::{Deserialize, Serialize};
 
 use crate::action::Action;
@@ -9,7 +10,6 @@ use crate::error::Reason;
 use crate::filters::auth::{AuthCheck, Verdict, unix_s};
 use crate::filters::context::FilterContext;
 use crate::filters::{Chain, RequestView};
-use crate::http1::head::RequestHead;
 use crate::picker::{Choice, Picked, Picker, Tried, hash_key, pick};
 use crate::plan::Protocol;
 use crate::route::RouteQuery;

@@ -12,15 +12,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use evenflow_wire::http1::head::{Length, RequestHead, ResponseHead};
+use evenflow_wire::proxy_protocol::AddressPair;
+
 use crate::attempt::{
     Attempt, ENDLESS, Failure, MAX_INTERIM, Step, Upstream, deadline, poll_head, write_head,
 };
 use crate::error::Reason;
-use crate::http1::head::{Length, RequestHead, ResponseHead};
 use crate::lease::{self, Lease};
 use crate::picker::Tried;
 use crate::plan;
-use crate::proxy_protocol::AddressPair;
 use crate::record::AccessRecord;
 use crate::request_body::RequestBody;
 use crate::stats::ErrorKind;

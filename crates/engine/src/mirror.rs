@@ -10,17 +10,18 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
+use evenflow_wire::http1::body::Decoder;
+use evenflow_wire::http1::encode::{self, Origin, UpstreamTarget};
+use evenflow_wire::http1::head::{Length, ResponseHead};
+use evenflow_wire::proxy_protocol::AddressPair;
+
 use crate::attempt::{ENDLESS, Failure, MAX_INTERIM, Step, Upstream, poll_head};
 use crate::buffer::BODY_BYTES;
 use crate::connection::Connection;
 use crate::error::Reason;
 use crate::exchange::{RequestContext, is_idempotent};
-use crate::http1::body::Decoder;
-use crate::http1::encode::{self, Origin, UpstreamTarget};
-use crate::http1::head::{Length, ResponseHead};
 use crate::lease::{self, Lease};
 use crate::picker::Tried;
-use crate::proxy_protocol::AddressPair;
 use crate::request_body::RequestBody;
 use crate::stats::ErrorKind;
 use crate::stream::Stream;

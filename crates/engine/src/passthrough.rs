@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::client_hello::ClientHello;
+use evenflow_wire::client_hello::ClientHello;
 
 /// Compiled rules. An exact name wins over a wildcard, a longer wildcard over a shorter one, any
 /// name of these over none; among rules for one name, one that names the protocol wins.

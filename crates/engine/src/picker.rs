@@ -6,8 +6,9 @@
 use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 
+use evenflow_wire::http1::head::RequestHead;
+
 use crate::endpoint::Unusable;
-use crate::http1::head::RequestHead;
 use crate::plan::{Panic, RequestKey, Score};
 use crate::table::Pool;
 

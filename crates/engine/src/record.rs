@@ -2,11 +2,12 @@
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use evenflow_wire::http1::encode;
+
 use crate::access_log::Record;
 use crate::connection::{Connection, origin_of};
 use crate::error::Reason;
 use crate::exchange::RequestContext;
-use crate::http1::encode;
 use crate::lease::Lease;
 use crate::stats::method_label;
 use crate::worker::Scratch;

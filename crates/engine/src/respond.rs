@@ -3,14 +3,15 @@
 use std::future::poll_fn;
 use std::task::Poll;
 
+use evenflow_wire::http1::encode::{self, Delivery};
+use evenflow_wire::http1::head::{Length, RequestHead};
+
 use crate::answer::{self, Answer};
 use crate::buffer::Buffer;
 use crate::connection::{Connection, LINGER_MS, origin_of};
 use crate::error::Reason;
 use crate::exchange::{Next, RequestContext};
 use crate::filters::Refusal;
-use crate::http1::encode::{self, Delivery};
-use crate::http1::head::{Length, RequestHead};
 use crate::record::AccessRecord;
 
 /// Answers with an error of the balancer's own.

@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 
+use evenflow_wire::http1::head::RequestHead;
 use regex::bytes::{Captures, Regex};
 
-use crate::http1::head::RequestHead;
 use crate::plan::{self, Part};
 use crate::route::{anchored, host_name, normal_path};
 

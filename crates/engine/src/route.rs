@@ -21,9 +21,9 @@ mod pattern;
 use std::borrow::Cow;
 use std::net::IpAddr;
 
+use evenflow_wire::http1::head::RequestHead;
 use rustc_hash::FxHashMap;
 
-use crate::http1::head::RequestHead;
 use crate::plan::Match;
 pub use conditions::Conditions;
 pub use normal::normal_path;

@@ -1,7 +1,8 @@
 //! Shares of a route's traffic: which of several pools serves a request.
 
+use evenflow_wire::http1::encode::push_number;
+
 use crate::filters::RequestView;
-use crate::http1::encode::push_number;
 use crate::picker::{hash_key, key_bytes};
 use crate::plan::{self, RequestKey};
 use crate::route::{Conditions, Refusal};

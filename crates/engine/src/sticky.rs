@@ -4,9 +4,9 @@
 //! name and the endpoint's id. So a client cannot choose an endpoint, and a token means the same
 //! endpoint after any change of the pool, after a restart and on every node with the same secret.
 
+use evenflow_wire::http1::head::RequestHead;
 use rustc_hash::FxHashMap;
 
-use crate::http1::head::RequestHead;
 use crate::picker::key_bytes;
 use crate::plan::{self, RequestKey};
 use crate::split::push_cookie;

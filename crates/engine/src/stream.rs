@@ -5,11 +5,11 @@ use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 
+use evenflow_wire::proxy_protocol::AddressPair;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::http2::Exchange;
-use crate::proxy_protocol::AddressPair;
 use crate::tls::stream::TlsStream;
 
 /// A connected stream.

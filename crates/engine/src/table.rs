@@ -8,14 +8,14 @@ mod compile;
 mod pool;
 mod registry;
 
-pub use compile::{Compiled, compile};
-pub use pool::{change_members, compile_picker, counts_in_flight};
-pub use registry::Registry;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+pub use compile::{Compiled, compile};
+use evenflow_wire::http1::head::RequestHead;
+pub use pool::{change_members, compile_picker, counts_in_flight};
+pub use registry::Registry;
 use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
 
@@ -27,7 +27,6 @@ use crate::filters::concurrency::Concurrency;
 use crate::filters::ip_set::IpSet;
 use crate::filters::{Chain, Edits, FilterState, RefusalCounter};
 use crate::hedge::Hedge;
-use crate::http1::head::RequestHead;
 use crate::mirror::Mirror;
 use crate::passthrough::Passthrough;
 use crate::picker::{Picker, Tried};

@@ -7,18 +7,19 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use evenflow_wire::client_hello::{self, ClientHello};
+use evenflow_wire::http1::head::{Length, RequestHead};
+use evenflow_wire::proxy_protocol::AddressPair;
+
 use crate::acceptor::{ConnectionGuard, ListenerHandle};
 use crate::access_log::Record;
 use crate::buffer::{Buffer, HEAD_BYTES};
-use crate::client_hello::{self, ClientHello};
 use crate::connection::{ClientWatch, Connection};
 use crate::error::Reason;
 use crate::filters::RequestView;
 use crate::filters::context::FilterContext;
-use crate::http1::head::{Length, RequestHead};
 use crate::lease::{self, Lease};
 use crate::picker::{Tried, hash_key};
-use crate::proxy_protocol::AddressPair;
 use crate::relay::Relay;
 use crate::stats::ErrorKind;
 use crate::stream::Stream;

@@ -7,7 +7,6 @@
 pub mod accept;
 pub mod certificates;
 pub mod client;
-pub mod identity;
 pub mod server;
 pub mod stream;
 

@@ -10,6 +10,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use evenflow_wire::field::Span;
+use evenflow_wire::http1::encode::{self, Delivery};
+use evenflow_wire::http1::head::Length;
+
 use crate::access_log::Record;
 use crate::answer;
 use crate::attempt::Upstream;
@@ -19,8 +23,6 @@ use crate::endpoint::GONE;
 use crate::error::Reason;
 use crate::exchange::RequestContext;
 use crate::filters::concurrency::Permit;
-use crate::http1::encode::{self, Delivery};
-use crate::http1::head::{Length, Span};
 use crate::lease::Lease;
 use crate::plan::Upgrade;
 use crate::record::{self, AccessRecord};
@@ -111,7 +113,7 @@ pub fn open(
     };
     let bytes = upstream.buffer.bytes();
     let edits = &context.listener.edits[index];
-    let cors = answer::cors(context.listener, Some(route));
+    let cors = answer::cors(context.listener, Some(route)).is_some();
     encode::response_head(&mut out, response, bytes, delivery, &edits.response, cors);
     answer::cross_origin(&mut out, context.listener, Some(route), head, base);
     let protocol = response.upgrade.map_or(&b""[..], |span| span.get(bytes));

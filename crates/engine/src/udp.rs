@@ -16,6 +16,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use evenflow_wire::http1::head::RequestHead;
 use rustc_hash::FxHashMap;
 use socket2::SockRef;
 use tokio::io::{Interest, ReadBuf};
@@ -28,7 +29,6 @@ use crate::endpoint::{EJECTED, GONE, UP};
 use crate::error::Reason;
 use crate::filters::RequestView;
 use crate::filters::context::FilterContext;
-use crate::http1::head::RequestHead;
 use crate::lease::{self, Lease};
 use crate::picker::{Tried, hash_key};
 use crate::plan::Address;

@@ -7,6 +7,7 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Instant;
 
+use evenflow_wire::proxy_protocol::AddressPair;
 use nix::errno::Errno;
 use rustc_hash::FxHashMap;
 use tokio::net::{TcpStream, UnixStream};
@@ -16,7 +17,6 @@ use crate::http2::{ALPN, links::Links};
 use crate::lease::Lease;
 use crate::plan::{Address, Http};
 use crate::proxied::push_header;
-use crate::proxy_protocol::AddressPair;
 use crate::stream::Stream;
 use crate::timer::Slot;
 use crate::tls::client;

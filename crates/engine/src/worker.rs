@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
+use evenflow_wire::http1::head::{RequestHead, ResponseHead};
 use rustc_hash::FxHashMap;
 use tokio::sync::{mpsc, oneshot};
 
@@ -20,7 +21,6 @@ use crate::endpoint::Endpoint;
 use crate::events::Events;
 use crate::filters::context::FilterContext;
 use crate::filters::fleet::{Counts, FleetUsage};
-use crate::http1::head::{RequestHead, ResponseHead};
 use crate::stats::{EndpointStats, Stats};
 use crate::table::{Pool, PoolState, Route, Table};
 use crate::timer::{SWEEP, Timer};
@@ -321,7 +321,7 @@ impl Worker {
             .map_or(0, |since| since.as_secs());
         let mut date = self.date.borrow_mut();
         if date.0 != now || date.1.is_empty() {
-            *date = (now, crate::date::http_date(now));
+            *date = (now, evenflow_wire::date::http_date(now));
         }
         date.1.clone()
     }

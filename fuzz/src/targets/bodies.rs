@@ -1,7 +1,7 @@
 //! Bodies: the same data however they arrive, and as a strict reference reads them.
 
-use evenflow_engine::http1::body::{Decoder, encode_size_line};
-use evenflow_engine::http1::head::{Length, ResponseHead};
+use evenflow_wire::http1::body::{Decoder, encode_size_line};
+use evenflow_wire::http1::head::{Length, ResponseHead};
 
 use super::heads::{RESPONSE_SEEDS, RESPONSE_WORDS, whole};
 use super::{Target, reference, rule};

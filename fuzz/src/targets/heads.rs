@@ -1,10 +1,8 @@
 //! Heads: what is accepted has one meaning, and what is written from it has the same.
 
-use evenflow_engine::filters::headers::Edit;
-use evenflow_engine::http1::encode::{
-    Delivery, Origin, UpstreamTarget, request_head, response_head,
-};
-use evenflow_engine::http1::head::{Length, RequestHead, ResponseHead, Scan, scan};
+use evenflow_wire::edit::Edit;
+use evenflow_wire::http1::encode::{Delivery, Origin, UpstreamTarget, request_head, response_head};
+use evenflow_wire::http1::head::{Length, RequestHead, ResponseHead, Scan, scan};
 
 use super::{Target, reference, rule};
 
@@ -241,7 +239,7 @@ fn check_response(input: &[u8]) -> Result<(), String> {
         chunked,
     };
     let mut out = Vec::new();
-    response_head(&mut out, &head, bytes, delivery, &Edit::default(), None);
+    response_head(&mut out, &head, bytes, delivery, &Edit::default(), false);
     out.extend_from_slice(b"\r\n");
     let mut again = ResponseHead::default();
     again

@@ -3,8 +3,8 @@
 use std::str;
 
 use bytes::Bytes;
-use evenflow_engine::http1::head::{Length, MAX_FIELDS, RequestHead, Scan, scan};
-use evenflow_engine::http2::translate::{request, request_lines, trailer_lines, trailers};
+use evenflow_wire::http1::head::{Length, MAX_FIELDS, RequestHead, Scan, scan};
+use evenflow_wire::http2::translate::{request, request_lines, trailer_lines, trailers};
 use http::uri::{Parts, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri};
 

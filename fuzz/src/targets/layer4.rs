@@ -1,7 +1,7 @@
 //! What stands before a connection's own protocol: PROXY headers, and TLS client hellos.
 
-use evenflow_engine::client_hello;
-use evenflow_engine::proxy_protocol::{self, Scan};
+use evenflow_wire::client_hello;
+use evenflow_wire::proxy_protocol::{self, Scan};
 
 use super::{Target, rule};
 

@@ -4,7 +4,7 @@
 //! written as it goes to an endpoint, and a strict reference must read from all of that as many
 //! requests, with the same bodies.
 
-use evenflow_engine::http1::head::{Length, RequestHead};
+use evenflow_wire::http1::head::{Length, RequestHead};
 
 use super::bodies::decoded;
 use super::heads::{REQUEST_WORDS, forwarded, whole};

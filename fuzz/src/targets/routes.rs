@@ -2,9 +2,9 @@
 
 use std::sync::LazyLock;
 
-use evenflow_engine::http1::head::RequestHead;
 use evenflow_engine::plan::{Match, PathMatch, ValueMatch};
 use evenflow_engine::route::{RouteQuery, Router, normal_path};
+use evenflow_wire::http1::head::RequestHead;
 
 use super::heads::whole;
 use super::{Target, rule};

@@ -5,7 +5,8 @@
 //! of an origin that is not allowed is served all the same: it is the browser that keeps the
 //! response from the page, and other clients are not concerned.
 
-use super::headers::is_token;
+use evenflow_wire::field::is_token;
+
 use crate::plan;
 
 /// The rules, with the lines of the answer made in advance.
@@ -146,13 +147,6 @@ impl Cors {
         } else {
             out.extend_from_slice(b"Vary: Origin\r\n");
         }
-    }
-
-    /// Whether a backend's response field of this name is to be left out in favour of these rules.
-    pub fn replaces(&self, name: &[u8]) -> bool {
-        const PREFIX: &[u8] = b"access-control-";
-        name.get(..PREFIX.len())
-            .is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
     }
 
     fn allows(&self, origin: &[u8]) -> bool {

@@ -13,9 +13,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use evenflow_wire::edit::Edit;
+use evenflow_wire::http1::encode::push_number;
+use evenflow_wire::http1::head::RequestHead;
+
 use crate::error::Reason;
-use crate::http1::encode::push_number;
-use crate::http1::head::RequestHead;
 use crate::picker::key_bytes;
 use crate::plan::{self, RequestKey};
 use crate::route::RouteQuery;
@@ -24,7 +26,6 @@ use concurrency::Concurrency;
 use context::FilterContext;
 use cors::Cors;
 use fleet::{Fleet, FleetUsage};
-use headers::Edit;
 use ip_set::IpSet;
 use limit::{Decision, Limiter};
 
@@ -185,9 +186,11 @@ impl Edits {
         for (number, chain) in chains {
             for (index, step) in chain.steps.iter().enumerate() {
                 let (kind, edited) = match step {
-                    plan::Filter::RequestHeaders(edit) => ("request_headers", request.extend(edit)),
+                    plan::Filter::RequestHeaders(edit) => {
+                        ("request_headers", headers::extend(&mut request, edit))
+                    }
                     plan::Filter::ResponseHeaders(edit) => {
-                        ("response_headers", response.extend(edit))
+                        ("response_headers", headers::extend(&mut response, edit))
                     }
                     gate => {
                         // Nobody but the gate may say these.
@@ -198,7 +201,7 @@ impl Edits {
                         if let Some(cookie) = own_cookie(gate) {
                             request.hide_cookie(cookie);
                         }
-                        ("fields", request.extend(&own))
+                        ("fields", headers::extend(&mut request, &own))
                     }
                 };
                 edited.map_err(|(path, message)| {

@@ -8,12 +8,13 @@ use std::io::IoSlice;
 use std::rc::Rc;
 use std::task::Poll;
 
+use evenflow_wire::http1::head::{Length, ResponseHead, Scan, scan};
+
 use crate::buffer::{Buffer, HEAD_BYTES};
 use crate::connection::{Connection, origin_of};
 use crate::error::Reason;
 use crate::exchange::RequestContext;
 use crate::filters::auth::External;
-use crate::http1::head::{Length, ResponseHead, Scan, scan};
 use crate::lease::{self, Lease};
 use crate::picker::Tried;
 use crate::stats::ErrorKind;

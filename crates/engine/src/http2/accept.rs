@@ -9,6 +9,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
+use evenflow_wire::identity::Identity;
+use evenflow_wire::proxy_protocol::AddressPair;
 use h2::RecvStream;
 use h2::server::{Builder, Connection as Session, SendResponse};
 use http::Request;
@@ -21,11 +23,9 @@ use crate::buffer::{Buffer, HEAD_BYTES};
 use crate::connection::{ClientWatch, Connection, LINGER_MS};
 use crate::error::Reason;
 use crate::exchange::exchange;
-use crate::proxy_protocol::AddressPair;
 use crate::stream::Stream;
 use crate::table::Listener;
 use crate::timer::Slot;
-use crate::tls::identity::Identity;
 use crate::worker::Worker;
 
 /// A stream that the client gives up within this time of its beginning is counted…

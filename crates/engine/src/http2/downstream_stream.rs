@@ -4,6 +4,9 @@ use std::io::{self, IoSlice};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use evenflow_wire::http1::head::Length;
+use evenflow_wire::http2::translate::{request_lines, response};
+use evenflow_wire::proxy_protocol::AddressPair;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
 use http::{Method, Request};
@@ -11,9 +14,6 @@ use http::{Method, Request};
 use super::broken;
 use super::inbound::Inbound;
 use super::outbound::{Head, Outbound};
-use super::translate::{request_lines, response};
-use crate::http1::head::Length;
-use crate::proxy_protocol::AddressPair;
 
 /// What a stream tells of the connection that it came by.
 #[derive(Debug, Clone, Copy)]

@@ -5,11 +5,11 @@ use std::io;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
+use evenflow_wire::http1::body::encode_size_line;
+use evenflow_wire::http2::translate::trailer_lines;
 use h2::RecvStream;
 
 use super::broken;
-use super::translate::trailer_lines;
-use crate::http1::body::encode_size_line;
 
 /// A message on its way in.
 #[derive(Debug)]

@@ -4,23 +4,22 @@
 //! a request and its answer, is made to look like a [`Stream`](crate::stream::Stream) of HTTP/1.1
 //! that carries this one exchange, so that routes, filters, retries and records are the same code for
 //! both: [`downstream_stream`] is a client's stream, [`upstream_stream`] one to an endpoint. [`accept`] serves a client's
-//! connection, [`links`] holds those to endpoints. [`translate`] turns heads from one form into the
-//! other; [`inbound`] and [`outbound`] do so with bodies.
+//! connection, [`links`] holds those to endpoints. [`translate`](evenflow_wire::http2::translate)
+//! turns heads from one form into the other; [`inbound`] and [`outbound`] do so with bodies.
 
 pub mod accept;
 pub mod downstream_stream;
-mod goaway;
 mod inbound;
 pub mod links;
 mod outbound;
 mod socket;
-pub mod translate;
 pub mod upstream_stream;
 
 use std::io::{self, IoSlice};
 use std::task::{Context, Poll};
 
-use crate::proxy_protocol::AddressPair;
+use evenflow_wire::proxy_protocol::AddressPair;
+
 use crate::stream::Gone;
 use downstream_stream::DownstreamStream;
 use upstream_stream::UpstreamStream;

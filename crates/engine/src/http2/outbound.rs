@@ -5,12 +5,12 @@ use std::io::{self, IoSlice};
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes, BytesMut};
+use evenflow_wire::http1::body::Decoder;
+use evenflow_wire::http1::head::{Length, Scan, scan};
+use evenflow_wire::http2::translate::trailers;
 use h2::{Reason, SendStream};
 
 use super::broken;
-use super::translate::trailers;
-use crate::http1::body::Decoder;
-use crate::http1::head::{Length, Scan, scan};
 
 /// The largest head that is written here; those of requests may have been added to.
 const MAX_HEAD: usize = 2 * 1024 * 1024;

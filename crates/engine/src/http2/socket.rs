@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, ready};
 
+use evenflow_wire::http2::goaway::Watcher;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::goaway::Watcher;
 use crate::buffer::Buffer;
 use crate::stream::Stream;
 

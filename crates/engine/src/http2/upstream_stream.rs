@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use evenflow_wire::http1::head::Length;
+use evenflow_wire::http2::translate::{request, response_lines};
 use h2::RecvStream;
 use h2::client::{ResponseFuture, SendRequest};
 use http::{Method, Response};
@@ -13,8 +15,6 @@ use super::broken;
 use super::inbound::Inbound;
 use super::links::Link;
 use super::outbound::{Head, Outbound};
-use super::translate::{request, response_lines};
-use crate::http1::head::Length;
 
 /// One request and its answer.
 #[derive(Debug)]

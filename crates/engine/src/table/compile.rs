@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use evenflow_wire::http1::head::MAX_FIELDS;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use rustls::ServerConfig;
 
@@ -10,7 +11,6 @@ use crate::action::Action;
 use crate::endpoint::Endpoint;
 use crate::filters::ip_set::IpSet;
 use crate::filters::{Chain, Edits, FilterState, RefusalCounter};
-use crate::http1::head::MAX_FIELDS;
 use crate::listen;
 use crate::mirror::Mirror;
 use crate::passthrough::Passthrough;

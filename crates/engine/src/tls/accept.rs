@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 
+use evenflow_wire::identity::Identity;
 use rustls::{
     Connection as Session, HandshakeKind, PeerIncompatible, ServerConfig, ServerConnection,
 };
 
-use super::certificates::ACME_TLS;
-use super::identity::Identity;
+use super::certificates::{ACME_TLS, fingerprint};
 use super::stream::{HandshakeError, TlsStream};
 use crate::buffer::HEAD_BYTES;
 use crate::connection::Connection;
@@ -168,5 +168,5 @@ fn identity(stream: &Stream) -> Option<Rc<Identity>> {
         return None;
     };
     let certificate = session.peer_certificates()?.first()?;
-    Some(Rc::new(Identity::of(certificate)))
+    Some(Rc::new(Identity::of(certificate, fingerprint(certificate))))
 }

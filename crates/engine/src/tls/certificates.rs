@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
@@ -15,6 +16,16 @@ use crate::plan;
 
 /// What is wrong: the field, and in words. Never repeats any of the text.
 pub type Wrong = (&'static str, String);
+
+/// SHA-256 of a certificate in lower-case hexadecimal digits.
+pub fn fingerprint(certificate: &[u8]) -> String {
+    use std::fmt::Write as _;
+    let mut out = String::with_capacity(64);
+    for byte in digest(&SHA256, certificate).as_ref() {
+        let _ = write!(out, "{byte:02x}");
+    }
+    out
+}
 
 /// Reads a chain and its key and sees that they belong together.
 ///

@@ -17,7 +17,6 @@ use rustls::{
 };
 
 use super::certificates::{Wrong, read_certificates, read_roots};
-use super::identity::fingerprint;
 use super::provider;
 use super::stream::{HandshakeError, TlsStream};
 use crate::buffer::{Buffers, HEAD_BYTES};
@@ -25,6 +24,7 @@ use crate::http2::ALPN;
 use crate::plan::{TlsVersion, UpstreamTls};
 use crate::stream::Stream;
 use crate::timer::Slot;
+use crate::tls::certificates::fingerprint;
 
 /// Sessions kept to go on with, per endpoint: enough for the connections of many workers.
 const SESSIONS: usize = 64;

@@ -1,33 +1,27 @@
 //! Tests of the engine through its public interface, one module a subject.
 
 mod access_log;
-mod body;
 mod breaker;
 mod client_gone;
-mod client_hello;
 mod concurrency;
 mod consistent;
 mod cors;
 mod datagrams;
-mod encode;
-mod encode_answers;
 mod endpoint;
 mod engine;
 mod exchange;
 mod fleet;
 mod golden;
-mod head;
 mod headers;
 mod histogram;
-mod http2;
 mod ip_set;
 mod jwt;
 mod limit;
+mod passthrough;
 mod password;
 mod picker;
 mod probe;
 mod proofs;
-mod proxy_protocol;
 mod route;
 mod route_choice;
 mod support;

@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 
-use evenflow_engine::http1::head::RequestHead;
 use evenflow_engine::plan::{Match, PathMatch};
 use evenflow_engine::route::{Refusal, RouteQuery, Router, normal_path};
+use evenflow_wire::http1::head::RequestHead;
 use proptest::prelude::*;
 
 fn exact(path: &str) -> Match {

@@ -1,9 +1,9 @@
 //! Templates, wildcards, expressions and conditions; and the compiled router against one that looks
 //! at every route.
 
-use evenflow_engine::http1::head::RequestHead;
 use evenflow_engine::plan::{Match, PathMatch, ValueMatch};
 use evenflow_engine::route::{Refusal, RouteQuery, Router};
+use evenflow_wire::http1::head::RequestHead;
 use proptest::prelude::*;
 
 /// `/a/{x}/b`, `/a/{x}/*`, `/a/*`, `~regex`, `/a`; empty is any.

@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 
-use crate::support::{endpoint, endpoints, listener, plan, pool, route};
 use evenflow_engine::engine::check;
-use evenflow_engine::http1::head::RequestHead;
 use evenflow_engine::plan::{MembersChange, Plan};
 use evenflow_engine::route::{RouteQuery, Router};
 use evenflow_engine::table::{Compiled, Registry, Table, change_members, compile};
+use evenflow_wire::http1::head::RequestHead;
+
+use crate::support::{endpoint, endpoints, listener, plan, pool, route};
 use serde_json::{Value, json};
 
 /// Two pools of two endpoints, two routes and one chain of every filter.

@@ -10,13 +10,13 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use aws_lc_rs::signature::{self, ParsedPublicKey, VerificationAlgorithm};
+use evenflow_wire::http1::head::RequestHead;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
 use super::cache::Cache;
 use super::{Verdict, base64, challenge_line, credentials};
 use crate::filters::context::FilterContext;
-use crate::http1::head::RequestHead;
 use crate::password::sha256;
 use crate::plan::JwtFilter;
 

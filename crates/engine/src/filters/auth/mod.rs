@@ -10,9 +10,10 @@ pub mod jwt;
 
 use std::sync::Arc;
 
+use evenflow_wire::http1::head::RequestHead;
+
 use crate::error::Reason;
 use crate::filters::context::FilterContext;
-use crate::http1::head::RequestHead;
 use crate::password::Hash;
 use crate::plan;
 use basic::Basic;

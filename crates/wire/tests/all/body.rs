@@ -1,9 +1,8 @@
 //! Bodies end where RFC 9112 says, however their bytes arrive.
 
-use evenflow_engine::filters::headers::Edit;
-use evenflow_engine::http1::body::{Decoder, encode_size_line};
-use evenflow_engine::http1::head::Length;
-use evenflow_engine::plan::HeaderEdit;
+use evenflow_wire::edit::Edit;
+use evenflow_wire::http1::body::{Decoder, encode_size_line};
+use evenflow_wire::http1::head::Length;
 use proptest::prelude::*;
 
 #[derive(Debug, PartialEq, Eq)]
@@ -110,11 +109,8 @@ fn trailers_are_kept_but_for_those_that_would_be_believed() {
 
 #[test]
 fn trailers_that_a_rule_keeps_out_of_the_header_are_left_out() {
-    let edit = Edit::compile(&HeaderEdit {
-        remove: vec!["x-user".into()],
-        ..HeaderEdit::default()
-    })
-    .unwrap();
+    let mut edit = Edit::default();
+    edit.remove("x-user").unwrap();
     let mut bytes = b"0\r\nX-User: 1\r\nx_user: 2\r\nX_Real_IP: 3\r\nX-Client-Cert-Subject: 5\r\nX-Sum: 4\r\n\r\n".to_vec();
     let mut decoder = Decoder::new(Length::Chunked).without(edit.removed());
     decoder.decode(&mut bytes).unwrap();

@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
-use super::head::{Known, Length, Scan, classify, scan};
-use crate::filters::headers::{RemovedFields, alike};
+use super::head::{Length, Scan, scan};
+use crate::edit::{RemovedFields, alike};
+use crate::field::{Known, classify};
 
 /// The longest chunk-size line accepted, extensions included; they are read over and not forwarded.
 const MAX_SIZE_LINE: usize = 256;

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use evenflow_engine::proxy_protocol::{
+use evenflow_wire::proxy_protocol::{
     AddressPair, MAX_V2, ProxyHeader, Scan, push_v1, push_v2, scan,
 };
 use proptest::prelude::*;

@@ -8,146 +8,10 @@ use std::mem::MaybeUninit;
 
 use memchr::memchr_iter;
 
-use crate::error::Reason;
+use crate::field::{Field, Known, Span, classify};
 
 /// The most header fields a head may have, whatever a listener allows.
 pub const MAX_FIELDS: usize = 256;
-
-/// A part of the buffer that a head was parsed from.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Span {
-    start: u32,
-    end: u32,
-}
-
-impl Span {
-    fn of(base: &[u8], part: &[u8]) -> Self {
-        let start = (part.as_ptr() as usize - base.as_ptr() as usize) as u32;
-        Self {
-            start,
-            end: start + part.len() as u32,
-        }
-    }
-
-    /// The bytes themselves; `base` is the buffer given to the parser.
-    pub fn get(self, base: &[u8]) -> &[u8] {
-        &base[self.start as usize..self.end as usize]
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(self) -> bool {
-        self.start == self.end
-    }
-}
-
-/// Field names that the exchange treats in a way of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Known {
-    /// Any other field.
-    Other,
-    /// `Host`
-    Host,
-    /// `Content-Length`
-    ContentLength,
-    /// `Transfer-Encoding`
-    TransferEncoding,
-    /// `Connection`
-    Connection,
-    /// Removed whatever `Connection` says: `Keep-Alive`, `Proxy-Connection`, `TE`.
-    HopByHop,
-    /// `Upgrade`; written anew where a switch of protocols is wanted.
-    Upgrade,
-    /// `Expect`
-    Expect,
-    /// `X-Forwarded-For`
-    XForwardedFor,
-    /// `X-Forwarded-Proto`
-    XForwardedProto,
-    /// `X-Forwarded-Host`
-    XForwardedHost,
-    /// `X-Real-IP`
-    XRealIp,
-    /// `X-Request-ID`
-    XRequestId,
-    /// `Forwarded`
-    Forwarded,
-    /// `Via`
-    Via,
-    /// `evenflow-…`: only the balancer itself says these.
-    Own,
-    /// `Date`
-    Date,
-    /// `X-Client-Cert-Subject`, `X-Client-Cert-Fingerprint`: only the balancer says these.
-    ClientCert,
-    /// One of the names above but for `_` in place of `-`: some servers take both for the same, so
-    /// a client could say by it what it may not say.
-    Lookalike,
-}
-
-pub(super) fn classify(name: &[u8]) -> Known {
-    let is = |text: &str| name.eq_ignore_ascii_case(text.as_bytes());
-    match name.len() {
-        2 if is("te") => Known::HopByHop,
-        3 if is("via") => Known::Via,
-        4 if is("host") => Known::Host,
-        4 if is("date") => Known::Date,
-        6 if is("expect") => Known::Expect,
-        7 if is("upgrade") => Known::Upgrade,
-        9 if is("x-real-ip") => Known::XRealIp,
-        9 if is("forwarded") => Known::Forwarded,
-        10 if is("connection") => Known::Connection,
-        10 if is("keep-alive") => Known::HopByHop,
-        12 if is("x-request-id") => Known::XRequestId,
-        14 if is("content-length") => Known::ContentLength,
-        15 if is("x-forwarded-for") => Known::XForwardedFor,
-        16 if is("x-forwarded-host") => Known::XForwardedHost,
-        16 if is("proxy-connection") => Known::HopByHop,
-        17 if is("x-forwarded-proto") => Known::XForwardedProto,
-        17 if is("transfer-encoding") => Known::TransferEncoding,
-        21 if is("x-client-cert-subject") => Known::ClientCert,
-        25 if is("x-client-cert-fingerprint") => Known::ClientCert,
-        length if length > 9 && name[..9].eq_ignore_ascii_case(b"evenflow-") => Known::Own,
-        length if length >= 9 && memchr::memchr(b'_', name).is_some() => lookalike(name),
-        _ => Known::Other,
-    }
-}
-
-/// What a name with `_` in it is known as.
-fn lookalike(name: &[u8]) -> Known {
-    let mut room = [0; 32];
-    let Some(dashed) = room.get_mut(..name.len()) else {
-        return Known::Other;
-    };
-    for (to, &from) in dashed.iter_mut().zip(name) {
-        *to = if from == b'_' { b'-' } else { from };
-    }
-    match classify(dashed) {
-        Known::Other => Known::Other,
-        _ => Known::Lookalike,
-    }
-}
-
-/// One header field.
-#[derive(Debug, Clone, Copy)]
-pub struct Field {
-    /// The name as sent.
-    pub name: Span,
-    /// The value without surrounding white space.
-    pub value: Span,
-    /// What the exchange knows it as.
-    pub known: Known,
-    /// Named by `Connection`: for this connection only.
-    pub connection_only: bool,
-}
-
-impl Field {
-    /// The field's whole line with its CRLF: from its name to the next field's.
-    fn line_end(fields: &[Self], index: usize, head_len: usize) -> usize {
-        fields
-            .get(index + 1)
-            .map_or(head_len - 2, |next| next.name.start as usize)
-    }
-}
 
 /// How long a body is (RFC 9112 §6.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -238,6 +102,34 @@ pub struct ResponseHead {
     pub dated: bool,
     /// The protocol that is spoken from here on.
     pub upgrade: Option<Span>,
+}
+
+/// Why a request's head cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeadError {
+    /// It breaks RFC 9110/9112 framing or syntax; the text says how.
+    Malformed(&'static str),
+    /// It has more fields than allowed.
+    TooManyFields,
+    /// The request target is longer than allowed.
+    TargetTooLong,
+    /// A major version of HTTP that is not spoken here.
+    Version,
+    /// A method that a reverse proxy does not serve (CONNECT).
+    Method,
+}
+
+impl HeadError {
+    /// One sentence for the sender.
+    pub fn message(self) -> &'static str {
+        match self {
+            Self::Malformed(text) => text,
+            Self::TooManyFields => "There are too many header fields.",
+            Self::TargetTooLong => "The request target is too long.",
+            Self::Version => "This version of HTTP is not supported.",
+            Self::Method => "This method is not supported.",
+        }
+    }
 }
 
 /// What the framing fields of a head add up to.
@@ -382,42 +274,44 @@ impl RequestHead {
     /// Parses `bytes`, which is one whole head as [`scan`] found it.
     ///
     /// # Errors
-    /// The reason to answer with; the connection is of no further use then.
+    /// Why it cannot be read; the connection is of no further use then.
     pub fn parse(
         &mut self,
         bytes: &[u8],
         max_fields: usize,
         max_target: usize,
-    ) -> Result<(), Reason> {
+    ) -> Result<(), HeadError> {
         let mut storage = [const { MaybeUninit::uninit() }; MAX_FIELDS];
         let storage = &mut storage[..max_fields.min(MAX_FIELDS)];
         let mut request = httparse::Request::new(&mut []);
         match request.parse_with_uninit_headers(bytes, storage) {
             Ok(httparse::Status::Complete(len)) if len == bytes.len() => {}
-            Ok(_) => return Err(Reason::BadRequest("The request head is not valid.")),
-            Err(httparse::Error::TooManyHeaders) => return Err(Reason::HeadTooLarge),
-            Err(httparse::Error::Version) if other_version(bytes) => return Err(Reason::Version),
-            Err(error) => return Err(Reason::BadRequest(explain(error))),
+            Ok(_) => return Err(HeadError::Malformed("The request head is not valid.")),
+            Err(httparse::Error::TooManyHeaders) => return Err(HeadError::TooManyFields),
+            Err(httparse::Error::Version) if other_version(bytes) => {
+                return Err(HeadError::Version);
+            }
+            Err(error) => return Err(HeadError::Malformed(explain(error))),
         }
         let (Some(method), Some(target), Some(version)) =
             (request.method, request.path, request.version)
         else {
-            return Err(Reason::BadRequest("The request line is not valid."));
+            return Err(HeadError::Malformed("The request line is not valid."));
         };
         if target.len() > max_target {
-            return Err(Reason::TargetTooLong);
+            return Err(HeadError::TargetTooLong);
         }
         if bytes[method.len() + 1 + target.len()..][..1] != *b" " || bytes[method.len() + 1] == b' '
         {
-            return Err(Reason::BadRequest("The request line is not valid."));
+            return Err(HeadError::Malformed("The request line is not valid."));
         }
         let framing =
-            framing(bytes, request.headers, &mut self.fields).map_err(Reason::BadRequest)?;
+            framing(bytes, request.headers, &mut self.fields).map_err(HeadError::Malformed)?;
         self.len = bytes.len();
         self.version_10 = version == 0;
         self.method = Span::of(bytes, method.as_bytes());
         if self.version_10 && framing.chunked {
-            return Err(Reason::BadRequest(
+            return Err(HeadError::Malformed(
                 "Transfer-Encoding is given in an HTTP/1.0 request.",
             ));
         }
@@ -438,12 +332,12 @@ impl RequestHead {
         self.destination(bytes, target.as_bytes())
     }
 
-    fn expectation(&mut self, bytes: &[u8]) -> Result<(), Reason> {
+    fn expectation(&mut self, bytes: &[u8]) -> Result<(), HeadError> {
         self.expects_continue = false;
         for field in &self.fields {
             if field.known == Known::Expect {
                 if !field.value.get(bytes).eq_ignore_ascii_case(b"100-continue") {
-                    return Err(Reason::BadRequest("The expectation is not known."));
+                    return Err(HeadError::Malformed("The expectation is not known."));
                 }
                 // Without content there is nothing to wait for.
                 self.expects_continue = !self.version_10 && self.length != Length::None;
@@ -453,8 +347,8 @@ impl RequestHead {
     }
 
     /// The target in its four forms (RFC 9112 §3.2) and the host that goes with it.
-    fn destination(&mut self, bytes: &[u8], target: &[u8]) -> Result<(), Reason> {
-        let bad = |text| Err(Reason::BadRequest(text));
+    fn destination(&mut self, bytes: &[u8], target: &[u8]) -> Result<(), HeadError> {
+        let bad = |text| Err(HeadError::Malformed(text));
         let mut hosts = self.fields.iter().filter(|f| f.known == Known::Host);
         let field = hosts.next();
         if hosts.next().is_some() {
@@ -472,7 +366,7 @@ impl RequestHead {
         }
         let method = self.method.get(bytes);
         if method == b"CONNECT" {
-            return Err(Reason::Method);
+            return Err(HeadError::Method);
         }
         self.target = Span::of(bytes, target);
         if target == b"*" {

@@ -3,12 +3,10 @@
 
 use std::net::IpAddr;
 
-use super::head::{Field, Known, Length, RequestHead, ResponseHead};
-use crate::error::phrase;
-use crate::filters::cors::Cors;
-use crate::filters::headers::Edit;
-use crate::http2::translate::is_trailers;
-use crate::tls::identity::Identity;
+use super::head::{Length, RequestHead, ResponseHead};
+use crate::edit::Edit;
+use crate::field::{Field, Known, is_cross_origin, is_trailers};
+use crate::identity::Identity;
 
 /// What the balancer knows of a request beyond its head.
 #[derive(Debug, Clone, Copy)]
@@ -324,14 +322,15 @@ pub struct Delivery {
     pub chunked: bool,
 }
 
-/// The head to send to a client.
+/// The head to send to a client. `cross_origin` says that the balancer answers for cross-origin
+/// rules: the endpoint's own fields of that kind are left out.
 pub fn response_head(
     out: &mut Vec<u8>,
     head: &ResponseHead,
     base: &[u8],
     delivery: Delivery,
     edit: &Edit,
-    cors: Option<&Cors>,
+    cross_origin: bool,
 ) {
     out.extend_from_slice(b"HTTP/1.1 ");
     push_number(out, u64::from(head.status));
@@ -352,7 +351,7 @@ pub fn response_head(
                 }
                 _ => {
                     let name = field.name.get(base);
-                    !edit.removes(name) && !cors.is_some_and(|cors| cors.replaces(name))
+                    !(edit.removes(name) || cross_origin && is_cross_origin(name))
                 }
             }
     });
@@ -416,4 +415,28 @@ pub fn insert_lines(head: &mut Vec<u8>, lines: &[u8]) {
 /// A number in decimal digits.
 pub fn push_number(out: &mut Vec<u8>, number: u64) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+/// The reason phrase of a status the balancer answers with itself.
+pub fn phrase(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        204 => "No Content",
+        308 => "Permanent Redirect",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        408 => "Request Timeout",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        505 => "HTTP Version Not Supported",
+        _ => "Error",
+    }
 }

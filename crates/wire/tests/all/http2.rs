@@ -1,8 +1,8 @@
 //! Heads of HTTP/2 written down as HTTP/1.1, and back.
 
 use bytes::Bytes;
-use evenflow_engine::http1::head::{Length, RequestHead, ResponseHead, Scan, scan};
-use evenflow_engine::http2::translate::{
+use evenflow_wire::http1::head::{Length, RequestHead, ResponseHead, Scan, scan};
+use evenflow_wire::http2::translate::{
     request, request_lines, response, response_lines, trailer_lines, trailers,
 };
 use http::uri::Scheme;

@@ -3,12 +3,12 @@
 
 use std::net::IpAddr;
 
-use evenflow_engine::filters::headers::Edit;
-use evenflow_engine::http1::encode::{
+use evenflow_wire::edit::Edit;
+use evenflow_wire::field::Known;
+use evenflow_wire::http1::encode::{
     Origin, UpstreamTarget, push_ip, push_number, request_head, request_id,
 };
-use evenflow_engine::http1::head::{Known, RequestHead};
-use evenflow_engine::plan::HeaderEdit;
+use evenflow_wire::http1::head::RequestHead;
 use proptest::prelude::*;
 
 const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
@@ -77,11 +77,16 @@ fn values<'a>(lines: &'a [String], name: &str) -> Vec<&'a str> {
         .collect()
 }
 
-fn fields(list: &[(&str, &str)]) -> Vec<(String, String)> {
-    let owned = list
-        .iter()
-        .map(|(name, value)| ((*name).into(), (*value).into()));
-    owned.collect()
+fn setting(name: &str, value: &str) -> Edit {
+    let mut edit = Edit::default();
+    edit.set(name, value).unwrap();
+    edit
+}
+
+fn removing(name: &str) -> Edit {
+    let mut edit = Edit::default();
+    edit.remove(name).unwrap();
+    edit
 }
 
 #[test]
@@ -323,12 +328,8 @@ fn a_length_is_written_anew() {
 
 #[test]
 fn lookalikes_of_known_and_edited_names_stay_behind() {
-    let edit = Edit::compile(&HeaderEdit {
-        set: fields(&[("X-User", "7")]),
-        remove: vec!["x-internal-token".into()],
-        ..HeaderEdit::default()
-    })
-    .unwrap();
+    let mut edit = removing("x-internal-token");
+    edit.set("X-User", "7").unwrap();
     let lines = sent(
         &[
             "GET / HTTP/1.1",
@@ -371,17 +372,9 @@ fn an_edit_has_the_last_word_on_the_balancers_own_fields() {
     });
     for origin in origins {
         for name in names {
-            let set = Edit::compile(&HeaderEdit {
-                set: fields(&[(name, "edited")]),
-                ..HeaderEdit::default()
-            });
-            let lines = sent(&CLAIMS, &origin, &set.unwrap());
+            let lines = sent(&CLAIMS, &origin, &setting(name, "edited"));
             assert_eq!(values(&lines, name), ["edited"], "set {name}");
-            let remove = Edit::compile(&HeaderEdit {
-                remove: vec![name.into()],
-                ..HeaderEdit::default()
-            });
-            let lines = sent(&CLAIMS, &origin, &remove.unwrap());
+            let lines = sent(&CLAIMS, &origin, &removing(name));
             assert_eq!(values(&lines, name), [""; 0], "remove {name}");
         }
     }
@@ -389,19 +382,14 @@ fn an_edit_has_the_last_word_on_the_balancers_own_fields() {
 
 #[test]
 fn a_default_gives_way_to_what_the_balancer_adds() {
-    let edit = Edit::compile(&HeaderEdit {
-        default: fields(&[
-            ("X-Request-ID", "d"),
-            ("Via", "d"),
-            ("X-New", "d"),
-            ("accept", "d"),
-        ]),
-        ..HeaderEdit::default()
-    });
+    let mut edit = Edit::default();
+    for name in ["X-Request-ID", "Via", "X-New", "accept"] {
+        edit.default_to(name, "d").unwrap();
+    }
     let lines = sent(
         &["GET / HTTP/1.1", "Host: a", "Accept: b"],
         &origin(),
-        &edit.unwrap(),
+        &edit,
     );
     assert_eq!(values(&lines, "x-request-id"), ["made-here"]);
     assert_eq!(values(&lines, "via"), ["1.1 evenflow"]);
@@ -411,14 +399,10 @@ fn a_default_gives_way_to_what_the_balancer_adds() {
 
 #[test]
 fn the_host_can_be_set_and_stays_one() {
-    let edit = Edit::compile(&HeaderEdit {
-        set: fields(&[("Host", "inner")]),
-        ..HeaderEdit::default()
-    });
     let lines = sent(
         &["GET / HTTP/1.1", "Host: outer"],
         &origin(),
-        &edit.unwrap(),
+        &setting("Host", "inner"),
     );
     assert_eq!(values(&lines, "host"), ["inner"]);
     assert_eq!(values(&lines, "x-forwarded-host"), ["outer"]);
@@ -629,11 +613,7 @@ fn a_hidden_cookie_is_taken_out_and_the_others_stay_as_they_came() {
 #[test]
 fn a_rule_that_sets_the_cookies_goes_before_one_that_hides_some() {
     let mut edit = hiding(&["session"]);
-    let set = HeaderEdit {
-        set: vec![("Cookie".into(), "own=1".into())],
-        ..HeaderEdit::default()
-    };
-    edit.extend(&set).unwrap();
+    edit.set("Cookie", "own=1").unwrap();
     assert_eq!(
         cookies_sent(&["Cookie: session=x; a=1"], &edit),
         ["Cookie: own=1"]

@@ -10,9 +10,9 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Request, Response, Uri, request, response};
 
-use crate::error::Reason;
+use crate::field::{Field, Known, is_trailers};
 use crate::http1::encode::push_number;
-use crate::http1::head::{Field, Known, Length, MAX_FIELDS, RequestHead, ResponseHead};
+use crate::http1::head::{HeadError, Length, MAX_FIELDS, RequestHead, ResponseHead};
 
 const NOT_VALID: &str = "A header field is not valid.";
 
@@ -184,7 +184,7 @@ pub fn response(text: &Bytes, head_request: bool) -> Result<(Response<()>, Lengt
 pub fn request(text: &Bytes, scheme: &Scheme) -> Result<(Request<()>, Length), &'static str> {
     let mut head = RequestHead::default();
     head.parse(text, MAX_FIELDS, text.len())
-        .map_err(Reason::message)?;
+        .map_err(HeadError::message)?;
     let mut request = Request::new(());
     let method = head.method.get(text);
     *request.method_mut() = Method::from_bytes(method).map_err(|_| NOT_VALID)?;
@@ -222,11 +222,6 @@ fn fields(text: &Bytes, fields: &[Field]) -> Result<HeaderMap, &'static str> {
         }
     }
     Ok(map)
-}
-
-/// `TE: trailers`, the one word of this field that HTTP/2 knows.
-pub fn is_trailers(name: &[u8], value: &[u8]) -> bool {
-    name.eq_ignore_ascii_case(b"te") && value.eq_ignore_ascii_case(b"trailers")
 }
 
 /// Reads the lines of a trailer section.

@@ -1,8 +1,8 @@
 //! Heads are taken apart as RFC 9112 says, and what two parsers could read differently is refused.
 
-use evenflow_engine::error::Reason;
-use evenflow_engine::http1::head::{
-    Field, Known, Length, MAX_FIELDS, RequestHead, ResponseHead, Scan, scan,
+use evenflow_wire::field::{Field, Known};
+use evenflow_wire::http1::head::{
+    HeadError, Length, MAX_FIELDS, RequestHead, ResponseHead, Scan, scan,
 };
 use proptest::prelude::*;
 
@@ -14,8 +14,8 @@ fn head(lines: &[&str]) -> Vec<u8> {
 }
 
 /// What a connection makes of received bytes: finds the head, then parses it.
-fn receive(bytes: &[u8]) -> Result<Option<RequestHead>, Reason> {
-    match scan(bytes, 0).map_err(Reason::BadRequest)? {
+fn receive(bytes: &[u8]) -> Result<Option<RequestHead>, HeadError> {
+    match scan(bytes, 0).map_err(HeadError::Malformed)? {
         Scan::Partial(_) => Ok(None),
         Scan::Complete(len) => {
             let mut head = RequestHead::default();
@@ -32,7 +32,7 @@ fn parsed(bytes: &[u8]) -> RequestHead {
     }
 }
 
-fn refused(bytes: &[u8]) -> Reason {
+fn refused(bytes: &[u8]) -> HeadError {
     match receive(bytes) {
         Err(reason) => reason,
         Ok(head) => panic!("{:?} gave {head:?}", String::from_utf8_lossy(bytes)),
@@ -196,7 +196,7 @@ fn an_absolute_target_does_not_excuse_the_host() {
         let bytes = head(&["GET http://b.test/ HTTP/1.1", host]);
         assert_eq!(
             refused(&bytes),
-            Reason::BadRequest("The host is not valid."),
+            HeadError::Malformed("The host is not valid."),
             "{host}"
         );
     }
@@ -395,7 +395,7 @@ fn requests_that_could_be_read_in_two_ways_are_refused() {
     for bytes in bad {
         let reason = refused(bytes);
         assert!(
-            matches!(reason, Reason::BadRequest(_)),
+            matches!(reason, HeadError::Malformed(_)),
             "{:?} gave {reason:?}",
             String::from_utf8_lossy(bytes)
         );
@@ -407,22 +407,22 @@ fn what_is_not_served_says_so() {
     let cases = [
         (
             head(&["CONNECT a:443 HTTP/1.1", "Host: a:443"]),
-            Reason::Method,
+            HeadError::Method,
         ),
-        (head(&["GET / HTTP/2.0", "Host: a"]), Reason::Version),
-        (head(&["GET / HTTP/1.2", "Host: a"]), Reason::Version),
-        (head(&["GET / HTTP/0.9", "Host: a"]), Reason::Version),
-        (head(&["PRI * HTTP/2.0"]), Reason::Version),
+        (head(&["GET / HTTP/2.0", "Host: a"]), HeadError::Version),
+        (head(&["GET / HTTP/1.2", "Host: a"]), HeadError::Version),
+        (head(&["GET / HTTP/0.9", "Host: a"]), HeadError::Version),
+        (head(&["PRI * HTTP/2.0"]), HeadError::Version),
         (
             head(&[&format!("GET /{} HTTP/1.1", "a".repeat(8192)), "Host: a"]),
-            Reason::TargetTooLong,
+            HeadError::TargetTooLong,
         ),
     ];
     for (bytes, reason) in cases {
         assert_eq!(refused(&bytes), reason);
     }
     let unknown = head(&["POST / HTTP/1.1", "Host: a", "Expect: 200-ok"]);
-    assert_eq!(refused(&unknown).status(), 400);
+    assert!(matches!(refused(&unknown), HeadError::Malformed(_)));
 }
 
 #[test]
@@ -435,10 +435,16 @@ fn fields_are_counted_up_to_the_listeners_bound() {
     let mut head = RequestHead::default();
     assert_eq!(head.parse(&fields(7), 7, 100), Ok(()));
     assert_eq!(head.fields.len(), 7);
-    assert_eq!(head.parse(&fields(8), 7, 100), Err(Reason::HeadTooLarge));
+    assert_eq!(
+        head.parse(&fields(8), 7, 100),
+        Err(HeadError::TooManyFields)
+    );
     assert_eq!(head.parse(&fields(MAX_FIELDS), 100_000, 100), Ok(()));
     let over = fields(MAX_FIELDS + 1);
-    assert_eq!(head.parse(&over, 100_000, 100), Err(Reason::HeadTooLarge));
+    assert_eq!(
+        head.parse(&over, 100_000, 100),
+        Err(HeadError::TooManyFields)
+    );
 }
 
 #[test]
