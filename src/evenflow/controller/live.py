@@ -274,7 +274,7 @@ class Live:
             now = time.monotonic()
             new_ramps = {key: now for key in members.fresh if members.all[key].slow_start_s > 0}
             runtime.ramps.update(new_ramps)
-        before = (self._wanted, self._revision)
+        before = (self._wanted, self._revision, self.runtime.copy())
         # What a member that stays resolves to may have changed as well, which is no matter of its
         # pool's list.
         whole = wanted.splice is None or any(
@@ -560,7 +560,7 @@ class Swap:
     _admin_socket: str
     _sticky_key: bytes
     wanted: Wanted
-    _before: tuple[Wanted | None, int]
+    _before: tuple[Wanted | None, int, Runtime]
     _runtime: Runtime
     new_ramps: Mapping[Key, float]
     whole: bool
@@ -573,7 +573,7 @@ class Swap:
         """Compile the plan and have the engine swap to it."""
         self.revision = revision
         if self.whole or self.wanted.splice is None:
-            return self._apply(self.wanted, revision)
+            return self._apply(self.wanted, revision, self._runtime)
         change = compile_members_change(
             self.wanted.splice,
             revision=revision,
@@ -585,17 +585,18 @@ class Swap:
 
     def undo(self) -> ApplyReport:
         """Put the plan of before in force again; before the first there is none to go back to."""
-        wanted, revision = self._before
+        wanted, revision, runtime = self._before
         if wanted is None:
             return {"revision": 0, "listeners": {}, "endpoints_added": 0, "endpoints_removed": 0}
-        return self._apply(wanted, revision)
+        # With the verdicts of before: those of members that were to go are forgotten in the other.
+        return self._apply(wanted, revision, runtime)
 
-    def _apply(self, wanted: Wanted, revision: int) -> ApplyReport:
+    def _apply(self, wanted: Wanted, revision: int, runtime: Runtime) -> ApplyReport:
         plan = compile_plan(
             wanted.config,
             revision=revision,
-            state=self._runtime.states(wanted.members.all, time.monotonic()),
-            addresses=self._runtime.address_lists(),
+            state=runtime.states(wanted.members.all, time.monotonic()),
+            addresses=runtime.address_lists(),
             admin_socket=self._admin_socket,
             sticky_key=self._sticky_key,
             material=wanted.material,
