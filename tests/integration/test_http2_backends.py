@@ -154,6 +154,22 @@ def test_a_cancelled_stream_is_cancelled_at_the_backend(
     assert origin.connections == 1
 
 
+def test_cancelled_requests_do_not_retire_the_connection_to_a_backend(
+    evenflow: StartEvenflow, h2_origin: Callable[..., H2Origin]
+) -> None:
+    origin = h2_origin(default=ignore)
+    balancer = evenflow(document(origin.url))
+    with H2Client(balancer.port) as client:
+        for count in range(1, 13):
+            stream = client.send(client.head("GET", "/"))
+            origin.wait_for_requests(count)
+            client.reset(stream)
+            wait_for(lambda: origin.requests[-1].reset, "the stream's end at the origin")
+        origin.default = answer()
+        assert client.ask().status == 200
+    assert origin.connections == 1
+
+
 @pytest.mark.parametrize("script", [refuse, leave], ids=["refused", "goaway"])
 def test_what_the_backend_did_nothing_with_is_sent_again_whatever_it_is(
     evenflow: StartEvenflow, h2_origin: Callable[..., H2Origin], script: Any

@@ -194,6 +194,9 @@ impl Attempt<'_> {
             let len = match step {
                 Step::Head(len) => len,
                 Step::Failed(failure) => {
+                    if failure.kind == ErrorKind::Timeout {
+                        upstream.stream.note_timeout();
+                    }
                     worker.buffers.give(upstream.buffer);
                     return Err(failure);
                 }

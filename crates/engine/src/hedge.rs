@@ -301,6 +301,9 @@ async fn answered(common: &Common<'_>, lease: &Lease) -> Result<(Upstream, Respo
             let len = match step {
                 Step::Head(len) => len,
                 Step::Failed(reason) => {
+                    if reason.kind == ErrorKind::Timeout {
+                        upstream.stream.note_timeout();
+                    }
                     failure = reason;
                     break;
                 }

@@ -134,6 +134,14 @@ impl Stream {
         matches!(polled, Poll::Ready(Ok(ready)) if ready.is_read_closed())
     }
 
+    /// Notes that an endpoint let the deadline of an exchange on this stream pass. A connection of
+    /// HTTP/2 outlives its exchanges: after several such notes in a row it gets no more of them.
+    pub fn note_timeout(&self) {
+        if let Self::Http2(stream) = self {
+            stream.note_timeout();
+        }
+    }
+
     /// Whether nothing came on a connection nobody waits on: neither an end nor bytes. Costs a
     /// system call only where something may have come.
     pub fn is_quiet(&mut self) -> bool {

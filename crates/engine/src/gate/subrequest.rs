@@ -267,7 +267,10 @@ async fn read(
     let count = poll_fn(|cx| match stream.poll_read(cx, buffer.spare()) {
         Poll::Ready(Ok(count)) if count > 0 => Poll::Ready(Ok(count)),
         Poll::Ready(_) => Poll::Ready(Err(ErrorKind::Reset)),
-        Poll::Pending if slot.fired() => Poll::Ready(Err(ErrorKind::Timeout)),
+        Poll::Pending if slot.fired() => {
+            stream.note_timeout();
+            Poll::Ready(Err(ErrorKind::Timeout))
+        }
         Poll::Pending => Poll::Pending,
     })
     .await?;

@@ -27,9 +27,10 @@ use crate::upstream::ConnectionVersion;
 /// The largest head of an answer; an exchange takes no larger one either.
 const MAX_HEAD: u32 = 64 * 1024;
 
-/// So many requests in a row that were given up without any answer, and a connection gets no more:
-/// nothing else tells that the other end is not there any longer.
-const MAX_SILENT: u32 = 3;
+/// After this many requests in a row whose deadline passed without any answer, a connection gets no
+/// more: the backend may be gone without closing it. A request that the client cancels says nothing
+/// about the backend and is not counted.
+const MAX_TIMEOUTS: u32 = 3;
 
 /// One worker's connections of HTTP/2, by endpoint.
 #[derive(Debug, Default)]
@@ -48,8 +49,8 @@ pub struct Link {
     client: SendRequest<Bytes>,
     /// Exchanges on it.
     open: AtomicU32,
-    /// Requests given up since the last answer.
-    silent: AtomicU32,
+    /// Requests that timed out since the backend's last sign of life.
+    timeouts: AtomicU32,
     /// How long it is kept while it carries nothing.
     idle_ms: u64,
     /// Since when it carries nothing; 0 while that is not known.
@@ -74,22 +75,24 @@ impl Link {
         self.idle_since.store(0, Relaxed);
     }
 
-    /// The other end has answered.
+    /// The other end has answered, or refused a stream.
     pub fn answered(&self) {
-        self.silent.store(0, Relaxed);
+        self.timeouts.store(0, Relaxed);
     }
 
-    /// One exchange less; `unanswered` says that it had waited for an answer.
-    pub fn left(&self, unanswered: bool) {
+    /// A request's deadline passed before anything of its answer came.
+    pub fn timed_out(&self) {
+        self.timeouts.fetch_add(1, Relaxed);
+    }
+
+    /// One exchange less.
+    pub fn left(&self) {
         self.open.fetch_sub(1, Relaxed);
-        if unanswered {
-            self.silent.fetch_add(1, Relaxed);
-        }
     }
 
     fn is_usable(&self) -> bool {
         let going = self.ended.load(Relaxed) || self.last_stream() != u32::MAX;
-        !going && self.silent.load(Relaxed) < MAX_SILENT
+        !going && self.timeouts.load(Relaxed) < MAX_TIMEOUTS
     }
 
     /// Waits until the other end has said how many streams it takes: before that, more might be
@@ -228,7 +231,7 @@ impl Links {
             scheme,
             client,
             open: 0.into(),
-            silent: 0.into(),
+            timeouts: 0.into(),
             idle_ms: idle_ms.unwrap_or_default(),
             idle_since: 0.into(),
             last_stream,

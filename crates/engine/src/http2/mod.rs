@@ -30,9 +30,12 @@ pub const ALPN: &[u8] = b"h2";
 /// What a client that knows of it begins with (RFC 9113 §3.4).
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// What one stream may have in flight towards this side, and what a connection may.
+/// How many bytes of one stream's body the peer may send before they are read here.
 const STREAM_WINDOW: u32 = 256 * 1024;
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// The same for a connection: the largest window there is (RFC 9113 §6.9.1). Only the windows of its
+/// streams bound what is received, because a smaller one would be used up by streams that nobody
+/// reads and would then stop every other stream of the connection.
+const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 /// What one stream may have waiting to be sent.
 const SEND_BUFFER: usize = 64 * 1024;
 /// Streams that this side may reset for errors of the other's before the connection ends.
@@ -86,6 +89,14 @@ impl Exchange {
         match self {
             Self::Downstream(served) => served.close(),
             Self::Upstream(_) => Ok(()),
+        }
+    }
+
+    /// See [`Stream::note_timeout`](crate::stream::Stream::note_timeout).
+    pub fn note_timeout(&self) {
+        match self {
+            Self::Downstream(_) => {}
+            Self::Upstream(asked) => asked.note_timeout(),
         }
     }
 

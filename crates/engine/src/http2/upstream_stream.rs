@@ -56,11 +56,22 @@ impl UpstreamStream {
     }
 
     fn broken(&self, error: &h2::Error) -> io::Error {
+        if error.is_remote() && error.is_reset() {
+            self.link.answered();
+        }
         match &self.answer {
             Answer::Head(waiting, _) if waiting.stream_id().as_u32() > self.link.last_stream() => {
                 io::ErrorKind::NotConnected.into()
             }
             _ => broken(error),
+        }
+    }
+
+    /// Notes that the exchange's deadline has passed; see
+    /// [`Stream::note_timeout`](crate::stream::Stream::note_timeout).
+    pub fn note_timeout(&self) {
+        if matches!(self.answer, Answer::Head(..)) {
+            self.link.timed_out();
         }
     }
 
@@ -163,6 +174,6 @@ fn invalid(what: &'static str) -> io::Error {
 impl Drop for UpstreamStream {
     /// What is not over is given up: dropping its parts makes the h2 crate reset the stream.
     fn drop(&mut self) {
-        self.link.left(matches!(self.answer, Answer::Head(..)));
+        self.link.left();
     }
 }
