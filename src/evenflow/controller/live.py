@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import Final
@@ -52,6 +52,8 @@ from evenflow.resolve import Lookup, Resolution, changed, resolve_targets
 
 RESOLVE_AGAIN_S: Final = 30.0
 RESOLVE_FAILED_AGAIN_S: Final = 5.0
+FIRST_ANSWER_S: Final = 0.5
+"""How long a change waits for the addresses of names that are new in it."""
 
 _NAME: Final = attrgetter("unresolved")
 
@@ -132,6 +134,8 @@ class Live:
         self._engine = engine
         self._decisions = decisions
         self._lookup = lookup
+        self._unresolved = asyncio.Event()
+        """Set when a change brings a name that has no address yet."""
         self._admin_socket = admin_socket
         self._sticky_key = sticky_key
         self._wanted: Wanted | None = None
@@ -221,15 +225,17 @@ class Live:
         )
 
     async def _resolved(self, full: Config) -> dict[str, Resolution]:
-        """What all names of backends resolve to; only those are asked for that are new."""
+        """What all names of backends resolve to; only those are looked up that are new.
+
+        A name that has no address yet is looked up again by `keep_resolving`, so that no change
+        waits for a resolver that does not answer.
+        """
         known = self.runtime.resolutions
         names = {name for pool in full.pools for name in set(map(_NAME, pool.backends)) if name}
-        resolutions = {
-            name: found
-            for name in names
-            if (found := known.get(name)) is not None and found.addresses
-        }
-        return resolutions | await resolve_targets(names - resolutions.keys(), self._lookup)
+        resolutions = {name: known[name] for name in names if name in known}
+        return resolutions | await resolve_targets(
+            names - resolutions.keys(), self._lookup, FIRST_ANSWER_S
+        )
 
     @property
     def discovered(self) -> Mapping[Key, str]:
@@ -312,6 +318,9 @@ class Live:
         for key in members.fresh:
             self.joined[key] = now
         self.runtime.ramps.update(swap.new_ramps)
+        fresh = wanted.resolutions.keys() - self.runtime.resolutions.keys()
+        if not all(wanted.resolutions[name].addresses for name in fresh):
+            self._unresolved.set()
         # A name may have resolved anew while the plan was on its way.
         self.runtime.resolutions = {
             target: known
@@ -400,8 +409,11 @@ class Live:
         """Resolve names again for ever, those that failed more often."""
         since_all = 0.0
         while True:
-            await asyncio.sleep(RESOLVE_FAILED_AGAIN_S)
-            since_all += RESOLVE_FAILED_AGAIN_S
+            began = time.monotonic()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._unresolved.wait(), RESOLVE_FAILED_AGAIN_S)
+            self._unresolved.clear()
+            since_all += time.monotonic() - began
             every = since_all >= RESOLVE_AGAIN_S
             known = self.runtime.resolutions
             names = [target for target, found in known.items() if every or not found.addresses]

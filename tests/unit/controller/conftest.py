@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -51,10 +52,16 @@ class Bench:
     store: StateStore = field(default_factory=FailingStore)
     file: dict[str, Any] = field(default_factory=lambda: document("a", "b"))
     names: dict[str, list[str]] = field(default_factory=dict)
+    answering: asyncio.Event = field(default_factory=asyncio.Event)
+    """Until it is set, names below `slow.test` have no answer."""
+    asked: list[str] = field(default_factory=list)
     controllers: list[Controller] = field(default_factory=list)
 
     async def lookup(self, host: str) -> list[str]:
         """Resolve as the test says."""
+        self.asked.append(host)
+        if host.endswith("slow.test"):
+            await self.answering.wait()
         if host not in self.names:
             raise OSError(f"unknown host {host}")
         return self.names[host]

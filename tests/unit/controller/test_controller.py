@@ -334,6 +334,33 @@ class TestNames:
         (status,) = [entry for entry in controller.backends() if entry.id == "a"]
         assert (status.status, status.usable) == ("unhealthy", False)
 
+    async def test_no_change_waits_for_a_name_server_that_does_not_answer(
+        self, bench: Bench
+    ) -> None:
+        bench.file = document("a", "b")
+        bench.file["backends"].append({"id": "c", "url": "http://app.slow.test:80"})
+        async with asyncio.timeout(3):
+            controller = await bench.start()
+        asked = len(bench.asked)
+        async with asyncio.timeout(3):
+            await controller.update_backend("a", {"weight": 7}, source="api")
+        assert len(bench.asked) == asked
+
+    async def test_a_name_that_is_slow_to_resolve_gets_its_addresses_later(
+        self, bench: Bench
+    ) -> None:
+        bench.names = {"app.slow.test": ["192.0.2.7"]}
+        controller = await bench.start()
+        controller.start_background()
+        applied = await controller.update_backend(
+            "a", {"url": "http://app.slow.test:80"}, source="api"
+        )
+        assert "app.slow.test did not resolve within 0.5 s" in applied.warnings[0]
+        bench.answering.set()
+        async with asyncio.timeout(10):
+            while bench.engine.endpoint("default", "a").document["addresses"] != ["192.0.2.7:80"]:
+                await asyncio.sleep(0.01)
+
     async def test_a_name_becomes_its_addresses(self, bench: Bench) -> None:
         bench.names = {"app.test": ["192.0.2.7", "2001:db8::7"]}
         controller = await bench.start()
