@@ -15,6 +15,7 @@ use crate::acceptor::ListenerHandle;
 use crate::buffer::{Buffer, HEAD_BYTES};
 use crate::error::Reason;
 use crate::exchange::RequestContext;
+use crate::route::decode_in_place;
 use crate::stream::{Gone, Stream};
 use crate::table::Listener;
 use crate::timer::{Slot, Timer};
@@ -252,6 +253,9 @@ pub async fn read_head(
             Scan::Complete(len) if len <= max_head => {
                 head.http2 = connection.stream.is_http2();
                 head.parse(&bytes[..len], limits.headers as usize, max_target)?;
+                if listener.decode_slashes {
+                    head.replace_path(connection.buffer.bytes_mut(), decode_in_place);
+                }
                 return Ok(true);
             }
             Scan::Complete(_) => return Err(too_large(bytes, max_target)),

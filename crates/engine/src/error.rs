@@ -48,6 +48,8 @@ pub enum Reason {
     AuthUnavailable,
     /// No route takes the request.
     NoRoute,
+    /// Backends may read the path as one beyond its route.
+    EscapedPath,
     /// No endpoint of the pool is usable.
     NoBackend,
     /// So few endpoints of the pool are usable that it refuses all requests.
@@ -90,7 +92,10 @@ impl Reason {
     /// The status of the answer; 499 where nobody is left to get one.
     pub fn status(self) -> u16 {
         match self {
-            Self::BadRequest(_) | Self::BadProxyHeader(_) | Self::BadClientHello(_) => 400,
+            Self::BadRequest(_)
+            | Self::BadProxyHeader(_)
+            | Self::BadClientHello(_)
+            | Self::EscapedPath => 400,
             Self::Unauthorized | Self::Token(_) => 401,
             Self::Forbidden | Self::Denied => 403,
             Self::NoRoute => 404,
@@ -145,6 +150,7 @@ impl Reason {
             Self::Denied => "denied",
             Self::AuthUnavailable => "auth_unavailable",
             Self::NoRoute => "no_route",
+            Self::EscapedPath => "escaped_path",
             Self::NoBackend => "no_backend",
             Self::TooFewBackends => "too_few_backends",
             Self::BreakerOpen => "breaker_open",
@@ -189,6 +195,7 @@ impl Reason {
             Self::Denied => "Access is not allowed.",
             Self::AuthUnavailable => "Access cannot be checked now.",
             Self::NoRoute => "No route takes this request.",
+            Self::EscapedPath => "The path can be read as one beyond its route.",
             Self::NoBackend => "No backend is available.",
             Self::TooFewBackends => "Too few backends are available.",
             Self::BreakerOpen => "The backends fail and get a rest.",

@@ -331,6 +331,10 @@ fn route<'t>(
         return Err((Reason::NoRoute.into(), None));
     };
     let route = &table.routes[index];
+    listener
+        .router
+        .check_path(&view.asked())
+        .map_err(|reason| (reason.into(), Some((index, route))))?;
     route
         .chain
         .check(&view, passed, notes)

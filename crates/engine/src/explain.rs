@@ -12,7 +12,7 @@ use crate::filters::context::FilterContext;
 use crate::filters::{Chain, RequestView};
 use crate::picker::{Choice, Picked, Picker, Tried, hash_key, pick};
 use crate::plan::Protocol;
-use crate::route::RouteQuery;
+use crate::route::{RouteQuery, decode_in_place};
 use crate::table::{Listener, Pool, Table};
 
 /// A request to explain.
@@ -141,6 +141,11 @@ pub fn explain(
         return Ok(told);
     };
     told.route = Some(route.name.to_string());
+    if let Err(refused) = listener.router.check_path(&asked) {
+        let (status, label) = (refused.status(), refused.label());
+        told.reason = format!("refused with {status} ({label}): {}", refused.message());
+        return Ok(told);
+    }
     told.run_filters(&route.chain, request.client);
     if !route.internal {
         told.run_gates(&listener.chain, &head, &bytes);
@@ -215,7 +220,7 @@ fn parse(
         text.push_str("\r\n");
     }
     text.push_str("\r\n");
-    let bytes = text.into_bytes();
+    let mut bytes = text.into_bytes();
     let mut head = RequestHead::default();
     head.parse(
         &bytes,
@@ -223,6 +228,9 @@ fn parse(
         listener.limits.target_bytes as usize,
     )
     .map_err(|reason| ("target", reason.message().to_owned()))?;
+    if listener.decode_slashes {
+        head.replace_path(&mut bytes, decode_in_place);
+    }
     Ok((head, bytes))
 }
 

@@ -17,6 +17,7 @@ mod conditions;
 mod normal;
 mod paths;
 mod pattern;
+mod readings;
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -24,12 +25,14 @@ use std::net::IpAddr;
 use evenflow_wire::http1::head::RequestHead;
 use rustc_hash::FxHashMap;
 
-use crate::plan::Match;
+use crate::error::Reason;
+use crate::plan::{EscapedSlashes, Match};
 pub use conditions::Conditions;
 pub use normal::normal_path;
 use paths::Paths;
 pub use paths::{Candidate, MAX_ALTERNATIVES};
 pub use pattern::anchored;
+pub use readings::decode_in_place;
 
 /// The routes of one listener. Values are indices into the table's routes.
 #[derive(Debug, Default)]
@@ -40,6 +43,8 @@ pub struct Router {
     /// By what follows `*.`.
     wildcards: FxHashMap<Box<[u8]>, Paths>,
     any_host: Paths,
+    /// What becomes of paths that may be read in more than one way.
+    escaped_slashes: EscapedSlashes,
 }
 
 /// A request as routes see it.
@@ -67,6 +72,14 @@ pub enum Refusal {
 }
 
 impl Router {
+    /// A router without routes.
+    pub fn new(escaped_slashes: EscapedSlashes) -> Self {
+        Self {
+            escaped_slashes,
+            ..Self::default()
+        }
+    }
+
     /// Adds a route; `claimed` ones go before all others and have no host.
     ///
     /// # Errors
@@ -100,17 +113,64 @@ impl Router {
 
     /// The route that takes a request.
     pub fn find(&self, asked: &RouteQuery<'_>) -> Option<usize> {
-        self.each(asked.host, asked.path, |candidate| {
-            candidate.takes(asked).then_some(candidate.route)
+        self.candidate(asked, asked.path)
+            .map(|candidate| candidate.route)
+    }
+
+    /// Sees that no backend can read the path of a request as one beyond the route that takes it.
+    ///
+    /// # Errors
+    /// One could, or the listener's policy refuses such paths whatever they lead to.
+    pub fn check_path(&self, asked: &RouteQuery<'_>) -> Result<(), Reason> {
+        if self.escaped_slashes == EscapedSlashes::Keep || readings::is_plain(asked.path) {
+            return Ok(());
+        }
+        let refused =
+            self.escaped_slashes == EscapedSlashes::Reject && readings::hides_separator(asked.path);
+        if refused || !self.contains(asked) {
+            return Err(Reason::EscapedPath);
+        }
+        Ok(())
+    }
+
+    /// Whether every reading of a path is below the segments that its route asks for and none is
+    /// for a more specific route. A wider one may take it: `/users/{id}` is asked for a user whose
+    /// name has a slash in it, and `/*` takes what the slash makes of it.
+    fn contains(&self, asked: &RouteQuery<'_>) -> bool {
+        let Some(taker) = self.candidate(asked, asked.path) else {
+            return true;
+        };
+        let base = taker.base.as_deref();
+        let (fixed, rest) = match base {
+            // What the route itself spells out means what its author wants it to mean.
+            Some(base) if is_below(base, asked.path) => asked.path.split_at(base.len()),
+            _ => (&b""[..], asked.path),
+        };
+        readings::all_hold(fixed, rest, |reading| {
+            let other = self.candidate(asked, reading);
+            if other.is_some_and(|other| other.route == taker.route) {
+                return true;
+            }
+            let wider = match other.map(|other| other.base.as_deref()) {
+                None => true,
+                Some(other) => other.is_some_and(|other| Some(other.len()) < base.map(<[u8]>::len)),
+            };
+            wider && base.is_some_and(|base| is_below(base, reading))
+        })
+    }
+
+    fn candidate(&self, asked: &RouteQuery<'_>, path: &[u8]) -> Option<&Candidate> {
+        self.each(asked.host, path, |candidate| {
+            candidate.takes(asked).then_some(candidate)
         })
     }
 
     /// Offers the routes that fit by host and path, the most specific first, until one is taken.
-    pub fn each<T>(
-        &self,
+    pub fn each<'a, T>(
+        &'a self,
         host: &[u8],
         path: &[u8],
-        mut take: impl FnMut(&Candidate) -> Option<T>,
+        mut take: impl FnMut(&'a Candidate) -> Option<T>,
     ) -> Option<T> {
         let path = normal_path(path);
         let found = self.claimed.each(&path, &mut take);
@@ -140,6 +200,12 @@ impl Router {
         }
         self.any_host.each(&path, &mut take)
     }
+}
+
+/// Whether a path is `base` or continues it by segments.
+fn is_below(base: &[u8], path: &[u8]) -> bool {
+    path.strip_prefix(base)
+        .is_some_and(|rest| matches!(rest, [] | [b'/', ..]))
 }
 
 /// A host without port and final dot, in lower case.

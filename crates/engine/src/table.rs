@@ -138,6 +138,8 @@ pub struct Listener {
     pub trusted: Option<IpSet>,
     /// Also send `Forwarded`.
     pub forwarded: bool,
+    /// Escaped slashes are decoded before anything else looks at a path.
+    pub decode_slashes: bool,
     /// Encryption.
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// Where requests in the clear are sent.

@@ -4,7 +4,7 @@
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Span {
     pub(crate) start: u32,
-    end: u32,
+    pub(crate) end: u32,
 }
 
 impl Span {

@@ -255,6 +255,7 @@ def _listeners(config: Config) -> tuple[Listener, ...]:
                 "idle_timeout",
                 "trusted_proxies",
                 "forwarded",
+                "escaped_slashes",
             )
             if getattr(listener, name) is None
         }

@@ -44,7 +44,7 @@ from .sections import (
 )
 from .targets import Target, check_address, check_url, parse_server_name, parse_url
 from .tls import Certificate, ListenerTls, PoolTls
-from .types import Duration, Items, Name, Network, Port, Share, parse_name
+from .types import Duration, EscapedSlashes, Items, Name, Network, Port, Share, parse_name
 
 Url = Annotated[str, AfterValidator(check_url)]
 Weight = Annotated[int, Field(ge=1, le=65535)]
@@ -221,6 +221,7 @@ class Listener(Model):
     idle_timeout: Timeout | None = None
     trusted_proxies: Items[Network] | None = None
     forwarded: bool | None = None
+    escaped_slashes: EscapedSlashes | None = None
     http2: bool | None = None
     tls: ListenerTls | None = None
     redirect_https: bool | Annotated[int, Field(ge=1, le=65535)] = Field(

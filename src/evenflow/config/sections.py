@@ -20,6 +20,7 @@ from .types import (
     AddedName,
     AddedTexts,
     Duration,
+    EscapedSlashes,
     FieldName,
     FieldValue,
     Items,
@@ -571,6 +572,12 @@ class ServerConfig(Model):
         default=(), description="Networks whose forwarding headers are believed."
     )
     forwarded: bool = Field(default=False, description="Also send RFC 7239 `Forwarded`.")
+    escaped_slashes: EscapedSlashes = Field(
+        default="auto",
+        description="Paths that backends may read in several ways (`%2f`, `\\`, `..;`): auto answers "
+        "400 where a reading leads out of the route; reject does so for every escaped slash or "
+        "backslash; decode makes slashes of them first; keep forwards them unchecked.",
+    )
     http2: bool = Field(
         default=True,
         description="Serve HTTP/2: over TLS where clients ask for it, in the clear to those that "

@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import (
     AfterValidator,
@@ -389,6 +389,7 @@ Size = Annotated[
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Port = Annotated[int, Field(ge=0, le=65535)]
+EscapedSlashes = Literal["auto", "reject", "decode", "keep"]
 Network = Annotated[str, AfterValidator(parse_network)]
 Listed = Annotated[str, AfterValidator(parse_listed)]
 Name = Annotated[str, AfterValidator(parse_name)]

@@ -17,6 +17,22 @@ pub enum Protocol {
     Udp,
 }
 
+/// What becomes of a path with an escaped slash or anything else that backends read in several ways.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EscapedSlashes {
+    /// Refused where a reading leads out of the route, else forwarded as it is.
+    #[default]
+    Auto,
+    /// Likewise, and refused wherever a separator is escaped or is a backslash.
+    Reject,
+    /// Escaped slashes and backslashes are decoded before the route is looked for and in what is
+    /// forwarded; what is left is treated as by `auto`.
+    Decode,
+    /// Forwarded as it is, unchecked.
+    Keep,
+}
+
 /// One or more sockets that share routes, limits and timeouts.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -43,6 +59,8 @@ pub struct Listener {
     pub trusted_proxies: Vec<IpNet>,
     /// Also send RFC 7239 `Forwarded`.
     pub forwarded: bool,
+    /// Paths that may be read in several ways.
+    pub escaped_slashes: EscapedSlashes,
     /// Encryption; `null` speaks in the clear.
     pub tls: Option<ListenerTls>,
     /// Every request is sent to `https` on this port; the control plane's own routes are served.

@@ -31,6 +31,9 @@ pub struct Candidate {
     pub route: usize,
     /// What else it asks for.
     pub conditions: Option<Box<Conditions>>,
+    /// The leading segments that it asks for, in normal form: all of an exact path, those before the
+    /// first parameter of a template; empty is any path. `None` for a regular expression.
+    pub base: Option<Box<[u8]>>,
     priority: i32,
 }
 
@@ -84,6 +87,7 @@ impl Choices {
         let new = Candidate {
             route,
             conditions: Conditions::compile(matcher)?,
+            base: base(matcher.path.as_ref()),
             priority: matcher.priority,
         };
         let same = |old: &&Candidate| {
@@ -107,7 +111,7 @@ impl Choices {
         Ok(())
     }
 
-    fn each<T>(&self, take: &mut impl FnMut(&Candidate) -> Option<T>) -> Option<T> {
+    fn each<'a, T>(&'a self, take: &mut impl FnMut(&'a Candidate) -> Option<T>) -> Option<T> {
         self.0.iter().find_map(take)
     }
 }
@@ -180,10 +184,10 @@ impl Paths {
     }
 
     /// Offers the routes that take a normal path, the most specific first, until one is taken.
-    pub fn each<T>(
-        &self,
+    pub fn each<'a, T>(
+        &'a self,
         path: &[u8],
-        take: &mut impl FnMut(&Candidate) -> Option<T>,
+        take: &mut impl FnMut(&'a Candidate) -> Option<T>,
     ) -> Option<T> {
         if !self.exact.is_empty()
             && let Some(choices) = self.exact.get(path)
@@ -213,10 +217,10 @@ impl Paths {
     }
 
     /// Templates, then prefixes from the longest.
-    fn each_by_segment<T>(
-        &self,
+    fn each_by_segment<'a, T>(
+        &'a self,
         path: &[u8],
-        take: &mut impl FnMut(&Candidate) -> Option<T>,
+        take: &mut impl FnMut(&'a Candidate) -> Option<T>,
     ) -> Option<T> {
         // Where each segment ends; one more than a pattern may have, to see that there are more.
         let mut ends = [0; MAX_SEGMENTS + 1];
@@ -274,6 +278,25 @@ impl Segments<'_> {
     }
 }
 
+/// The leading segments that a path of a route asks for, as they are compared.
+fn base(path: Option<&PathMatch>) -> Option<Box<[u8]>> {
+    let base = match path {
+        None => Vec::new(),
+        Some(PathMatch::Exact(path)) => normal_path(path.as_bytes()).into_owned(),
+        Some(PathMatch::Prefix(path)) => {
+            let path = normal_path(path.as_bytes());
+            path.strip_suffix(b"/").unwrap_or(&path).to_vec()
+        }
+        Some(PathMatch::Template(segments) | PathMatch::TemplatePrefix(segments)) => segments
+            .iter()
+            .map_while(Option::as_deref)
+            .flat_map(|text| normal_path(format!("/{text}").as_bytes()).into_owned())
+            .collect(),
+        Some(PathMatch::Regex(_)) => return None,
+    };
+    Some(base.into())
+}
+
 impl Templates {
     fn node(&mut self, segments: &[Option<String>]) -> &mut Node {
         let mut node = &mut self.root;
@@ -293,13 +316,13 @@ impl Templates {
 
 impl Node {
     /// Offers what the nodes `depth` segments down hold, those by literal segments first.
-    fn each<T>(
-        &self,
+    fn each<'a, T>(
+        &'a self,
         path: &Segments<'_>,
         at: usize,
         depth: usize,
         of: fn(&Node) -> &Choices,
-        take: &mut impl FnMut(&Candidate) -> Option<T>,
+        take: &mut impl FnMut(&'a Candidate) -> Option<T>,
     ) -> Option<T> {
         if at == depth {
             return of(self).each(take);

@@ -14,7 +14,7 @@ use crate::filters::{Chain, Edits, FilterState, RefusalCounter};
 use crate::listen;
 use crate::mirror::Mirror;
 use crate::passthrough::Passthrough;
-use crate::plan::{self, Plan, Protocol};
+use crate::plan::{self, EscapedSlashes, Plan, Protocol};
 use crate::rewrite::Rewrite;
 use crate::route::{Refusal, Router};
 use crate::table::pool::compile_pool;
@@ -136,6 +136,7 @@ pub fn compile(
             timeouts: listener.timeouts.clone(),
             trusted: trusted(&listener.trusted_proxies),
             forwarded: listener.forwarded,
+            decode_slashes: listener.escaped_slashes == EscapedSlashes::Decode,
             tls: tls(listener, &path, &certificates, registry)?,
             redirect_https: listener.redirect_https,
             passthrough: passthrough(listener, &path, &pool_indices)?,
@@ -510,7 +511,7 @@ fn trusted(networks: &[IpNet]) -> Option<IpSet> {
 }
 
 fn router(plan: &Plan, listener: &plan::Listener) -> Result<Router, Refused> {
-    let mut router = Router::default();
+    let mut router = Router::new(listener.escaped_slashes);
     if listener.protocol != Protocol::Http {
         return Ok(router);
     }

@@ -9,6 +9,7 @@ mod cors;
 mod datagrams;
 mod endpoint;
 mod engine;
+mod escaped_paths;
 mod exchange;
 mod fleet;
 mod golden;

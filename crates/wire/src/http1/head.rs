@@ -408,6 +408,16 @@ impl RequestHead {
         if end == 0 { b"/" } else { &target[..end] }
     }
 
+    /// Lets `write` put another path over the target's, not longer than it, and answer its length;
+    /// `base` is the buffer given to the parser. What is behind the target stays in its place.
+    pub fn replace_path(&mut self, base: &mut [u8], write: impl FnOnce(&mut [u8]) -> usize) {
+        let target = &mut base[self.target.start as usize..self.target.end as usize];
+        let query = memchr::memchr(b'?', target).unwrap_or(target.len());
+        let len = write(&mut target[..query]);
+        target.copy_within(query.., len);
+        self.target.end -= (query - len) as u32;
+    }
+
     /// The query of the target; empty when there is none.
     pub fn query<'a>(&self, base: &'a [u8]) -> &'a [u8] {
         let target = self.target.get(base);
