@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import socket
 import ssl
+import subprocess
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Self
 
 from h2.config import H2Configuration
@@ -34,7 +36,8 @@ from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes, Settings
 from hpack import Decoder
 
-from evenflow.testing import wait_for
+from evenflow.testing import free_port, wait_for
+from tests.conftest import program
 
 Fields = Sequence[tuple[str, str]]
 TIMEOUT_S = 15.0
@@ -515,3 +518,25 @@ class RawClient:
             return self.statuses[stream]
         code = self.resets.get(stream, self.goaway)
         return "closed" if code is None else code.name
+
+
+@contextmanager
+def nghttpd(folder: Path) -> Iterator[str]:
+    """A server of HTTP/2 that serves a folder's files; its URL for a configuration."""
+    port = free_port()
+    server = subprocess.Popen(
+        [program("nghttpd", "nghttp2-server"), "--no-tls", "-d", str(folder), str(port)]
+    )
+    try:
+        wait_for(lambda: listens(port), "nghttpd")
+        yield f"h2c://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def listens(port: int) -> bool:
+    """Whether something listens at a port of this machine."""
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False

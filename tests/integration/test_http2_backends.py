@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import socket
-import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from evenflow.testing import Gate, WebSocket, document, echo_websocket, free_port, wait_for
+from evenflow.testing import Gate, WebSocket, document, echo_websocket, wait_for
 from evenflow.testing.authority import Authority
 from evenflow.testing.behaviours import respond
-from tests.conftest import program
 from tests.http2_peers import (
     Asked,
     H2Client,
@@ -22,6 +19,7 @@ from tests.http2_peers import (
     hang_up,
     ignore,
     leave,
+    nghttpd,
     refuse,
 )
 
@@ -326,16 +324,11 @@ def test_backends_of_both_versions_share_a_pool(
 
 
 def test_nghttpd_is_balanced_and_checked(evenflow: StartEvenflow, tmp_path: Path) -> None:
-    port = free_port()
     (tmp_path / "file").write_bytes(bytes(200_000))
-    server = subprocess.Popen(
-        [program("nghttpd", "nghttp2-server"), "--no-tls", "-d", str(tmp_path), str(port)]
-    )
-    try:
-        wait_for(lambda: listens(port), "nghttpd")
+    with nghttpd(tmp_path) as url:
         balancer = evenflow(
             document(
-                {"id": "a", "url": f"h2c://127.0.0.1:{port}"},
+                {"id": "a", "url": url},
                 health_check={"enabled": True, "interval": "100ms", "path": "/file"},
             )
         )
@@ -345,15 +338,6 @@ def test_nghttpd_is_balanced_and_checked(evenflow: StartEvenflow, tmp_path: Path
         with H2Client(balancer.port) as client:
             assert client.ask("GET", "/file").body == bytes(200_000)
             assert client.ask("GET", "/none").status == 404
-    finally:
-        server.terminate()
-        server.wait()
-
-
-def listens(port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-        return True
-    return False
 
 
 def test_idle_connections_to_backends_are_closed(

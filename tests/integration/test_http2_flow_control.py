@@ -4,44 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import subprocess
 import time
 from typing import TYPE_CHECKING
 
-from evenflow.testing import document, free_port, wait_for
+from evenflow.testing import document
 from evenflow.testing.behaviours import respond
-from tests.conftest import program
-from tests.http2_peers import H2Client
+from tests.http2_peers import H2Client, nghttpd
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.conftest import StartEvenflow, StartOrigins
 
 BIG = 20_000_000
 SLOW = 8
-
-
-@contextlib.contextmanager
-def nghttpd(folder: Path) -> Iterator[str]:
-    """A server of HTTP/2 that serves a folder's files; its URL for a configuration."""
-    port = free_port()
-    server = subprocess.Popen(
-        [program("nghttpd", "nghttp2-server"), "--no-tls", "-d", str(folder), str(port)]
-    )
-    try:
-        wait_for(lambda: listens(port), "nghttpd")
-        yield f"h2c://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait()
-
-
-def listens(port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-        return True
-    return False
 
 
 def reads_nothing(port: int, path: str) -> socket.socket:
