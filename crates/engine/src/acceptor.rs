@@ -11,16 +11,17 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
+use evenflow_state::concurrency::Permit;
+use evenflow_state::limiter::client_key;
+use evenflow_state::listener::ListenerState;
 use evenflow_wire::proxy_protocol::AddressPair;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinHandle;
 
 use crate::error::Reason;
-use crate::filters::concurrency::Permit;
-use crate::filters::limit::client_key;
 use crate::plan::Protocol;
 use crate::stream::Stream;
-use crate::table::{Listener, ListenerState};
+use crate::table::Listener;
 use crate::tls::accept;
 use crate::udp::DatagramSocket;
 use crate::worker::{Socket, Worker};

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use evenflow_state::stats::ErrorKind;
 use evenflow_wire::http1::encode::{self, Delivery, Origin, UpstreamTarget};
 use evenflow_wire::http1::head::{RequestHead, ResponseHead, Scan, agrees, scan};
 use evenflow_wire::proxy_protocol::AddressPair;
@@ -19,7 +20,6 @@ use crate::filters::Edits;
 use crate::lease::Lease;
 use crate::relay::{Broken, Waiting};
 use crate::request_body::RequestBody;
-use crate::stats::ErrorKind;
 use crate::stream::Stream;
 use crate::table::{Listener, Route};
 use crate::upstream::{ConnectionVersion, reach};

@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
 
+use evenflow_state::stats::ErrorKind;
 use evenflow_wire::http1::body::Decoder;
 use evenflow_wire::http1::encode::{self, Delivery};
 use evenflow_wire::http1::head::Length;
@@ -15,7 +16,6 @@ use crate::exchange::Next;
 use crate::record::AccessRecord;
 use crate::relay::{Broken, Relay, Waiting};
 use crate::request_body::RequestBody;
-use crate::stats::ErrorKind;
 use crate::worker::Scratch;
 
 impl Attempt<'_> {

@@ -15,6 +15,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use evenflow_state::address::Address;
+use evenflow_state::breaker;
+use evenflow_state::endpoint::GONE;
+use evenflow_state::stats::{EndpointStats, Stats};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
@@ -23,15 +27,12 @@ pub use self::failure::EngineError;
 use self::sockets::Changes;
 use self::workers::{Handle, ask_all, start_worker, wait};
 use crate::access_log::AccessLog;
-use crate::breaker;
-use crate::endpoint::GONE;
 use crate::events::Events;
 use crate::explain;
 use crate::filters::fleet::{self, LimitUsage, LimitUsages};
-use crate::plan::{self, Address, Plan};
+use crate::plan::{self, Plan};
 use crate::probe::{Probe, Prober};
 use crate::snapshot::{self, Snapshot};
-use crate::stats::{EndpointStats, Stats};
 use crate::table::{self, Compiled, Pool, Registry, Table};
 use crate::worker::{Command, Shared};
 
@@ -92,7 +93,7 @@ struct EndpointUpdate {
 struct BreakerUpdate {
     pool: String,
     id: Option<String>,
-    state: breaker::State,
+    state: breaker::BreakerState,
     probes: u16,
     for_ms: Option<u64>,
 }
@@ -677,7 +678,7 @@ fn find<'t>(
     table: &'t Table,
     pool: &str,
     id: &str,
-) -> Result<(&'t Pool, &'t Arc<crate::endpoint::Endpoint>), EngineError> {
+) -> Result<(&'t Pool, &'t Arc<evenflow_state::endpoint::Endpoint>), EngineError> {
     let rules = find_pool(table, pool)?;
     let member = rules.members.iter().find(|member| member.endpoint.id == id);
     match member {

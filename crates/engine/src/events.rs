@@ -7,9 +7,9 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Mutex, PoisonError};
 
+use evenflow_state::breaker::BreakerState;
 use serde::Serialize;
 
-use crate::breaker::State;
 use crate::probe::ProbeResult;
 
 /// Events kept until Python takes them; beyond it the oldest are dropped.
@@ -39,7 +39,7 @@ pub enum Event {
         /// The endpoint's id; `None` is the pool's own breaker.
         backend: Option<String>,
         /// What it is now.
-        state: State,
+        state: BreakerState,
         /// Why.
         reason: String,
     },

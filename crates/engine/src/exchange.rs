@@ -11,6 +11,7 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use evenflow_state::stats::ErrorKind;
 use evenflow_wire::http1::head::{Length, RequestHead};
 use evenflow_wire::identity::Identity;
 use evenflow_wire::proxy_protocol::AddressPair;
@@ -35,7 +36,6 @@ use crate::picker::Tried;
 use crate::record::{AccessRecord, record};
 use crate::request_body::RequestBody;
 use crate::respond::{refuse, respond};
-use crate::stats::ErrorKind;
 use crate::stream::Stream;
 use crate::table::{Listener, Pool, Route, Table};
 use crate::tls::accept;

@@ -294,7 +294,9 @@ impl Explanation {
             self.candidates.push(Candidate {
                 id: member.endpoint.id.clone(),
                 usable: usable.is_ok(),
-                reason: usable.err().map_or("", crate::endpoint::Unusable::label),
+                reason: usable
+                    .err()
+                    .map_or("", evenflow_state::endpoint::Unusable::label),
             });
         }
         if let Some(refused) = self.filters.iter().find(|verdict| verdict.status != 0) {

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use evenflow_state::stats::ErrorKind;
 use evenflow_wire::http1::head::{Length, RequestHead, ResponseHead};
 use evenflow_wire::proxy_protocol::AddressPair;
 
@@ -24,7 +25,6 @@ use crate::picker::Tried;
 use crate::plan;
 use crate::record::AccessRecord;
 use crate::request_body::RequestBody;
-use crate::stats::ErrorKind;
 use crate::table::Route;
 use crate::upstream::reach;
 use crate::worker::{Current, Scratch, Worker};

@@ -12,16 +12,16 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
+use evenflow_state::breaker::Outcome;
+use evenflow_state::endpoint::{EJECTED, GONE};
+use evenflow_state::stats::ErrorKind;
 use evenflow_wire::http1::head::RequestHead;
 
-use crate::breaker::Outcome;
 use crate::connection::Connection;
-use crate::endpoint::{EJECTED, GONE};
 use crate::error::Reason;
 use crate::events::Event;
 use crate::picker::{Choice, Picked, Tried, hash_key, pick};
 use crate::plan::{Http, Panic};
-use crate::stats::ErrorKind;
 use crate::stream::Stream;
 use crate::table::{Member, Pool};
 use crate::upstream::ConnectionVersion;

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
+use evenflow_state::stats::ErrorKind;
 use evenflow_wire::http1::body::Decoder;
 use evenflow_wire::http1::encode::{self, Origin, UpstreamTarget};
 use evenflow_wire::http1::head::{Length, ResponseHead};
@@ -23,7 +24,6 @@ use crate::exchange::{RequestContext, is_idempotent};
 use crate::lease::{self, Lease};
 use crate::picker::Tried;
 use crate::request_body::RequestBody;
-use crate::stats::ErrorKind;
 use crate::stream::Stream;
 use crate::table::Route;
 use crate::upstream::reach;

@@ -6,9 +6,9 @@
 use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 
+use evenflow_state::endpoint::Unusable;
 use evenflow_wire::http1::head::RequestHead;
 
-use crate::endpoint::Unusable;
 use crate::plan::{Panic, RequestKey, Score};
 use crate::table::Pool;
 

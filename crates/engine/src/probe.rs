@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use evenflow_state::address::Address;
 use serde::{Deserialize, Serialize};
 use socket2::SockRef;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
@@ -27,7 +28,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::plan::{Address, ProxyVersion};
+use crate::plan::ProxyVersion;
 use crate::proxied::push_header;
 use crate::tls::client::Upstream;
 use crate::upstream::is_ours;

@@ -2,6 +2,7 @@
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use evenflow_state::stats::method_label;
 use evenflow_wire::http1::encode;
 
 use crate::access_log::Record;
@@ -9,7 +10,6 @@ use crate::connection::{Connection, origin_of};
 use crate::error::Reason;
 use crate::exchange::RequestContext;
 use crate::lease::Lease;
-use crate::stats::method_label;
 use crate::worker::Scratch;
 
 /// What is noted of an exchange while it runs, for the record at its end.

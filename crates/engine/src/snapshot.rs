@@ -4,14 +4,14 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use evenflow_state::breaker::Breaker;
+use evenflow_state::endpoint::Endpoint;
+use evenflow_state::handshake::ENDS;
+use evenflow_state::histogram::{BOUNDS_S, Histogram};
+use evenflow_state::stats::{ERROR_KINDS, EndpointStats, Stats, TunnelStats};
 use serde::Serialize;
 
-use crate::breaker::Breaker;
-use crate::endpoint::Endpoint;
-use crate::histogram::{BOUNDS_S, Histogram};
-use crate::stats::{ERROR_KINDS, EndpointStats, Stats, TunnelStats};
 use crate::table::{Pool, Table};
-use crate::tls::accept::ENDS;
 
 /// Pools with this prefix are the control plane's own and not shown.
 const OWN: &str = "evenflow-";
@@ -373,14 +373,14 @@ pub fn endpoint_entry<'a>(
     idle_connections: usize,
     now_ms: u64,
 ) -> EndpointEntry<'a> {
-    let ejected = endpoint.has(crate::endpoint::EJECTED);
+    let ejected = endpoint.has(evenflow_state::endpoint::EJECTED);
     let until = read(&endpoint.ejected_until_ms);
     EndpointEntry {
         pool: &pool.name,
         id: &endpoint.id,
         target: &endpoint.target,
-        up: endpoint.has(crate::endpoint::UP),
-        drain: endpoint.has(crate::endpoint::DRAIN),
+        up: endpoint.has(evenflow_state::endpoint::UP),
+        drain: endpoint.has(evenflow_state::endpoint::DRAIN),
         usable: endpoint.usable(pool.looks_past_health()).is_ok(),
         ejected_for_s: if ejected {
             until.saturating_sub(now_ms) as f64 / 1000.0

@@ -9,21 +9,21 @@ mod pool;
 mod registry;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 pub use compile::{Compiled, compile};
+use evenflow_state::breaker::Breaker;
+use evenflow_state::endpoint::{Endpoint, Unusable};
+use evenflow_state::listener::ListenerState;
+use evenflow_state::pool::PoolState;
 use evenflow_wire::http1::head::RequestHead;
 pub use pool::{change_members, compile_picker, counts_in_flight};
 pub use registry::Registry;
 use rustc_hash::FxHashMap;
-use tokio::sync::Notify;
 
 use crate::access_log::AccessLog;
 use crate::action::Action;
-use crate::breaker::Breaker;
-use crate::endpoint::{Endpoint, Unusable};
-use crate::filters::concurrency::Concurrency;
 use crate::filters::ip_set::IpSet;
 use crate::filters::{Chain, Edits, FilterState, RefusalCounter};
 use crate::hedge::Hedge;
@@ -34,7 +34,6 @@ use crate::plan::{self, Protocol};
 use crate::rewrite::Rewrite;
 use crate::route::Router;
 use crate::sticky::Sticky;
-use crate::tls::accept::Handshakes;
 use crate::tls::client::{Rules, Upstream};
 use crate::upstream::ConnectionVersion;
 
@@ -156,29 +155,6 @@ pub struct Listener {
     pub router: Router,
     /// Header edits by route, the listener's own included.
     pub edits: Vec<Edits>,
-}
-
-/// What is known of a listener while it runs.
-#[derive(Debug, Default)]
-pub struct ListenerState {
-    /// Never used again in this process.
-    pub uid: u32,
-    /// Its name.
-    pub name: String,
-    /// Connections open.
-    pub connections: AtomicU32,
-    /// Connections accepted so far.
-    pub accepted: AtomicU64,
-    /// Connections closed at once by a filter.
-    pub rejected: AtomicU64,
-    /// Connections open by client, where one may have only so many.
-    pub clients: Arc<Concurrency>,
-    /// TLS handshakes by how they ended.
-    pub handshakes: Handshakes,
-    /// Woken when a connection closes while the listener is full.
-    pub room: Notify,
-    /// Someone waits for `room`.
-    pub full: AtomicBool,
 }
 
 /// A route's rules.
@@ -320,35 +296,6 @@ impl Member {
         let rules = self.tls.as_ref().map_or(0, |tls| tls.uid);
         (self.endpoint.epoch(), rules)
     }
-}
-
-/// What is known of a pool while it runs.
-#[derive(Debug, Default)]
-pub struct PoolState {
-    /// Never used again in this process.
-    pub uid: u32,
-    /// Where the cycle stands.
-    pub cursor: AtomicUsize,
-    /// Requests in flight; kept only for pickers that bound an endpoint's share.
-    pub in_flight: AtomicU32,
-    /// Requests that wait in the queue.
-    pub waiting: AtomicU32,
-    /// Woken when a request leaves while others wait.
-    pub room: Notify,
-    /// Endpoints ejected now.
-    pub ejected: AtomicU32,
-    /// The breaker of the pool as a whole.
-    pub breaker: Breaker,
-    /// Ejections so far.
-    pub ejections: AtomicU64,
-    /// Requests that waited for too long.
-    pub queue_timeouts: AtomicU64,
-    /// Requests that found the queue full.
-    pub queue_rejected: AtomicU64,
-    /// Retries after a failed connect, a reset, a timeout, a status.
-    pub retries: [AtomicU64; 4],
-    /// Retries that the budget did not allow.
-    pub retries_over_budget: AtomicU64,
 }
 
 /// A span of time as the engine's clock counts it.

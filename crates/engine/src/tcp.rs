@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use evenflow_state::stats::ErrorKind;
 use evenflow_wire::client_hello::{self, ClientHello};
 use evenflow_wire::http1::head::{Length, RequestHead};
 use evenflow_wire::proxy_protocol::AddressPair;
@@ -21,7 +22,6 @@ use crate::filters::context::FilterContext;
 use crate::lease::{self, Lease};
 use crate::picker::{Tried, hash_key};
 use crate::relay::Relay;
-use crate::stats::ErrorKind;
 use crate::stream::Stream;
 use crate::tls::accept;
 use crate::upstream::reach;

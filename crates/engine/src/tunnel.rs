@@ -10,6 +10,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use evenflow_state::concurrency::Permit;
+use evenflow_state::endpoint::GONE;
+use evenflow_state::stats::TunnelStats;
 use evenflow_wire::field::Span;
 use evenflow_wire::http1::encode::{self, Delivery};
 use evenflow_wire::http1::head::Length;
@@ -19,15 +22,12 @@ use crate::answer;
 use crate::attempt::Upstream;
 use crate::buffer::{BODY_BYTES, Buffer};
 use crate::connection::{Connection, origin_of};
-use crate::endpoint::GONE;
 use crate::error::Reason;
 use crate::exchange::RequestContext;
-use crate::filters::concurrency::Permit;
 use crate::lease::Lease;
 use crate::plan::Upgrade;
 use crate::record::{self, AccessRecord};
 use crate::relay::Relay;
-use crate::stats::TunnelStats;
 use crate::stream::Stream;
 use crate::worker::{Scratch, Worker};
 

@@ -16,6 +16,9 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use evenflow_state::address::Address;
+use evenflow_state::endpoint::{EJECTED, GONE, UP};
+use evenflow_state::stats::ErrorKind;
 use evenflow_wire::http1::head::RequestHead;
 use rustc_hash::FxHashMap;
 use socket2::SockRef;
@@ -25,14 +28,11 @@ use tokio::sync::Notify;
 
 use crate::acceptor::ConnectionGuard;
 use crate::buffer::{BODY_BYTES, Buffer};
-use crate::endpoint::{EJECTED, GONE, UP};
 use crate::error::Reason;
 use crate::filters::RequestView;
 use crate::filters::context::FilterContext;
 use crate::lease::{self, Lease};
 use crate::picker::{Tried, hash_key};
-use crate::plan::Address;
-use crate::stats::ErrorKind;
 use crate::table::Listener;
 use crate::tcp::{Outcome, SessionDetails, record};
 use crate::timer::Slot;

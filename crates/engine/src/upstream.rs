@@ -7,6 +7,7 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Instant;
 
+use evenflow_state::address::Address;
 use evenflow_wire::proxy_protocol::AddressPair;
 use nix::errno::Errno;
 use rustc_hash::FxHashMap;
@@ -15,7 +16,7 @@ use tokio::net::{TcpStream, UnixStream};
 use crate::error::Reason;
 use crate::http2::{ALPN, links::Links};
 use crate::lease::Lease;
-use crate::plan::{Address, Http};
+use crate::plan::Http;
 use crate::proxied::push_header;
 use crate::stream::Stream;
 use crate::timer::Slot;

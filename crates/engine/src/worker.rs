@@ -10,6 +10,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
+use evenflow_state::endpoint::Endpoint;
+use evenflow_state::pool::PoolState;
+use evenflow_state::stats::{EndpointStats, Stats};
 use evenflow_wire::http1::head::{RequestHead, ResponseHead};
 use rustc_hash::FxHashMap;
 use tokio::sync::{mpsc, oneshot};
@@ -17,12 +20,10 @@ use tokio::sync::{mpsc, oneshot};
 use crate::acceptor::Acceptor;
 use crate::access_log::{AccessLog, CHUNK, LogBuffer, Record};
 use crate::buffer::Buffers;
-use crate::endpoint::Endpoint;
 use crate::events::Events;
 use crate::filters::context::FilterContext;
 use crate::filters::fleet::{Counts, FleetUsage};
-use crate::stats::{EndpointStats, Stats};
-use crate::table::{Pool, PoolState, Route, Table};
+use crate::table::{Pool, Route, Table};
 use crate::timer::{SWEEP, Timer};
 use crate::upstream::Idle;
 

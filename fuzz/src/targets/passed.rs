@@ -1,7 +1,7 @@
 //! What other engines tell of limits: charged as far as it goes, or refused with a reason.
 
 use evenflow_engine::engine;
-use evenflow_engine::filters::limit::Limiter;
+use evenflow_state::limiter::Limiter;
 
 use super::{Target, rule};
 

@@ -5,9 +5,9 @@ use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use evenflow_state::endpoint::EJECTED;
 use tokio::sync::oneshot;
 
-use crate::endpoint::EJECTED;
 use crate::engine::{EngineError, internal};
 use crate::events::Event;
 use crate::probe::Prober;

@@ -1,6 +1,6 @@
 //! What filters leave behind for the rest of a request they let pass.
 
-use super::concurrency::Permit;
+use evenflow_state::concurrency::Permit;
 
 /// Kept in a worker's scratch space and emptied after each request, so that a request without such
 /// filters pays for a few comparisons and one with them for no allocation.

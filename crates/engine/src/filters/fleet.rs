@@ -4,17 +4,17 @@
 //! All engines of a fleet hash a limit's keys with the same secret, so that a key of one is the same
 //! key for the others and nobody learns an address or a token from it. What passes is noted by each
 //! worker for itself. Carrying that to other engines, and theirs to this one, is the control plane's
-//! matter; what arrives is charged with [`super::limit::Limiter::charge`].
+//! matter; what arrives is charged with [`evenflow_state::limiter::Limiter::charge`].
 
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use aws_lc_rs::hmac;
+use evenflow_state::limiter::leading_bits;
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
-use super::limit::leading_bits;
 use crate::plan;
 
 /// The shortest secret, in bytes.
@@ -52,7 +52,7 @@ impl Fleet {
         self.number
     }
 
-    /// The key of a client's address, as [`super::limit::client_key`] has it for one engine.
+    /// The key of a client's address, as [`evenflow_state::limiter::client_key`] has it for one engine.
     pub fn client_key(&self, ip: IpAddr, ipv6_prefix: u8) -> u64 {
         match ip.to_canonical() {
             IpAddr::V4(ip) => self.bytes_key(&ip.octets()),

@@ -1,18 +1,18 @@
 //! Filter primitives, one a file, and the chain that a plan makes of them.
 
 pub mod auth;
-pub mod concurrency;
 pub mod context;
 pub mod cors;
 pub mod fleet;
 pub mod headers;
 pub mod ip_set;
-pub mod limit;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use evenflow_state::concurrency::Concurrency;
+use evenflow_state::limiter::{Decision, Limiter};
 use evenflow_wire::edit::Edit;
 use evenflow_wire::http1::encode::push_number;
 use evenflow_wire::http1::head::RequestHead;
@@ -22,12 +22,10 @@ use crate::picker::key_bytes;
 use crate::plan::{self, RequestKey};
 use crate::route::RouteQuery;
 use auth::{AuthCheck, NamedAuthCheck, own_cookie, own_fields};
-use concurrency::Concurrency;
 use context::FilterContext;
 use cors::Cors;
 use fleet::{Fleet, FleetUsage};
 use ip_set::IpSet;
-use limit::{Decision, Limiter};
 
 /// The most keys one limit may remember: 8 bytes each.
 const MAX_KEYS: u32 = 1 << 24;
@@ -555,11 +553,11 @@ fn key_of(key: &RequestKey, ipv6_prefix: u8, view: &RequestView<'_>) -> u64 {
     match key {
         RequestKey::ClientIp => view
             .client
-            .map_or(0, |ip| limit::client_key(ip, ipv6_prefix)),
+            .map_or(0, |ip| evenflow_state::limiter::client_key(ip, ipv6_prefix)),
         RequestKey::All => 1,
-        RequestKey::Route => limit::bytes_key(&view.route.to_ne_bytes()),
+        RequestKey::Route => evenflow_state::limiter::bytes_key(&view.route.to_ne_bytes()),
         RequestKey::Random => fastrand::u64(..),
-        key => key_bytes(key, view.head, view.base).map_or(0, limit::bytes_key),
+        key => key_bytes(key, view.head, view.base).map_or(0, evenflow_state::limiter::bytes_key),
     }
 }
 

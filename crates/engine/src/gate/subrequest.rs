@@ -8,6 +8,7 @@ use std::io::IoSlice;
 use std::rc::Rc;
 use std::task::Poll;
 
+use evenflow_state::stats::ErrorKind;
 use evenflow_wire::http1::head::{Length, ResponseHead, Scan, scan};
 
 use crate::buffer::{Buffer, HEAD_BYTES};
@@ -17,7 +18,6 @@ use crate::exchange::RequestContext;
 use crate::filters::auth::External;
 use crate::lease::{self, Lease};
 use crate::picker::Tried;
-use crate::stats::ErrorKind;
 use crate::stream::Stream;
 use crate::upstream::reach;
 use crate::worker::{Scratch, Worker};

@@ -1,7 +1,6 @@
 //! Pools: the endpoints behind routes, and how one is chosen.
 
-use std::net::SocketAddr;
-
+use evenflow_state::address::Address;
 use serde::{Deserialize, Serialize};
 
 use super::tls::UpstreamTls;
@@ -176,40 +175,6 @@ pub enum Http {
     H2,
     /// What TLS agrees on.
     Auto,
-}
-
-/// Where to connect.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum Address {
-    /// TCP.
-    Ip(SocketAddr),
-    /// A Unix stream socket.
-    Unix(String),
-}
-
-impl TryFrom<String> for Address {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        match text.strip_prefix("unix:") {
-            Some("") => Err("expected a path after `unix:`".into()),
-            Some(path) => Ok(Self::Unix(path.into())),
-            None => text
-                .parse()
-                .map(Self::Ip)
-                .map_err(|_| format!("expected ip:port or unix:/path, got {text:?}")),
-        }
-    }
-}
-
-impl From<Address> for String {
-    fn from(address: Address) -> Self {
-        match address {
-            Address::Ip(ip) => ip.to_string(),
-            Address::Unix(path) => format!("unix:{path}"),
-        }
-    }
 }
 
 /// Requests that wait while every endpoint is full.

@@ -3,12 +3,12 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use evenflow_state::endpoint::Endpoint;
 use evenflow_wire::http1::head::MAX_FIELDS;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use rustls::ServerConfig;
 
 use crate::action::Action;
-use crate::endpoint::Endpoint;
 use crate::filters::ip_set::IpSet;
 use crate::filters::{Chain, Edits, FilterState, RefusalCounter};
 use crate::listen;

@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::endpoint::Endpoint;
+use evenflow_state::endpoint::Endpoint;
+
 use crate::picker::Picker;
 use crate::plan;
 use crate::sticky::Sticky;

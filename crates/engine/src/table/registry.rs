@@ -4,10 +4,13 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use crate::endpoint::{Endpoint, GONE};
+use evenflow_state::endpoint::{Endpoint, GONE};
+use evenflow_state::listener::ListenerState;
+use evenflow_state::pool::PoolState;
+
 use crate::filters::RefusalCounter;
 use crate::plan;
-use crate::table::{ListenerState, PoolState, Table};
+use crate::table::Table;
 use crate::tls;
 
 /// Everything that outlives tables, by identity.

@@ -4,9 +4,10 @@ use std::future::poll_fn;
 use std::io::IoSlice;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 
+use evenflow_state::handshake::End;
 use evenflow_wire::identity::Identity;
 use rustls::{
     Connection as Session, HandshakeKind, PeerIncompatible, ServerConfig, ServerConnection,
@@ -19,75 +20,25 @@ use crate::connection::Connection;
 use crate::plan::Protocol;
 use crate::stream::Stream;
 
-/// How a handshake can end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(usize)]
-pub enum End {
-    /// A new session.
-    Full,
-    /// A session gone on with.
-    Resumed,
-    /// A name was proven to who is to issue a certificate; that was all.
-    Proof,
-    /// Not over in time.
-    Timeout,
-    /// The client closed the connection.
-    Closed,
-    /// The client spoke plain HTTP.
-    PlainText,
-    /// The client speaks none of the versions.
-    Version,
-    /// No cipher, signature or application protocol in common.
-    Parameters,
-    /// The client has to show a certificate and did not.
-    CertificateMissing,
-    /// The client's certificate does not hold.
-    CertificateRefused,
-    /// The client turned the server's certificate down, or said so of something else.
-    Alert,
-    /// What the client sent is not TLS as it should be.
-    Protocol,
-}
-
-/// The words for [`End`], in its order.
-pub const ENDS: [&str; 12] = [
-    "full",
-    "resumed",
-    "proof",
-    "timeout",
-    "closed",
-    "plain_text",
-    "version",
-    "parameters",
-    "certificate_missing",
-    "certificate_refused",
-    "client_alert",
-    "protocol",
-];
-
-/// Handshakes by how they ended.
-pub type Handshakes = [AtomicU64; ENDS.len()];
-
-impl From<&rustls::Error> for End {
-    fn from(error: &rustls::Error) -> Self {
-        use rustls::Error;
-        match error {
-            Error::NoCertificatesPresented => Self::CertificateMissing,
-            Error::InvalidCertificate(_) | Error::InvalidCertRevocationList(_) => {
-                Self::CertificateRefused
-            }
-            Error::AlertReceived(_) => Self::Alert,
-            Error::PeerIncompatible(
-                PeerIncompatible::Tls12NotOffered
-                | PeerIncompatible::Tls12NotOfferedOrEnabled
-                | PeerIncompatible::Tls13RequiredForQuic
-                | PeerIncompatible::SupportedVersionsExtensionRequired,
-            ) => Self::Version,
-            Error::PeerIncompatible(_) | Error::NoApplicationProtocol | Error::General(_) => {
-                Self::Parameters
-            }
-            _ => Self::Protocol,
+/// How a handshake ended that failed with this error.
+fn end_of(error: &rustls::Error) -> End {
+    use rustls::Error;
+    match error {
+        Error::NoCertificatesPresented => End::CertificateMissing,
+        Error::InvalidCertificate(_) | Error::InvalidCertRevocationList(_) => {
+            End::CertificateRefused
         }
+        Error::AlertReceived(_) => End::Alert,
+        Error::PeerIncompatible(
+            PeerIncompatible::Tls12NotOffered
+            | PeerIncompatible::Tls12NotOfferedOrEnabled
+            | PeerIncompatible::Tls13RequiredForQuic
+            | PeerIncompatible::SupportedVersionsExtensionRequired,
+        ) => End::Version,
+        Error::PeerIncompatible(_) | Error::NoApplicationProtocol | Error::General(_) => {
+            End::Parameters
+        }
+        _ => End::Protocol,
     }
 }
 
@@ -138,7 +89,7 @@ pub async fn handshake(connection: &mut Connection) -> bool {
                 }
                 Poll::Ready(End::PlainText)
             }
-            Poll::Ready(Err(HandshakeError::Tls(error))) => Poll::Ready(End::from(&error)),
+            Poll::Ready(Err(HandshakeError::Tls(error))) => Poll::Ready(end_of(&error)),
             Poll::Pending if connection.slot.fired() => Poll::Ready(End::Timeout),
             Poll::Pending => Poll::Pending,
         }

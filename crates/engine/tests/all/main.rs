@@ -1,23 +1,18 @@
 //! Tests of the engine through its public interface, one module a subject.
 
 mod access_log;
-mod breaker;
 mod client_gone;
-mod concurrency;
 mod consistent;
 mod cors;
 mod datagrams;
-mod endpoint;
 mod engine;
 mod escaped_paths;
 mod exchange;
 mod fleet;
 mod golden;
 mod headers;
-mod histogram;
 mod ip_set;
 mod jwt;
-mod limit;
 mod passthrough;
 mod password;
 mod picker;

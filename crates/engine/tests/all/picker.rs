@@ -5,11 +5,11 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use evenflow_engine::endpoint::{DRAIN, EJECTED, Endpoint, UP};
 use evenflow_engine::engine::check;
 use evenflow_engine::picker::{Choice, Picked, Tried, hash_key, key_bytes, pick};
 use evenflow_engine::plan::RequestKey;
 use evenflow_engine::table::Pool;
+use evenflow_state::endpoint::{DRAIN, EJECTED, Endpoint, UP};
 use evenflow_wire::http1::head::RequestHead;
 
 use crate::support::{endpoints, plan, pool};

@@ -8,10 +8,10 @@ use std::sync::{Arc, Barrier, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use evenflow_engine::plan::Address;
 use evenflow_engine::probe::{
     BACKLOG, CONCURRENCY, HttpProbe, Outcome, Probe, ProbeResult, Prober, ProbesRejected, run,
 };
+use evenflow_state::address::Address;
 use serde_json::json;
 
 const PATIENCE: Duration = Duration::from_secs(10);

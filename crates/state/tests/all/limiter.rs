@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use evenflow_engine::filters::limit::{Decision, Limiter, bytes_key, client_key};
+use evenflow_state::limiter::{Decision, Limiter, bytes_key, client_key};
 use proptest::prelude::*;
 
 const SECOND: u64 = 1_000_000_000;

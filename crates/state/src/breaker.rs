@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 /// What a breaker does with requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum State {
+pub enum BreakerState {
     /// Lets all pass.
     Closed,
     /// Lets none pass.
@@ -43,7 +43,7 @@ pub struct Breaker {
 
 #[derive(Debug, Clone, Copy)]
 struct Admission {
-    state: State,
+    state: BreakerState,
     limit: u16,
     probes: u16,
     passed: u16,
@@ -53,10 +53,10 @@ impl From<u64> for Admission {
     fn from(bits: u64) -> Self {
         Self {
             state: match bits >> 48 {
-                0 => State::Closed,
-                1 => State::Open,
-                2 => State::HalfOpen,
-                _ => State::Held,
+                0 => BreakerState::Closed,
+                1 => BreakerState::Open,
+                2 => BreakerState::HalfOpen,
+                _ => BreakerState::Held,
             },
             limit: (bits >> 32) as u16,
             probes: (bits >> 16) as u16,
@@ -77,9 +77,9 @@ impl From<Admission> for u64 {
 impl Admission {
     fn allows(self) -> bool {
         match self.state {
-            State::Closed | State::Held => true,
-            State::Open => false,
-            State::HalfOpen => self.probes.saturating_add(self.passed) < self.limit,
+            BreakerState::Closed | BreakerState::Held => true,
+            BreakerState::Open => false,
+            BreakerState::HalfOpen => self.probes.saturating_add(self.passed) < self.limit,
         }
     }
 }
@@ -113,7 +113,7 @@ impl Breaker {
     }
 
     /// Puts it into a state; so many may pass while it is half open.
-    pub fn set(&self, state: State, limit: u16, until_ms: u64) {
+    pub fn set(&self, state: BreakerState, limit: u16, until_ms: u64) {
         self.until_ms.store(until_ms, Ordering::Release);
         self.consecutive.store(0, Ordering::Relaxed);
         self.change(|gate| {
@@ -127,24 +127,27 @@ impl Breaker {
     }
 
     /// Whether a request may pass now.
+    #[inline]
     pub fn allows(&self) -> bool {
         self.gate().allows()
     }
 
     /// Lets a request pass, or not; whether it is a probe.
+    #[inline]
     pub fn enter(&self) -> Option<bool> {
         let gate = self.gate();
-        if gate.state != State::HalfOpen {
+        if gate.state != BreakerState::HalfOpen {
             return gate.allows().then_some(false);
         }
         let before = self.change(|gate| {
-            let probes = gate.probes + u16::from(gate.state == State::HalfOpen);
+            let probes = gate.probes + u16::from(gate.state == BreakerState::HalfOpen);
             gate.allows().then_some(Admission { probes, ..gate })
         });
-        before.map(|gate| gate.state == State::HalfOpen)
+        before.map(|gate| gate.state == BreakerState::HalfOpen)
     }
 
     /// A probe ended without an outcome: another one may pass in its place.
+    #[inline]
     pub fn leave(&self) {
         self.change(|gate| {
             let probes = gate.probes.saturating_sub(1);
@@ -154,7 +157,11 @@ impl Breaker {
 
     /// Takes a request's outcome; the state that follows from it at once, and why. So many failures
     /// in a row open it; 0 is no bound.
-    pub fn told(&self, outcome: Outcome, consecutive_errors: u32) -> Option<(State, String)> {
+    pub fn told(
+        &self,
+        outcome: Outcome,
+        consecutive_errors: u32,
+    ) -> Option<(BreakerState, String)> {
         self.requests
             .fetch_add(u64::from(!outcome.again), Ordering::Relaxed);
         if outcome.slow && !outcome.again {
@@ -179,19 +186,19 @@ impl Breaker {
         }
         self.until_ms.store(0, Ordering::Release);
         self.change(|gate| {
-            let state = State::Open;
-            (gate.state == State::Closed).then_some(Admission { state, ..gate })
+            let state = BreakerState::Open;
+            (gate.state == BreakerState::Closed).then_some(Admission { state, ..gate })
         })?;
-        Some((State::Open, format!("{row} consecutive errors")))
+        Some((BreakerState::Open, format!("{row} consecutive errors")))
     }
 
-    fn probed(&self, well: bool) -> Option<(State, String)> {
+    fn probed(&self, well: bool) -> Option<(BreakerState, String)> {
         let after = |gate: Admission| {
             let probes = gate.probes.saturating_sub(1);
             let passed = gate.passed.saturating_add(u16::from(well));
             let state = match gate.state {
-                State::HalfOpen if !well => State::Open,
-                State::HalfOpen if passed >= gate.limit => State::Closed,
+                BreakerState::HalfOpen if !well => BreakerState::Open,
+                BreakerState::HalfOpen if passed >= gate.limit => BreakerState::Closed,
                 state => state,
             };
             Admission {
@@ -207,7 +214,7 @@ impl Breaker {
             return None;
         }
         let reason = match now.state {
-            State::Closed => format!("{} probes went well", now.passed),
+            BreakerState::Closed => format!("{} probes went well", now.passed),
             _ => "a probe failed or was too slow".into(),
         };
         Some((now.state, reason))

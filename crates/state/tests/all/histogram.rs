@@ -1,6 +1,6 @@
 //! Durations land in the bucket whose bounds enclose them.
 
-use evenflow_engine::histogram::{BOUNDS, BOUNDS_S, Histogram};
+use evenflow_state::histogram::{BOUNDS, BOUNDS_S, Histogram};
 use proptest::prelude::*;
 
 fn recorded(durations: &[u64]) -> Histogram {

@@ -3,10 +3,10 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use crate::address::Address;
 use arc_swap::ArcSwap;
 
 use crate::breaker::Breaker;
-use crate::plan::Address;
 
 /// Healthy as the control plane sees it.
 pub const UP: u32 = 1;
@@ -147,6 +147,7 @@ impl Endpoint {
 
     /// What a connection remembers when it is made; another one later means that it is not to be
     /// used again. To be read before the addresses.
+    #[inline]
     pub fn epoch(&self) -> u32 {
         self.epoch.load(Ordering::Acquire)
     }
@@ -161,6 +162,7 @@ impl Endpoint {
     }
 
     /// Sets or clears a state bit; whether it was set before.
+    #[inline]
     pub fn flag(&self, bit: u32, on: bool) -> bool {
         let before = if on {
             self.state.fetch_or(bit, Ordering::AcqRel)
@@ -171,12 +173,14 @@ impl Endpoint {
     }
 
     /// Whether a state bit is set.
+    #[inline]
     pub fn has(&self, bit: u32) -> bool {
         self.state.load(Ordering::Acquire) & bit != 0
     }
 
     /// Whether it may take a request now. `desperate` looks past health: only draining, missing
     /// addresses, an open breaker and a full house count.
+    #[inline]
     pub fn usable(&self, desperate: bool) -> Result<(), Unusable> {
         let state = self.state.load(Ordering::Acquire);
         if state & RESOLVED == 0 {
@@ -204,6 +208,7 @@ impl Endpoint {
     }
 
     /// Counts a request in, unless that would exceed the bound.
+    #[inline]
     pub fn enter(&self) -> bool {
         let max = self.max_connections.load(Ordering::Relaxed);
         let before = self.in_flight.fetch_add(1, Ordering::AcqRel);
@@ -215,21 +220,25 @@ impl Endpoint {
     }
 
     /// Counts a request out.
+    #[inline]
     pub fn leave(&self) {
         self.in_flight.fetch_sub(1, Ordering::AcqRel);
     }
 
     /// Requests (TCP: connections) in flight.
+    #[inline]
     pub fn in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::Relaxed)
     }
 
     /// Relative weight.
+    #[inline]
     pub fn weight(&self) -> u32 {
         self.weight.load(Ordering::Relaxed)
     }
 
     /// A request went well.
+    #[inline]
     pub fn succeeded(&self) {
         // Read first: a store would take the cache line from the other workers each time.
         if self.consecutive.load(Ordering::Relaxed) != 0 {
@@ -264,6 +273,7 @@ impl Endpoint {
 
     /// The estimate in milliseconds; one that was not renewed for long fades, so that an idle
     /// endpoint is tried again. 0 before the first answer.
+    #[inline]
     pub fn latency_ms(&self, now_ms: u64) -> f32 {
         let (value, age) = self.raw_latency(now_ms);
         value * LATENCY_TAU_MS / (LATENCY_TAU_MS + age)

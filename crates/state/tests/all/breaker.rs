@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use evenflow_engine::breaker::{Breaker, Outcome, State};
+use evenflow_state::breaker::{Breaker, BreakerState, Outcome};
 /// Failures in a row that open it.
 const ROW: u32 = 3;
 
@@ -23,7 +23,7 @@ fn probed(well: bool) -> Outcome {
     }
 }
 
-fn told(breaker: &Breaker, outcome: Outcome) -> Option<State> {
+fn told(breaker: &Breaker, outcome: Outcome) -> Option<BreakerState> {
     breaker.told(outcome, ROW).map(|(state, _)| state)
 }
 
@@ -34,7 +34,7 @@ fn a_row_of_failures_opens_it_once() {
     let fates = [false, false, true, false, false, false, false];
     let states: Vec<_> = fates.map(|well| told(&breaker, ended(well))).into();
     let mut expected = vec![None; 7];
-    expected[5] = Some(State::Open);
+    expected[5] = Some(BreakerState::Open);
     assert_eq!(states, expected);
     assert_eq!((breaker.allows(), breaker.enter()), (false, None));
 }
@@ -42,7 +42,7 @@ fn a_row_of_failures_opens_it_once() {
 #[test]
 fn held_closed_nothing_opens_it() {
     let breaker = Breaker::default();
-    breaker.set(State::Held, 0, 0);
+    breaker.set(BreakerState::Held, 0, 0);
     assert!((0..10).all(|_| told(&breaker, ended(false)).is_none()));
     assert_eq!(breaker.enter(), Some(false));
     assert_eq!(breaker.failed.load(Ordering::Relaxed), 10);
@@ -51,29 +51,29 @@ fn held_closed_nothing_opens_it() {
 #[test]
 fn probes_close_it_together_and_one_failure_opens_it() {
     let breaker = Breaker::default();
-    breaker.set(State::HalfOpen, 2, 0);
+    breaker.set(BreakerState::HalfOpen, 2, 0);
     assert_eq!(breaker.enter(), Some(true));
     assert_eq!(breaker.enter(), Some(true));
     assert_eq!(breaker.enter(), None);
     assert_eq!(told(&breaker, probed(true)), None);
     assert_eq!(breaker.enter(), None, "as many as may have passed");
-    assert_eq!(told(&breaker, probed(true)), Some(State::Closed));
-    breaker.set(State::HalfOpen, 2, 0);
+    assert_eq!(told(&breaker, probed(true)), Some(BreakerState::Closed));
+    breaker.set(BreakerState::HalfOpen, 2, 0);
     breaker.enter();
-    assert_eq!(told(&breaker, probed(false)), Some(State::Open));
+    assert_eq!(told(&breaker, probed(false)), Some(BreakerState::Open));
     let slow = Outcome {
         slow: true,
         ..probed(true)
     };
-    breaker.set(State::HalfOpen, 1, 0);
+    breaker.set(BreakerState::HalfOpen, 1, 0);
     breaker.enter();
-    assert_eq!(told(&breaker, slow), Some(State::Open));
+    assert_eq!(told(&breaker, slow), Some(BreakerState::Open));
 }
 
 #[test]
 fn requests_of_before_are_no_probes() {
     let breaker = Breaker::default();
-    breaker.set(State::HalfOpen, 1, 0);
+    breaker.set(BreakerState::HalfOpen, 1, 0);
     assert_eq!(told(&breaker, ended(false)), None);
     assert_eq!(told(&breaker, ended(true)), None);
     assert_eq!(breaker.enter(), Some(true));
@@ -98,7 +98,7 @@ fn an_answer_that_breaks_off_is_one_request() {
 fn many_threads_get_no_more_probes_than_there_are() {
     for limit in [1, 3, 50] {
         let breaker = Breaker::default();
-        breaker.set(State::HalfOpen, limit, 0);
+        breaker.set(BreakerState::HalfOpen, limit, 0);
         let (inside, most, closed) = (
             AtomicUsize::new(0),
             AtomicUsize::new(0),
@@ -117,7 +117,7 @@ fn many_threads_get_no_more_probes_than_there_are() {
                         inside.fetch_sub(1, Ordering::SeqCst);
                         if round % 2 == 0 {
                             breaker.leave();
-                        } else if told(&breaker, probed(true)) == Some(State::Closed) {
+                        } else if told(&breaker, probed(true)) == Some(BreakerState::Closed) {
                             closed.fetch_add(1, Ordering::SeqCst);
                         }
                     }

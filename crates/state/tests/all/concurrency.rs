@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use evenflow_engine::filters::concurrency::Concurrency;
+use evenflow_state::concurrency::Concurrency;
 
 #[test]
 fn a_key_has_so_many_places_and_another_key_its_own() {

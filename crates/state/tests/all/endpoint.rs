@@ -1,7 +1,7 @@
 //! What the engine knows of an endpoint changes only by what it is told and what it sees.
 
-use evenflow_engine::endpoint::{DRAIN, EJECTED, Endpoint, RESOLVED, UP, Unusable};
-use evenflow_engine::plan::Address;
+use evenflow_state::address::Address;
+use evenflow_state::endpoint::{DRAIN, EJECTED, Endpoint, RESOLVED, UP, Unusable};
 use proptest::prelude::*;
 
 fn address(text: &str) -> Address {
