@@ -14,7 +14,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from .base import Model
 from .tls import FilePath
-from .types import HIDDEN_SECRET, Duration, Name, Secret
+from .types import HIDDEN_SECRET, Duration, Name, Secret, revealed, serialize_revealable
 
 _SCHEMES: Final = {"redis": False, "valkey": False, "rediss": True, "valkeys": True}
 """Each scheme, and whether it is encrypted."""
@@ -97,13 +97,9 @@ class UrlSecret(Secret):
         return core_schema.with_info_plain_validator_function(
             cls.read,
             serialization=core_schema.plain_serializer_function_ser_schema(
-                _serialized, info_arg=True, when_used="json"
+                serialize_revealable, info_arg=True, when_used="json"
             ),
         )
-
-
-def _serialized(value: str | Secret, info: Any) -> str:
-    return Secret._serialize(value, info) if isinstance(value, Secret) else value  # noqa: SLF001
 
 
 class _AsRedisUrl:
@@ -145,7 +141,7 @@ class RedisServer(Model):
     @property
     def address(self) -> RedisAddress:
         """The URL, parsed."""
-        return parse_redis_url(self.url.value if isinstance(self.url, Secret) else self.url)
+        return parse_redis_url(revealed(self.url))
 
 
 class StateConfig(Model):

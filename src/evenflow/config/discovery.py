@@ -15,7 +15,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from .base import Model
 from .targets import STREAM_PORTS, Target, parse_host, parse_url
-from .types import Duration, FieldName, FieldText, Items, Name, Secret
+from .types import Duration, Fields, Items, Name, Secret
 from .web_address import check_web_address
 
 SOURCES: Final = ("dns", "srv", "file", "http", "consul", "kubernetes", "docker", "use")
@@ -113,7 +113,7 @@ class HttpSource(Model):
     """A list over HTTP, with what the server wants to see."""
 
     url: WebAddress
-    headers: dict[FieldName, FieldText] = Field(
+    headers: Fields = Field(
         default_factory=dict, description="Sent with every request; secrets by reference."
     )
     ca_file: Text | None = Field(

@@ -22,6 +22,7 @@ from .types import (
     Duration,
     EscapedSlashes,
     FieldName,
+    Fields,
     FieldValue,
     Items,
     Listed,
@@ -99,7 +100,7 @@ class HealthCheck(Model):
     host: FieldValue | None = Field(
         default=None, description="`Host`; the backend's own when absent."
     )
-    headers: dict[FieldName, FieldValue] = Field(default_factory=dict)
+    headers: Fields = Field(default_factory=dict)
     expect_status: Items[StatusRange] = Field(
         default=("200-299",), description="Statuses and ranges that count as healthy."
     )
@@ -137,7 +138,7 @@ class HealthCheckOverride(Model):
     path: UrlPath | None = None
     method: Literal["GET", "HEAD", "OPTIONS"] | None = None
     host: FieldValue | None = None
-    headers: dict[FieldName, FieldValue] | None = None
+    headers: Fields | None = None
     expect_status: Items[StatusRange] | None = None
     expect_body: str | None = None
     user: CredentialText | None = None

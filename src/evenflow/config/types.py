@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Final, Literal, TypeVar, get_args
 
 from pydantic import (
     AfterValidator,
@@ -300,8 +300,24 @@ class Secret:
         return {"type": "string", "description": "Text, `${NAME}` or `file:/path`."}
 
 
+def revealed(value: str | Secret) -> str:
+    """The text itself, for the one place that needs it."""
+    return value.value if isinstance(value, Secret) else value
+
+
+def serialize_revealable(value: str | Secret, info: SerializationInfo) -> str:
+    """Text as it is, a secret as secrets are written."""
+    return Secret._serialize(value, info) if isinstance(value, Secret) else value  # noqa: SLF001
+
+
+SENSITIVE_FIELDS: Final = frozenset(
+    {"authorization", "cookie", "proxy-authorization", "set-cookie", "x-api-key", "x-auth-token"}
+)
+"""Header fields, in lower case, whose values are credentials: never shown, however they are given."""
+
+
 class FieldSecret(Secret):
-    """A header value given by reference."""
+    """A header value that is never shown: given by reference, or of a field for credentials."""
 
     __slots__ = ()
 
@@ -325,7 +341,9 @@ class FieldSecret(Secret):
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.with_info_plain_validator_function(
             cls.read,
-            serialization=core_schema.plain_serializer_function_ser_schema(str, when_used="json"),
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                serialize_revealable, info_arg=True, when_used="json"
+            ),
         )
 
 
@@ -399,7 +417,24 @@ AddedName = Annotated[str, AfterValidator(parse_added_name)]
 FieldValue = Annotated[str, AfterValidator(parse_field_value)]
 FieldText = Annotated[str | Secret, _AsFieldValue()]
 """A header value, or where one is read from."""
-SetFields = Annotated[dict[EditedName, FieldText], AfterValidator(each_name_once)]
-AddedTexts = Annotated[dict[AddedName, FieldText], AfterValidator(each_name_once)]
+
+
+def _hide_credentials(fields: dict[str, str | Secret]) -> dict[str, str | Secret]:
+    return {
+        name: FieldSecret(value)
+        if isinstance(value, str) and name.lower() in SENSITIVE_FIELDS
+        else value
+        for name, value in fields.items()
+    }
+
+
+Fields = Annotated[dict[FieldName, FieldText], AfterValidator(_hide_credentials)]
+"""Header fields of a request that evenflow makes."""
+SetFields = Annotated[
+    dict[EditedName, FieldText], AfterValidator(each_name_once), AfterValidator(_hide_credentials)
+]
+AddedTexts = Annotated[
+    dict[AddedName, FieldText], AfterValidator(each_name_once), AfterValidator(_hide_credentials)
+]
 AddedFields = Annotated[dict[AddedName, FieldValue], AfterValidator(each_name_once)]
 RequestKeyText = Annotated[str, AfterValidator(parse_request_key)]

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from evenflow.config.secrecy import ROOT, Place
 from evenflow.config.splice import splice
 from evenflow.controller.store import Document
 
@@ -72,7 +73,7 @@ def differences(old: Document, new: Document) -> list[str]:
     """How `new` differs from `old`, one readable line per path; secrets are not shown."""
     lines: list[str] = []
     count = 0
-    for count, line in enumerate(_differences("", old, new), 1):
+    for count, line in enumerate(_differences("", ROOT, old, new), 1):
         if count <= MAX_CHANGES:
             lines.append(line)
     if count > MAX_CHANGES:
@@ -80,27 +81,28 @@ def differences(old: Document, new: Document) -> list[str]:
     return lines
 
 
-def _differences(path: str, old: Any, new: Any) -> Iterator[str]:
+def _differences(path: str, place: Place, old: Any, new: Any) -> Iterator[str]:
     if old is new or old == new:
         return
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for key in [*old, *(key for key in new if key not in old)]:
             inner = f"{path}.{key}" if path else str(key)
-            yield from _differences(inner, old.get(key, ABSENT), new.get(key, ABSENT))
+            below = place.below(str(key))
+            yield from _differences(inner, below, old.get(key, ABSENT), new.get(key, ABSENT))
         return
     if is_list(old) and is_list(new):
         before, after = _without_common_ends(old, new)
         if (key := identity_key(before, after)) is not None:
-            yield from _member_differences(path, key, before, after)
+            yield from _member_differences(path, place.members, key, before, after)
             return
     if old is ABSENT:
-        yield f"{path}: added {_shown(path, new)}"
+        yield f"{path}: added {_shown(place, new)}"
     elif new is ABSENT:
         yield f"{path}: removed"
-    elif _secret(path):
+    elif place.is_secret or place.members.is_secret:
         yield f"{path}: changed"
     else:
-        yield f"{path}: {_shown(path, old)} → {_shown(path, new)}"
+        yield f"{path}: {_shown(place, old)} → {_shown(place, new)}"
 
 
 def _without_common_ends(
@@ -115,33 +117,23 @@ def _without_common_ends(
 
 
 def _member_differences(
-    path: str, key: str, old: Sequence[Any], new: Sequence[Any]
+    path: str, place: Place, key: str, old: Sequence[Any], new: Sequence[Any]
 ) -> Iterator[str]:
     before = {member[key]: member for member in old}
     after = {member[key]: member for member in new}
     for name, member in before.items():
-        yield from _differences(f"{path}[{name}]", member, after.get(name, ABSENT))
+        yield from _differences(f"{path}[{name}]", place, member, after.get(name, ABSENT))
     for name, member in after.items():
         if name not in before:
-            yield f"{path}[{name}]: added {_shown(path, member)}"
+            yield f"{path}[{name}]: added {_shown(place, member)}"
     kept_before = [name for name in before if name in after]
     kept_after = [name for name in after if name in before]
     if kept_before != kept_after:
         yield f"{path}: order changed"
 
 
-_SECRET_KEYS: Final = frozenset({"token", "password", "secret", "users"})
-# Header fields that carry credentials, in rules that set them.
-_SECRET_FIELDS: Final = frozenset({"authorization", "cookie", "proxy-authorization", "x-api-key"})
-
-
-def _secret(path: str) -> bool:
-    keys = path.lower().rsplit(".", 2)[-2:]
-    return not _SECRET_KEYS.isdisjoint(keys) or keys[-1] in _SECRET_FIELDS
-
-
-def _shown(path: str, value: Any) -> str:
-    if _secret(path):
+def _shown(place: Place, value: Any) -> str:
+    if place.is_secret or place.members.is_secret:
         return MASK
     if isinstance(value, Mapping):
         if "url" in value:

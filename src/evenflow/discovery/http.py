@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 from evenflow.config import ConfigError, Discover
-from evenflow.config.types import Secret
+from evenflow.config.types import revealed
 from evenflow.http_client import request
 
 from .endpoint import Answer, DiscoveryError, Endpoint
@@ -25,8 +25,7 @@ async def http(entry: Discover) -> AsyncIterator[Answer]:
     """The endpoints of the list, every `every`."""
     asked = entry.http_source
     headers = [("Accept", "application/json")]
-    for name, value in asked.headers.items():
-        headers.append((name, value.value if isinstance(value, Secret) else value))
+    headers += [(name, revealed(value)) for name, value in asked.headers.items()]
     endpoints: Sequence[Endpoint] = ()
     tag = ""
     while True:

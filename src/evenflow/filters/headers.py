@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from evenflow.config import FilterChain, Secret
 from evenflow.config import HeaderEdit as HeaderEditConfig
+from evenflow.config.types import revealed
 
 from .steps import Filter, HeaderEdit
 
@@ -50,7 +51,4 @@ def _edit(edit: HeaderEditConfig) -> HeaderEdit:
 
 
 def _texts(fields: Mapping[str, str | Secret]) -> list[tuple[str, str]]:
-    return [
-        (name, value.value if isinstance(value, Secret) else value)
-        for name, value in fields.items()
-    ]
+    return [(name, revealed(value)) for name, value in fields.items()]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from evenflow.config import HealthCheck, Target
+from evenflow.config.types import revealed
 from evenflow.engine import HttpProbe, Probe, ProbeResult
 from evenflow.health.dialogue import ProxyVersion, with_port
 from evenflow.health.tcp import failure
@@ -53,7 +54,7 @@ class HttpCheck:
                 "method": config.method,
                 "path": config.path,
                 "host": config.host or with_port(target.host_header, config.port),
-                "headers": [(name, value) for name, value in config.headers.items()],
+                "headers": [(name, revealed(value)) for name, value in config.headers.items()],
                 "body_bytes": BODY_BYTES if config.expect_body else 0,
             },
             ranges=tuple(parse_range(status) for status in config.expect_status),
