@@ -304,7 +304,7 @@ impl Engine {
             ask_all(&state.workers, Command::Refresh);
         }
         if let Some(pool) = table.pools.iter().find(|pool| *pool.name == *change.pool) {
-            pool.state.room.notify_waiters();
+            table::offer_all(&pool.state);
         }
         encode(&ApplyReport {
             revision: table.revision,
@@ -345,7 +345,7 @@ impl Engine {
         table.pools[index] = Arc::new(pool);
         drop(current);
         self.publish(&mut state, Arc::new(table));
-        waiting.room.notify_waiters();
+        table::offer_all(&waiting);
         Ok(())
     }
 
@@ -368,7 +368,7 @@ impl Engine {
         if stale {
             forget_idle(&state.workers, vec![endpoint.uid]);
         }
-        pool.state.room.notify_waiters();
+        table::offer_all(&pool.state);
         Ok(())
     }
 
@@ -398,7 +398,7 @@ impl Engine {
         };
         let until_ms = update.for_ms.map_or(0, |ms| self.shared.now_ms() + ms);
         breaker.set(update.state, update.probes, until_ms);
-        pool.state.room.notify_waiters();
+        table::offer_all(&pool.state);
         Ok(())
     }
 

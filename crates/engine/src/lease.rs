@@ -4,11 +4,10 @@
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::net::IpAddr;
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::PoisonError;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -20,10 +19,10 @@ use evenflow_wire::http1::head::RequestHead;
 use crate::connection::Connection;
 use crate::error::Reason;
 use crate::events::Event;
-use crate::picker::{Choice, Picked, Tried, hash_key, pick};
+use crate::picker::{Choice, Picked, Tried, hash_key};
 use crate::plan::{Http, Panic};
 use crate::stream::Stream;
-use crate::table::{Member, Pool};
+use crate::table::{Member, POOL_PROBE, PROBE, Pool, Seat, Waiter, offer_all};
 use crate::upstream::ConnectionVersion;
 use crate::worker::{Current, Worker};
 
@@ -33,16 +32,12 @@ pub struct Lease {
     hold: Hold,
     /// The member's number in the pool.
     pub index: u32,
-    /// What became of it so far.
+    /// What became of it so far; [`PROBE`] and [`POOL_PROBE`] besides these.
     marks: Cell<u8>,
 }
 
 /// The place is given back already.
 const RELEASED: u8 = 1;
-/// The endpoint's half-open breaker let it pass.
-const PROBE: u8 = 2;
-/// The pool's half-open breaker let it pass.
-const POOL_PROBE: u8 = 4;
 /// The answer took longer than the pool's breaker likes.
 const SLOW: u8 = 8;
 /// Breakers know the outcome.
@@ -69,7 +64,7 @@ pub fn choice_hash(
     })
 }
 
-/// Takes a place at an endpoint, waiting in the pool's queue when all are full.
+/// Takes a place at an endpoint, waiting in the pool's queue when all are full or others wait.
 ///
 /// # Errors
 /// Why there is none.
@@ -89,7 +84,14 @@ pub async fn acquire(
     match try_acquire(&connection.worker, table, pool, hash, tried) {
         Ok(lease) => Ok(lease),
         Err(Picked::Full) => {
-            Box::pin(queue(connection, table, pool, hash, tried, deadline_ms)).await
+            let waiter = Waiter {
+                pool: Arc::clone(&table.pools[pool]),
+                hash,
+                wanted,
+                tried: *tried,
+                joined_ms: connection.worker.shared.now_ms(),
+            };
+            Box::pin(queue(connection, waiter, deadline_ms)).await
         }
         Err(_) => Err(none_of(&connection.worker, &table.pools[pool])),
     }
@@ -98,11 +100,11 @@ pub async fn acquire(
 /// Takes a place at the endpoint that a session belongs to.
 fn try_member(table: &Current, pool: usize, index: u32, tried: &Tried) -> Option<Lease> {
     let rules = &table.pools[pool];
-    let endpoint = &rules.members.get(index as usize)?.endpoint;
-    if tried.contains(index) || endpoint.usable(false).is_err() || !endpoint.enter() {
+    if rules.state.queue.waiting() > 0 {
         return None;
     }
-    admit(table, pool, index)
+    let marks = rules.enter(index, tried)?;
+    Some(Lease::new(table, pool, index, marks))
 }
 
 /// Why no endpoint of a pool takes a request.
@@ -118,21 +120,7 @@ pub fn none_of(worker: &Worker, pool: &Pool) -> Reason {
     Reason::BreakerOpen
 }
 
-/// Has a request that is counted in at an endpoint pass the breakers, or counts it out again.
-fn admit(table: &Current, pool: usize, index: u32) -> Option<Lease> {
-    let lease = Lease::new(table, pool, index);
-    if lease.pool().breaker.is_some() {
-        if lease.pool().state.breaker.enter()? {
-            lease.mark(POOL_PROBE);
-        }
-        if lease.member().endpoint.breaker.enter()? {
-            lease.mark(PROBE);
-        }
-    }
-    Some(lease)
-}
-
-/// Takes a place at an endpoint if there is one now.
+/// Takes a place at an endpoint if there is one now and nobody waits for it.
 ///
 /// # Errors
 /// [`Picked::Full`] or [`Picked::None`].
@@ -143,94 +131,74 @@ pub fn try_acquire(
     hash: u64,
     tried: &Tried,
 ) -> Result<Lease, Picked> {
+    let rules = &table.pools[pool];
+    if rules.state.queue.waiting() > 0 {
+        return Err(Picked::Full);
+    }
     let choice = Choice {
         hash,
         tried,
         now_ms: worker.coarse_ms.get(),
         dry: false,
     };
-    let rules = &table.pools[pool];
-    while rules.breaker.is_none() || rules.state.breaker.allows() {
-        match pick(rules, &choice) {
-            // Where it is not admitted, another request took the last probe's place.
-            Picked::Member(index) => match admit(table, pool, index) {
-                None => {}
-                Some(lease) => return Ok(lease),
-            },
-            none => return Err(none),
-        }
-    }
-    Err(Picked::None)
+    let (index, marks) = rules.choose(&choice, |index| rules.offer_place(index))?;
+    Ok(Lease::new(table, pool, index, marks))
 }
 
-/// Gives a place in the queue back, however the wait ends.
-struct Place<'a>(&'a AtomicU32);
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
+/// Waits in the pool's queue for a place.
 async fn queue(
     connection: &mut Connection,
-    table: &Current,
-    pool: usize,
-    hash: u64,
-    tried: &Tried,
+    waiter: Waiter,
     deadline_ms: u64,
 ) -> Result<Lease, Reason> {
-    let rules = &table.pools[pool];
-    let state = &rules.state;
-    let place = Place(&state.waiting);
-    if state.waiting.fetch_add(1, Ordering::AcqRel) >= rules.queue.max {
-        drop(place);
+    let pool = Arc::clone(&waiter.pool);
+    let (rules, state) = (pool.queue, &pool.state);
+    let until_ms = waiter.joined_ms + rules.timeout_ms;
+    let rejected = || {
         state.queue_rejected.fetch_add(1, Ordering::Relaxed);
-        return Err(Reason::QueueFull);
+        Err(Reason::QueueFull)
+    };
+    if state.queue.waiting() >= rules.max && waiter.finds_full() {
+        return rejected();
+    }
+    let waits_for = waiter.clone();
+    let place = state.queue.join(waiter);
+    // What became free before it joined was offered to nobody, or to others that had no use for it.
+    if !waits_for.finds_full() {
+        offer_all(state);
     }
     let worker = Rc::clone(&connection.worker);
-    let until = worker.shared.now_ms() + rules.queue.timeout_ms;
-    connection.slot.arm(until.min(deadline_ms));
-    loop {
-        let mut notified = pin!(state.room.notified());
-        notified.as_mut().enable();
-        match try_acquire(&worker, table, pool, hash, tried) {
-            Ok(lease) => return Ok(lease),
-            Err(Picked::Full) => {}
-            Err(_) => return Err(none_of(&worker, rules)),
-        }
-        let woken = poll_fn(|cx| {
-            if notified.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Ok(()));
-            }
-            if connection.slot.fired() {
-                return Poll::Ready(Err(Reason::QueueTimeout));
-            }
-            if connection.poll_client_gone(cx).is_ready() {
-                return Poll::Ready(Err(Reason::ClientGone));
-            }
-            Poll::Pending
-        });
-        if let Err(reason) = woken.await {
-            if reason == Reason::QueueTimeout {
-                state.queue_timeouts.fetch_add(1, Ordering::Relaxed);
-            }
-            return Err(reason);
-        }
+    let granted = |seat: Option<Seat>| seat.map(Lease::from).ok_or_else(|| none_of(&worker, &pool));
+    if let Some(seat) = place.fetch() {
+        return granted(seat);
     }
+    if place.ahead >= rules.max {
+        return rejected();
+    }
+    connection.slot.arm(until_ms.min(deadline_ms));
+    poll_fn(|cx| {
+        if connection.poll_client_gone(cx).is_ready() {
+            return Poll::Ready(Err(Reason::ClientGone));
+        }
+        if let Poll::Ready(seat) = place.poll(cx) {
+            return Poll::Ready(granted(seat));
+        }
+        if connection.slot.fired() {
+            state.queue_timeouts.fetch_add(1, Ordering::Relaxed);
+            return Poll::Ready(Err(Reason::QueueTimeout));
+        }
+        Poll::Pending
+    })
+    .await
 }
 
 impl Lease {
-    /// For a request that the endpoint counted in.
-    fn new(table: &Current, pool: usize, index: u32) -> Self {
-        let rules = &table.pools[pool];
-        if rules.counts_in_flight {
-            rules.state.in_flight.fetch_add(1, Ordering::Relaxed);
-        }
+    /// For a request that is counted in.
+    fn new(table: &Current, pool: usize, index: u32, marks: u8) -> Self {
         Self {
             hold: Hold::Table(Rc::clone(table), pool),
             index,
-            marks: Cell::new(0),
+            marks: Cell::new(marks),
         }
     }
 
@@ -345,7 +313,7 @@ impl Lease {
             if let Some(row) = row
                 && let Some((state, reason)) = breaker.told(outcome, row)
             {
-                pool.state.room.notify_waiters();
+                offer_all(&pool.state);
                 worker.shared.events.push(Event::Breaker {
                     pool: endpoint.pool.clone(),
                     backend: backend.cloned(),
@@ -442,19 +410,17 @@ impl Lease {
             return;
         }
         self.marks.set(RELEASED | marks & TOLD);
-        let pool = self.pool();
-        if marks & POOL_PROBE != 0 {
-            pool.state.breaker.leave();
-        }
-        if marks & PROBE != 0 {
-            self.member().endpoint.breaker.leave();
-        }
-        self.member().endpoint.leave();
-        if pool.counts_in_flight {
-            pool.state.in_flight.fetch_sub(1, Ordering::Relaxed);
-        }
-        if pool.state.waiting.load(Ordering::Acquire) > 0 {
-            pool.state.room.notify_one();
+        self.pool().give_back(self.index, marks);
+    }
+}
+
+impl From<Seat> for Lease {
+    fn from(seat: Seat) -> Self {
+        let (pool, index, marks) = seat.taken();
+        Self {
+            hold: Hold::Pool(pool),
+            index,
+            marks: Cell::new(marks),
         }
     }
 }

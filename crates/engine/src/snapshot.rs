@@ -318,7 +318,7 @@ fn pool_entry(pool: &Pool) -> PoolEntry<'_> {
     let kinds = ["connect", "reset", "timeout", "status"];
     PoolEntry {
         name: &pool.name,
-        queue_length: state.waiting.load(Ordering::Relaxed),
+        queue_length: state.queue.waiting(),
         queue_timeouts: read(&state.queue_timeouts),
         queue_rejected: read(&state.queue_rejected),
         ejections: read(&state.ejections),

@@ -4,6 +4,7 @@
 //! (endpoint state, cursors, counters, limiters) hangs off it by `Arc` and is carried into the next
 //! one by identity.
 
+mod admission;
 mod compile;
 mod pool;
 mod registry;
@@ -12,11 +13,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+pub use admission::{POOL_PROBE, PROBE, Seat, Waiter, offer_all};
 pub use compile::{Compiled, compile};
 use evenflow_state::breaker::Breaker;
 use evenflow_state::endpoint::{Endpoint, Unusable};
 use evenflow_state::listener::ListenerState;
-use evenflow_state::pool::PoolState;
+use evenflow_state::queue::Queue;
 use evenflow_wire::http1::head::RequestHead;
 pub use pool::{change_members, compile_picker, counts_in_flight};
 pub use registry::Registry;
@@ -297,6 +299,10 @@ impl Member {
         (self.endpoint.epoch(), rules)
     }
 }
+
+/// What is known of a pool while it runs. In its queue, a grant of `None` says that no endpoint can
+/// serve the request any more.
+pub type PoolState = evenflow_state::pool::PoolState<Queue<Waiter, Option<Seat>>>;
 
 /// A span of time as the engine's clock counts it.
 pub fn millis(duration: Duration) -> u64 {

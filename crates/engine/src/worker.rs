@@ -11,7 +11,6 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use evenflow_state::endpoint::Endpoint;
-use evenflow_state::pool::PoolState;
 use evenflow_state::stats::{EndpointStats, Stats};
 use evenflow_wire::http1::head::{RequestHead, ResponseHead};
 use rustc_hash::FxHashMap;
@@ -23,7 +22,7 @@ use crate::buffer::Buffers;
 use crate::events::Events;
 use crate::filters::context::FilterContext;
 use crate::filters::fleet::{Counts, FleetUsage};
-use crate::table::{Pool, Route, Table};
+use crate::table::{Pool, PoolState, Route, Table};
 use crate::timer::{SWEEP, Timer};
 use crate::upstream::Idle;
 

@@ -211,18 +211,23 @@ impl Endpoint {
     #[inline]
     pub fn enter(&self) -> bool {
         let max = self.max_connections.load(Ordering::Relaxed);
-        let before = self.in_flight.fetch_add(1, Ordering::AcqRel);
-        if max != 0 && before >= max {
-            self.in_flight.fetch_sub(1, Ordering::AcqRel);
-            return false;
+        if max == 0 {
+            self.in_flight.fetch_add(1, Ordering::AcqRel);
+            return true;
         }
-        true
+        // Never above the bound, not even for a moment: a place that becomes free just then would
+        // look taken to whoever offers it to those who wait.
+        let entered = |count| (count < max).then_some(count + 1);
+        self.in_flight
+            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, entered)
+            .is_ok()
     }
 
-    /// Counts a request out.
+    /// Counts a request out. `SeqCst`: whoever looks for waiters afterwards finds those who saw the
+    /// place taken.
     #[inline]
     pub fn leave(&self) {
-        self.in_flight.fetch_sub(1, Ordering::AcqRel);
+        self.in_flight.fetch_sub(1, Ordering::SeqCst);
     }
 
     /// Requests (TCP: connections) in flight.

@@ -12,4 +12,5 @@ pub mod histogram;
 pub mod limiter;
 pub mod listener;
 pub mod pool;
+pub mod queue;
 pub mod stats;

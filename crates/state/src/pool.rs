@@ -1,24 +1,22 @@
 //! What is known of a pool while it runs.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
-
-use tokio::sync::Notify;
 
 use crate::breaker::Breaker;
 
-/// What is known of a pool while it runs.
+/// What is known of a pool while it runs. `Q` is its [`Queue`](crate::queue::Queue): what a waiting
+/// request has to know of its plan is nothing of this crate's.
 #[derive(Debug, Default)]
-pub struct PoolState {
+pub struct PoolState<Q> {
     /// Never used again in this process.
     pub uid: u32,
     /// Where the cycle stands.
     pub cursor: AtomicUsize,
     /// Requests in flight; kept only for pickers that bound an endpoint's share.
     pub in_flight: AtomicU32,
-    /// Requests that wait in the queue.
-    pub waiting: AtomicU32,
-    /// Woken when a request leaves while others wait.
-    pub room: Notify,
+    /// Requests that wait for a place.
+    pub queue: Arc<Q>,
     /// Endpoints ejected now.
     pub ejected: AtomicU32,
     /// The breaker of the pool as a whole.

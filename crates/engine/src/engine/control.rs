@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use crate::engine::{EngineError, internal};
 use crate::events::Event;
 use crate::probe::Prober;
+use crate::table::offer_all;
 use crate::worker::Shared;
 
 /// How often the ends of ejections are looked for.
@@ -58,7 +59,7 @@ pub fn end_ejections(shared: &Shared) {
             endpoint.forget_failures();
             endpoint.flag(EJECTED, false);
             pool.ejected.fetch_sub(1, Ordering::AcqRel);
-            pool.room.notify_waiters();
+            offer_all(pool);
             shared.events.push(Event::Returned {
                 pool: endpoint.pool.clone(),
                 backend: endpoint.id.clone(),

@@ -6,11 +6,10 @@ use std::sync::atomic::AtomicU64;
 
 use evenflow_state::endpoint::{Endpoint, GONE};
 use evenflow_state::listener::ListenerState;
-use evenflow_state::pool::PoolState;
 
 use crate::filters::RefusalCounter;
 use crate::plan;
-use crate::table::Table;
+use crate::table::{PoolState, Table};
 use crate::tls;
 
 /// Everything that outlives tables, by identity.

@@ -18,6 +18,7 @@ mod password;
 mod picker;
 mod probe;
 mod proofs;
+mod queue;
 mod route;
 mod route_choice;
 mod support;

@@ -5,3 +5,4 @@ mod concurrency;
 mod endpoint;
 mod histogram;
 mod limiter;
+mod queue;
