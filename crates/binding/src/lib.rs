@@ -175,7 +175,7 @@ impl PyEngine {
 fn consistent_table(py: Python<'_>, ids: Vec<String>, weights: Vec<u32>, slots: usize) -> Vec<u32> {
     py.detach(|| {
         let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
-        evenflow_engine::consistent::consistent_table(&ids, &weights, slots)
+        evenflow_rules::consistent::consistent_table(&ids, &weights, slots)
     })
 }
 
@@ -188,14 +188,14 @@ fn write_lines(py: Python<'_>, output: &str, lines: &[u8]) -> PyResult<()> {
 /// The argon2id hash of a password; `None` where it cannot be made.
 #[pyfunction]
 fn hash_password(py: Python<'_>, password: &[u8]) -> Option<String> {
-    py.detach(|| evenflow_engine::password::hash_password(password))
+    py.detach(|| evenflow_rules::password::hash_password(password))
 }
 
 /// Whether a hash is that of what was presented; one that is no hash is nobody's.
 #[pyfunction]
 fn verify_password(py: Python<'_>, hash: &str, presented: &[u8]) -> bool {
     py.detach(|| {
-        evenflow_engine::password::Hash::parse(hash).is_ok_and(|hash| hash.verify(presented))
+        evenflow_rules::password::Hash::parse(hash).is_ok_and(|hash| hash.verify(presented))
     })
 }
 

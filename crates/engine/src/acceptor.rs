@@ -11,6 +11,9 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
+use evenflow_rules::plan::Protocol;
+use evenflow_rules::reason::Reason;
+use evenflow_rules::table::Listener;
 use evenflow_state::concurrency::Permit;
 use evenflow_state::limiter::client_key;
 use evenflow_state::listener::ListenerState;
@@ -18,10 +21,7 @@ use evenflow_wire::proxy_protocol::AddressPair;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinHandle;
 
-use crate::error::Reason;
-use crate::plan::Protocol;
 use crate::stream::Stream;
-use crate::table::Listener;
 use crate::tls::accept;
 use crate::udp::DatagramSocket;
 use crate::worker::{Socket, Worker};

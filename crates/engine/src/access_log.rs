@@ -15,8 +15,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use evenflow_rules::plan;
+
 use crate::output::Output;
-use crate::plan;
 use format::Formatter;
 
 /// A buffer that holds more than this many bytes is worth handing over.

@@ -1,54 +1,12 @@
 //! Answers of the balancer's own, and the lines it adds to answers of endpoints.
 
-use evenflow_wire::http1::encode::{self, Delivery};
+use evenflow_rules::filters::cors::Cors;
+use evenflow_rules::reason::Reason;
+use evenflow_rules::table::{Listener, Route};
+use evenflow_wire::http1::encode;
 use evenflow_wire::http1::head::RequestHead;
 
-use crate::error::Reason;
 use crate::exchange::RequestContext;
-use crate::filters::cors::Cors;
-use crate::table::{Listener, Route};
-use crate::worker::Worker;
-
-/// An answer ready to be written.
-#[derive(Debug)]
-pub struct Answer<'a> {
-    /// The status.
-    pub status: u16,
-    /// Further header lines, each with its CRLF.
-    pub lines: &'a [u8],
-    /// Media type and body.
-    pub content: Option<(&'a str, &'a [u8])>,
-    /// The connection closes afterwards.
-    pub close: bool,
-}
-
-impl<'a> Answer<'a> {
-    /// An answer without a body.
-    pub fn empty(status: u16, lines: &'a [u8]) -> Self {
-        Self {
-            status,
-            lines,
-            content: None,
-            close: false,
-        }
-    }
-
-    /// The bytes to write.
-    pub fn encode(&self, worker: &Worker, delivery: Delivery, head_request: bool) -> Vec<u8> {
-        let mut out = worker.buffers.take_out();
-        let date = worker.date();
-        let content = self.content.map(|(kind, body)| (kind, body.len()));
-        encode::own_head(&mut out, self.status, date.as_bytes(), content, delivery);
-        out.extend_from_slice(self.lines);
-        out.extend_from_slice(b"\r\n");
-        if let Some((_, body)) = self.content
-            && !head_request
-        {
-            out.extend_from_slice(body);
-        }
-        out
-    }
-}
 
 /// The lines that every answer on a listener and a route carries.
 pub fn lines(context: &RequestContext<'_>, head: &RequestHead, base: &[u8]) -> Vec<u8> {

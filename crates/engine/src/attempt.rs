@@ -8,6 +8,10 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use evenflow_rules::filters::Edits;
+use evenflow_rules::reason::Reason;
+use evenflow_rules::table::ConnectionVersion;
+use evenflow_rules::table::{Listener, Route};
 use evenflow_state::stats::ErrorKind;
 use evenflow_wire::http1::encode::{self, Delivery, Origin, UpstreamTarget};
 use evenflow_wire::http1::head::{RequestHead, ResponseHead, Scan, agrees, scan};
@@ -15,14 +19,11 @@ use evenflow_wire::proxy_protocol::AddressPair;
 
 use crate::buffer::{BODY_BYTES, Buffer};
 use crate::connection::Connection;
-use crate::error::Reason;
-use crate::filters::Edits;
 use crate::lease::Lease;
 use crate::relay::{Broken, Waiting};
 use crate::request_body::RequestBody;
 use crate::stream::Stream;
-use crate::table::{Listener, Route};
-use crate::upstream::{ConnectionVersion, reach};
+use crate::upstream::reach;
 use crate::worker::{Scratch, Worker};
 
 /// The most 1xx answers that are passed on before an answer must come.
@@ -407,7 +408,7 @@ pub fn deadline(worker: &Worker, route: &Route, route_deadline: u64) -> u64 {
 }
 
 /// Whether a body comes slower than allowed, after a grace of one body timeout.
-fn too_slow(timeouts: &crate::plan::Timeouts, received: u64, elapsed_ms: u64) -> bool {
+fn too_slow(timeouts: &evenflow_rules::plan::Timeouts, received: u64, elapsed_ms: u64) -> bool {
     elapsed_ms > timeouts.body_ms
         && received * 1000 < u64::from(timeouts.min_body_rate) * (elapsed_ms - timeouts.body_ms)
 }

@@ -5,6 +5,9 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
+use evenflow_rules::reason::Reason;
+use evenflow_rules::route::decode_in_place;
+use evenflow_rules::table::Listener;
 use evenflow_wire::field::Known;
 use evenflow_wire::http1::encode::Origin;
 use evenflow_wire::http1::head::{RequestHead, Scan, scan};
@@ -13,11 +16,8 @@ use evenflow_wire::proxy_protocol::AddressPair;
 
 use crate::acceptor::ListenerHandle;
 use crate::buffer::{Buffer, HEAD_BYTES};
-use crate::error::Reason;
 use crate::exchange::RequestContext;
-use crate::route::decode_in_place;
 use crate::stream::{Gone, Stream};
-use crate::table::Listener;
 use crate::timer::{Slot, Timer};
 use crate::tunnel::Tunnel;
 use crate::worker::Worker;

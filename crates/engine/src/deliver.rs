@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
 
+use evenflow_rules::reason::Reason;
 use evenflow_state::stats::ErrorKind;
 use evenflow_wire::http1::body::Decoder;
 use evenflow_wire::http1::encode::{self, Delivery};
@@ -11,7 +12,6 @@ use evenflow_wire::http1::head::Length;
 
 use crate::answer;
 use crate::attempt::{Attempt, Failure, Upstream};
-use crate::error::Reason;
 use crate::exchange::Next;
 use crate::record::AccessRecord;
 use crate::relay::{Broken, Relay, Waiting};

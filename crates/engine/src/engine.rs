@@ -15,6 +15,11 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use evenflow_rules::decode::decode;
+use evenflow_rules::explain;
+use evenflow_rules::filters::fleet::{self, LimitUsage, LimitUsages};
+use evenflow_rules::plan::{self, Plan};
+use evenflow_rules::table::{self, Compiled, Pool, Registry, Table};
 use evenflow_state::address::Address;
 use evenflow_state::breaker;
 use evenflow_state::endpoint::GONE;
@@ -28,12 +33,9 @@ use self::sockets::Changes;
 use self::workers::{Handle, ask_all, start_worker, wait};
 use crate::access_log::AccessLog;
 use crate::events::Events;
-use crate::explain;
-use crate::filters::fleet::{self, LimitUsage, LimitUsages};
-use crate::plan::{self, Plan};
 use crate::probe::{Probe, Prober};
+use crate::published::Published;
 use crate::snapshot::{self, Snapshot};
-use crate::table::{self, Compiled, Pool, Registry, Table};
 use crate::worker::{Command, Shared};
 
 /// What an apply did.
@@ -115,7 +117,7 @@ struct State {
     prober: Option<Prober>,
     control: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
     /// Tables that were replaced: freed here and not by the worker that lets go last.
-    retired: Vec<Arc<Table>>,
+    retired: Vec<Arc<Published>>,
     accepting: bool,
     closed: bool,
 }
@@ -135,19 +137,6 @@ impl fmt::Debug for Engine {
 
 fn internal(error: impl fmt::Display) -> EngineError {
     EngineError::new("internal", "", error)
-}
-
-fn decode<'a, T: Deserialize<'a>>(document: &'a [u8]) -> Result<T, EngineError> {
-    let mut reader = serde_json::Deserializer::from_slice(document);
-    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
-        let path = error.path().to_string();
-        let path = if path == "." { String::new() } else { path };
-        EngineError::new("plan", path, error.inner())
-    })?;
-    reader
-        .end()
-        .map_err(|error| EngineError::new("plan", "", error))?;
-    Ok(value)
 }
 
 fn encode(value: &impl Serialize) -> Result<Vec<u8>, EngineError> {
@@ -177,7 +166,7 @@ impl Engine {
         let mut registry = Registry::default();
         let table = table::compile(&empty, &mut registry, None)?.table;
         let shared = Arc::new(Shared {
-            table: ArcSwap::from_pointee(table),
+            table: ArcSwap::from_pointee(Published::new(table, None)),
             generation: AtomicU64::new(1),
             events: Events::new().map_err(internal)?,
             epoch: Instant::now(),
@@ -223,13 +212,14 @@ impl Engine {
         let mut state = self.state()?;
         let state = &mut *state;
         let previous = self.shared.table.load_full();
-        let (compiled, changes) = prepare(&plan, state, &previous).inspect_err(|_| {
-            // What only the refused plan knows is not to be known to the next one.
-            state.registry.prune(&previous);
-        })?;
+        let (compiled, access_log, changes) =
+            prepare(&plan, state, &previous).inspect_err(|_| {
+                // What only the refused plan knows is not to be known to the next one.
+                state.registry.prune(&previous);
+            })?;
         let stale = compiled.configure_endpoints();
         let added = compiled.added;
-        let table = Arc::new(compiled.table);
+        let table = Arc::new(Published::new(compiled.table, access_log));
         let listeners_lose = changes.take_away();
         self.publish(state, Arc::clone(&table));
         sockets::follow(state, changes);
@@ -254,7 +244,7 @@ impl Engine {
         })
     }
 
-    fn publish(&self, state: &mut State, table: Arc<Table>) {
+    fn publish(&self, state: &mut State, table: Arc<Published>) {
         let old = self.shared.table.swap(table);
         self.shared.generation.fetch_add(1, Ordering::AcqRel);
         state.retired.retain(|table| Arc::strong_count(table) > 1);
@@ -294,7 +284,7 @@ impl Engine {
             })?;
         let stale = compiled.configure_endpoints();
         let added = compiled.added;
-        let table = Arc::new(compiled.table);
+        let table = Arc::new(previous.with(compiled.table));
         self.publish(state, Arc::clone(&table));
         forget_idle(&state.workers, stale);
         let mut removed = 0;
@@ -341,10 +331,11 @@ impl Engine {
             ..(**old).clone()
         };
         let waiting = Arc::clone(&pool.state);
-        let mut table = (*current).clone();
+        let mut table = current.table().clone();
         table.pools[index] = Arc::new(pool);
+        let next = current.with(table);
         drop(current);
-        self.publish(&mut state, Arc::new(table));
+        self.publish(&mut state, Arc::new(next));
         table::offer_all(&waiting);
         Ok(())
     }
@@ -642,16 +633,16 @@ impl Engine {
 fn prepare(
     plan: &Plan,
     state: &mut State,
-    previous: &Table,
-) -> Result<(Compiled, Changes), EngineError> {
+    previous: &Published,
+) -> Result<(Compiled, Option<Arc<AccessLog>>, Changes), EngineError> {
     let mut compiled = table::compile(plan, &mut state.registry, Some(previous))?;
-    compiled.table.access_log = open_log(plan, previous)?;
+    let access_log = open_log(plan, previous)?;
     let mut changes = sockets::plan_sockets(&compiled.table, state)?;
     sockets::prepare(state, &mut changes).map_err(internal)?;
     for (old, new) in changes.successors() {
         compiled.table.succeed(old, new);
     }
-    Ok((compiled, changes))
+    Ok((compiled, access_log, changes))
 }
 
 /// Has the workers close the idle connections to some endpoints. That none is used again meanwhile,
@@ -698,7 +689,7 @@ fn find_pool<'t>(table: &'t Table, name: &str) -> Result<&'t Pool, EngineError> 
         .ok_or_else(|| EngineError::new("plan", "pool", format!("no pool {name:?}")))
 }
 
-fn open_log(plan: &Plan, previous: &Table) -> Result<Option<Arc<AccessLog>>, EngineError> {
+fn open_log(plan: &Plan, previous: &Published) -> Result<Option<Arc<AccessLog>>, EngineError> {
     let Some(wanted) = &plan.access_log else {
         return Ok(None);
     };
@@ -719,14 +710,5 @@ fn open_log(plan: &Plan, previous: &Table) -> Result<Option<Arc<AccessLog>>, Eng
 /// # Errors
 /// Where the document is wrong.
 pub fn read_passed(document: &[u8]) -> Result<LimitUsages, EngineError> {
-    decode(document)
-}
-
-/// Compiles a plan without serving it: for fuzzing and benchmarks.
-///
-/// # Errors
-/// Where the plan is wrong.
-pub fn check(document: &[u8]) -> Result<Compiled, EngineError> {
-    let plan: Plan = decode(document)?;
-    Ok(table::compile(&plan, &mut Registry::default(), None)?)
+    Ok(decode(document)?)
 }

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use evenflow_rules::plan::Fault;
+use evenflow_rules::table::Route;
+
 use crate::connection::Connection;
-use crate::plan::Fault;
-use crate::table::Route;
 
 /// Waits as the route's rule says; the status to answer with, if the request is to fail.
 pub async fn inject(connection: &Connection, route: &Route, fault: &Fault) -> Option<u16> {

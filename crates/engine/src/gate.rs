@@ -6,12 +6,13 @@
 mod subrequest;
 mod verifier;
 
+use evenflow_rules::filters::auth::{AuthCheck, Pending, Verdict, unix_s};
+use evenflow_rules::reason::Reason;
+use evenflow_rules::table::{Listener, Route};
+
 use crate::connection::Connection;
-use crate::error::Reason;
 use crate::events::Event;
 use crate::exchange::RequestContext;
-use crate::filters::auth::{AuthCheck, Pending, Verdict, unix_s};
-use crate::table::{Listener, Route};
 use crate::worker::Scratch;
 
 /// Whether a request passes the gates. What they found out is in `scratch.passed`.

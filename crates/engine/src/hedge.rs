@@ -8,10 +8,14 @@
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use evenflow_rules::hedge::Hedge;
+use evenflow_rules::picker::Tried;
+use evenflow_rules::reason::Reason;
+use evenflow_rules::table::Route;
 use evenflow_state::stats::ErrorKind;
 use evenflow_wire::http1::head::{Length, RequestHead, ResponseHead};
 use evenflow_wire::proxy_protocol::AddressPair;
@@ -19,37 +23,14 @@ use evenflow_wire::proxy_protocol::AddressPair;
 use crate::attempt::{
     Attempt, ENDLESS, Failure, MAX_INTERIM, Step, Upstream, deadline, poll_head, write_head,
 };
-use crate::error::Reason;
 use crate::lease::{self, Lease};
-use crate::picker::Tried;
-use crate::plan;
 use crate::record::AccessRecord;
 use crate::request_body::RequestBody;
-use crate::table::Route;
 use crate::upstream::reach;
 use crate::worker::{Current, Scratch, Worker};
 
 /// What quiet times save up at the most, of hedges by one worker.
 const MAX_SAVED: f64 = 10.0;
-
-/// A route's hedges.
-#[derive(Debug)]
-pub struct Hedge {
-    /// Waited before each; 0 makes none.
-    pub after_ms: AtomicU64,
-    max: u32,
-    budget: f64,
-}
-
-impl From<plan::Hedge> for Hedge {
-    fn from(rules: plan::Hedge) -> Self {
-        Self {
-            after_ms: AtomicU64::new(rules.after_ms),
-            max: rules.max,
-            budget: rules.budget,
-        }
-    }
-}
 
 /// Where a hedge may go.
 #[derive(Debug)]

@@ -11,19 +11,20 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
+use evenflow_rules::picker::{Choice, Picked, Tried, hash_key};
+use evenflow_rules::plan::{Http, Panic};
+use evenflow_rules::reason::Reason;
+use evenflow_rules::table::{
+    ConnectionVersion, Member, POOL_PROBE, PROBE, Pool, Seat, Waiter, offer_all,
+};
 use evenflow_state::breaker::Outcome;
 use evenflow_state::endpoint::{EJECTED, GONE};
 use evenflow_state::stats::ErrorKind;
 use evenflow_wire::http1::head::RequestHead;
 
 use crate::connection::Connection;
-use crate::error::Reason;
 use crate::events::Event;
-use crate::picker::{Choice, Picked, Tried, hash_key};
-use crate::plan::{Http, Panic};
 use crate::stream::Stream;
-use crate::table::{Member, POOL_PROBE, PROBE, Pool, Seat, Waiter, offer_all};
-use crate::upstream::ConnectionVersion;
 use crate::worker::{Current, Worker};
 
 /// A place at an endpoint.

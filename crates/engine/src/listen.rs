@@ -5,15 +5,13 @@ use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::unix::fs::FileTypeExt;
 
+use evenflow_rules::plan::DATAGRAMS;
 use socket2::{Domain, Socket as RawSocket, Type};
 
 use crate::worker::Socket;
 
 /// Connections the kernel may hold for one socket before they are accepted.
 const BACKLOG: i32 = 4096;
-
-/// Begins an address for datagrams.
-pub const DATAGRAMS: &str = "udp:";
 
 /// Binds an address for so many workers.
 ///

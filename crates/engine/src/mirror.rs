@@ -10,6 +10,9 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
+use evenflow_rules::picker::Tried;
+use evenflow_rules::reason::Reason;
+use evenflow_rules::table::Route;
 use evenflow_state::stats::ErrorKind;
 use evenflow_wire::http1::body::Decoder;
 use evenflow_wire::http1::encode::{self, Origin, UpstreamTarget};
@@ -19,31 +22,15 @@ use evenflow_wire::proxy_protocol::AddressPair;
 use crate::attempt::{ENDLESS, Failure, MAX_INTERIM, Step, Upstream, poll_head};
 use crate::buffer::BODY_BYTES;
 use crate::connection::Connection;
-use crate::error::Reason;
 use crate::exchange::{RequestContext, is_idempotent};
 use crate::lease::{self, Lease};
-use crate::picker::Tried;
 use crate::request_body::RequestBody;
 use crate::stream::Stream;
-use crate::table::Route;
 use crate::upstream::reach;
 use crate::worker::{Scratch, Worker};
 
 /// The most bytes of an answer that are read.
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
-
-/// A route's mirror.
-#[derive(Debug)]
-pub struct Mirror {
-    /// The pool's number.
-    pub pool: usize,
-    /// Of the requests.
-    pub share: f64,
-    /// Copies under way at once in one worker.
-    pub max_in_flight: u32,
-    /// One copy until the end of its answer.
-    pub timeout_ms: u64,
-}
 
 /// Sends a copy of the request if the route has a mirror and it is this request's turn.
 pub fn send(

@@ -18,6 +18,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use evenflow_rules::plan::ProxyVersion;
+use evenflow_rules::tls::client::Upstream;
 use evenflow_state::address::Address;
 use serde::{Deserialize, Serialize};
 use socket2::SockRef;
@@ -28,9 +30,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::plan::ProxyVersion;
 use crate::proxied::push_header;
-use crate::tls::client::Upstream;
 use crate::upstream::is_ours;
 
 /// Probes that run at once.

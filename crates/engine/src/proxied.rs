@@ -4,10 +4,10 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
 
+use evenflow_rules::plan::ProxyVersion;
+use evenflow_rules::reason::Reason;
 use evenflow_wire::proxy_protocol::{AddressPair, ProxyHeader, Scan, push_v1, push_v2, scan};
 
-use crate::error::Reason;
-use crate::plan::ProxyVersion;
 use crate::stream::Stream;
 use crate::worker::Worker;
 

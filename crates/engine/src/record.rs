@@ -2,12 +2,12 @@
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use evenflow_rules::reason::Reason;
 use evenflow_state::stats::method_label;
 use evenflow_wire::http1::encode;
 
 use crate::access_log::Record;
 use crate::connection::{Connection, origin_of};
-use crate::error::Reason;
 use crate::exchange::RequestContext;
 use crate::lease::Lease;
 use crate::worker::Scratch;

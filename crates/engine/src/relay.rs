@@ -4,11 +4,11 @@
 use std::io::{self, IoSlice};
 use std::task::{Context, Poll, ready};
 
+use evenflow_rules::reason::Reason;
 use evenflow_wire::http1::body::{Decoder, encode_size_line};
 use evenflow_wire::http1::head::Length;
 
 use crate::buffer::{BODY_BYTES, Buffer, Buffers, LARGE_BYTES, UPLOAD_BYTES};
-use crate::error::Reason;
 use crate::stream::Stream;
 
 /// Bodies with more than this still to come are read into large buffers.

@@ -4,13 +4,13 @@
 use std::io::IoSlice;
 use std::task::{Context, Poll};
 
+use evenflow_rules::reason::Reason;
 use evenflow_wire::edit::Edit;
 use evenflow_wire::http1::body::{Decoder, encode_size_line};
 use evenflow_wire::http1::head::{Length, RequestHead};
 
 use crate::buffer::Buffer;
 use crate::connection::Connection;
-use crate::error::Reason;
 use crate::relay::{Broken, Relay, Waiting};
 use crate::stream::Stream;
 

@@ -3,15 +3,16 @@
 use std::future::poll_fn;
 use std::task::Poll;
 
+use evenflow_rules::answer::Answer;
+use evenflow_rules::filters::Refusal;
+use evenflow_rules::reason::Reason;
 use evenflow_wire::http1::encode::{self, Delivery};
 use evenflow_wire::http1::head::{Length, RequestHead};
 
-use crate::answer::{self, Answer};
+use crate::answer;
 use crate::buffer::Buffer;
 use crate::connection::{Connection, LINGER_MS, origin_of};
-use crate::error::Reason;
 use crate::exchange::{Next, RequestContext};
-use crate::filters::Refusal;
 use crate::record::AccessRecord;
 
 /// Answers with an error of the balancer's own.
@@ -78,8 +79,10 @@ pub async fn respond(
         && !answer.close
         && !connection.worker.draining.get();
     let head_request = head.len > 0 && head.method.get(connection.buffer.bytes()) == b"HEAD";
-    let out = answer.encode(
-        &connection.worker,
+    let mut out = connection.worker.buffers.take_out();
+    answer.encode(
+        &mut out,
+        connection.worker.date().as_bytes(),
         Delivery {
             version_10: head.version_10,
             keep_alive: keep,

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use evenflow_rules::table::{Pool, Table};
 use evenflow_state::breaker::Breaker;
 use evenflow_state::endpoint::Endpoint;
 use evenflow_state::handshake::ENDS;
@@ -11,7 +12,7 @@ use evenflow_state::histogram::{BOUNDS_S, Histogram};
 use evenflow_state::stats::{ERROR_KINDS, EndpointStats, Stats, TunnelStats};
 use serde::Serialize;
 
-use crate::table::{Pool, Table};
+use crate::published::Published;
 
 /// Pools with this prefix are the control plane's own and not shown.
 const OWN: &str = "evenflow-";
@@ -151,7 +152,7 @@ impl<'a> Snapshot<'a> {
     /// Puts names to the workers' numbers.
     #[allow(clippy::too_many_lines)] // One member after the other.
     pub(crate) fn new(
-        table: &'a Table,
+        table: &'a Published,
         stats: &Stats,
         busy_ns: &[u64],
         started: Instant,

@@ -16,6 +16,11 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use evenflow_rules::filters::RequestView;
+use evenflow_rules::filters::context::FilterContext;
+use evenflow_rules::picker::{Tried, hash_key};
+use evenflow_rules::reason::Reason;
+use evenflow_rules::table::Listener;
 use evenflow_state::address::Address;
 use evenflow_state::endpoint::{EJECTED, GONE, UP};
 use evenflow_state::stats::ErrorKind;
@@ -28,12 +33,7 @@ use tokio::sync::Notify;
 
 use crate::acceptor::ConnectionGuard;
 use crate::buffer::{BODY_BYTES, Buffer};
-use crate::error::Reason;
-use crate::filters::RequestView;
-use crate::filters::context::FilterContext;
 use crate::lease::{self, Lease};
-use crate::picker::{Tried, hash_key};
-use crate::table::Listener;
 use crate::tcp::{Outcome, SessionDetails, record};
 use crate::timer::Slot;
 use crate::worker::Worker;

@@ -7,20 +7,22 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Instant;
 
+use evenflow_rules::plan::Http;
+use evenflow_rules::reason::Reason;
+use evenflow_rules::table::ConnectionVersion;
 use evenflow_state::address::Address;
+use evenflow_wire::http2::ALPN;
 use evenflow_wire::proxy_protocol::AddressPair;
 use nix::errno::Errno;
 use rustc_hash::FxHashMap;
 use tokio::net::{TcpStream, UnixStream};
 
-use crate::error::Reason;
-use crate::http2::{ALPN, links::Links};
+use crate::http2::links::Links;
 use crate::lease::Lease;
-use crate::plan::Http;
 use crate::proxied::push_header;
 use crate::stream::Stream;
 use crate::timer::Slot;
-use crate::tls::client;
+use crate::tls::connect;
 use crate::worker::Worker;
 
 /// Idle connections of one worker, by endpoint; the one used last is taken first.
@@ -30,9 +32,6 @@ pub struct Idle {
     /// Those of HTTP/2, which are kept while they are in use as well.
     pub links: Links,
 }
-
-/// How a connection was made: in which epoch of its endpoint, and by which TLS rules (0: none).
-pub type ConnectionVersion = (u32, u32);
 
 #[derive(Debug)]
 struct IdleConnection {
@@ -184,7 +183,7 @@ async fn open_to(
         write(&mut stream, &header, slot).await?;
     }
     if let Some(tls) = &member.tls {
-        stream = client::handshake(tls, stream, slot, &worker.buffers, switching)
+        stream = connect::handshake(tls, stream, slot, &worker.buffers, switching)
             .await
             .map_err(|detail| detail.map_or(Reason::ConnectTimeout, Reason::UpstreamTls))?;
     }

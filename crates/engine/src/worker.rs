@@ -10,7 +10,11 @@ use std::sync::{Arc, Mutex};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
+use evenflow_rules::filters::context::FilterContext;
+use evenflow_rules::filters::fleet::{Counts, FleetUsage};
+use evenflow_rules::table::{Pool, PoolState, Route};
 use evenflow_state::endpoint::Endpoint;
+
 use evenflow_state::stats::{EndpointStats, Stats};
 use evenflow_wire::http1::head::{RequestHead, ResponseHead};
 use rustc_hash::FxHashMap;
@@ -20,22 +24,20 @@ use crate::acceptor::Acceptor;
 use crate::access_log::{AccessLog, CHUNK, LogBuffer, Record};
 use crate::buffer::Buffers;
 use crate::events::Events;
-use crate::filters::context::FilterContext;
-use crate::filters::fleet::{Counts, FleetUsage};
-use crate::table::{Pool, PoolState, Route, Table};
+use crate::published::Published;
 use crate::timer::{SWEEP, Timer};
 use crate::upstream::Idle;
 
 /// A worker's hold on the table. Requests clone the `Rc`, which no other worker sees; cloning the
 /// `Arc` would pass its counter's cache line around between all of them.
 #[allow(clippy::redundant_allocation)]
-pub type Current = Rc<Arc<Table>>;
+pub type Current = Rc<Arc<Published>>;
 
 /// What all workers see.
 #[derive(Debug)]
 pub struct Shared {
     /// The table in force.
-    pub table: ArcSwap<Table>,
+    pub table: ArcSwap<Published>,
     /// Raised with every table; workers compare it and rarely touch `table` itself.
     pub generation: AtomicU64,
     /// What Python is told.
@@ -200,7 +202,7 @@ impl Worker {
         self.generation.get()
     }
 
-    fn switch_log(&self, table: &Table) {
+    fn switch_log(&self, table: &Published) {
         let mut log = self.log.borrow_mut();
         let same = match (&*log, &table.access_log) {
             (Some((old, _)), Some(new)) => Arc::ptr_eq(old, new),

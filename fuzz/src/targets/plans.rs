@@ -1,6 +1,6 @@
 //! Plans: any document is compiled or refused with a reason.
 
-use evenflow_engine::engine;
+use evenflow_rules::table;
 
 use super::{Target, rule};
 
@@ -34,7 +34,7 @@ pub const PLAN: Target = Target {
 };
 
 fn check(input: &[u8]) -> Result<(), String> {
-    match engine::check(input) {
+    match table::check(input) {
         Ok(_) => Ok(()),
         Err(error) => rule(
             !error.message.is_empty(),

@@ -2,8 +2,8 @@
 
 use std::sync::LazyLock;
 
-use evenflow_engine::plan::{Match, PathMatch, ValueMatch};
-use evenflow_engine::route::{RouteQuery, Router, normal_path};
+use evenflow_rules::plan::{Match, PathMatch, ValueMatch};
+use evenflow_rules::route::{RouteQuery, Router, normal_path};
 use evenflow_wire::http1::head::RequestHead;
 
 use super::heads::whole;

@@ -1,7 +1,7 @@
 //! Tokens: whatever was not signed is refused, with a word for it and without a panic.
 
-use evenflow_engine::filters::auth::jwt::Jwt;
-use evenflow_engine::plan::{JwtFilter, JwtKey};
+use evenflow_rules::filters::auth::jwt::Jwt;
+use evenflow_rules::plan::{JwtFilter, JwtKey};
 
 use super::{Target, rule};
 

@@ -3,8 +3,9 @@
 use std::io::Write;
 use std::net::IpAddr;
 
+use evenflow_rules::plan::AccessFormat;
+
 use super::Record;
-use crate::plan::AccessFormat;
 
 const MONTHS: [&str; 12] = [
     "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",

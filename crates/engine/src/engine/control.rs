@@ -5,13 +5,13 @@ use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use evenflow_rules::table::offer_all;
 use evenflow_state::endpoint::EJECTED;
 use tokio::sync::oneshot;
 
 use crate::engine::{EngineError, internal};
 use crate::events::Event;
 use crate::probe::Prober;
-use crate::table::offer_all;
 use crate::worker::Shared;
 
 /// How often the ends of ejections are looked for.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::table;
+use evenflow_rules::decode::Refused;
 
 /// What went wrong, for Python.
 #[derive(Debug, Clone)]
@@ -45,8 +45,8 @@ impl EngineError {
     }
 }
 
-impl From<table::Refused> for EngineError {
-    fn from(refused: table::Refused) -> Self {
+impl From<Refused> for EngineError {
+    fn from(refused: Refused) -> Self {
         Self::new("plan", refused.path, refused.message)
     }
 }

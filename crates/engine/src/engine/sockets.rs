@@ -4,12 +4,13 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 
+use evenflow_rules::plan::DATAGRAMS;
+use evenflow_rules::table::{Listener, Table};
 use tokio::sync::oneshot;
 
 use crate::engine::workers::{Handle, ask_all, wait};
 use crate::engine::{EngineError, State};
 use crate::listen;
-use crate::table::{Listener, Table};
 use crate::worker::{Command, Socket};
 
 /// A listener's number and one of its addresses as the plan writes it.
@@ -180,7 +181,7 @@ pub fn addresses(table: &Table, state: &State) -> HashMap<String, Vec<String>> {
     for listener in table.listeners.iter() {
         let bound = keys(listener).filter_map(|key| state.bound.get(&key));
         let names = bound.map(|bound| {
-            let name = bound.name.strip_prefix(listen::DATAGRAMS);
+            let name = bound.name.strip_prefix(DATAGRAMS);
             name.unwrap_or(&bound.name).to_owned()
         });
         let names = names.collect();

@@ -8,16 +8,16 @@ use std::io::IoSlice;
 use std::rc::Rc;
 use std::task::Poll;
 
+use evenflow_rules::filters::auth::External;
+use evenflow_rules::picker::Tried;
+use evenflow_rules::reason::Reason;
 use evenflow_state::stats::ErrorKind;
 use evenflow_wire::http1::head::{Length, ResponseHead, Scan, scan};
 
 use crate::buffer::{Buffer, HEAD_BYTES};
 use crate::connection::{Connection, origin_of};
-use crate::error::Reason;
 use crate::exchange::RequestContext;
-use crate::filters::auth::External;
 use crate::lease::{self, Lease};
-use crate::picker::Tried;
 use crate::stream::Stream;
 use crate::upstream::reach;
 use crate::worker::{Scratch, Worker};

@@ -6,9 +6,8 @@
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
+use evenflow_rules::password::Hash;
 use tokio::sync::oneshot;
-
-use crate::password::Hash;
 
 const THREADS: usize = 2;
 const WAITING: usize = 128;

@@ -9,6 +9,9 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
+use evenflow_rules::reason::Reason;
+use evenflow_rules::table::Listener;
+use evenflow_wire::http2::ALPN;
 use evenflow_wire::identity::Identity;
 use evenflow_wire::proxy_protocol::AddressPair;
 use h2::RecvStream;
@@ -17,14 +20,12 @@ use http::Request;
 
 use super::downstream_stream::{DownstreamInfo, DownstreamStream};
 use super::socket::Socket;
-use super::{ALPN, CONNECTION_WINDOW, ERROR_RESETS, Exchange, PREFACE, SEND_BUFFER, STREAM_WINDOW};
+use super::{CONNECTION_WINDOW, ERROR_RESETS, Exchange, PREFACE, SEND_BUFFER, STREAM_WINDOW};
 use crate::acceptor::ListenerHandle;
 use crate::buffer::{Buffer, HEAD_BYTES};
 use crate::connection::{ClientWatch, Connection, LINGER_MS};
-use crate::error::Reason;
 use crate::exchange::exchange;
 use crate::stream::Stream;
-use crate::table::Listener;
 use crate::timer::Slot;
 use crate::worker::Worker;
 

@@ -11,6 +11,7 @@ use std::sync::{Arc, Weak};
 use std::task::Poll;
 
 use bytes::Bytes;
+use evenflow_rules::table::ConnectionVersion;
 use h2::client::{Builder, Connection, SendRequest};
 use http::uri::Scheme;
 use rustc_hash::FxHashMap;
@@ -22,7 +23,6 @@ use super::{CONNECTION_WINDOW, ERROR_RESETS, Exchange, SEND_BUFFER, STREAM_WINDO
 use crate::buffer::Buffer;
 use crate::stream::Stream;
 use crate::timer::Slot;
-use crate::upstream::ConnectionVersion;
 
 /// The largest head of an answer; an exchange takes no larger one either.
 const MAX_HEAD: u32 = 64 * 1024;

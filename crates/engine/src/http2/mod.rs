@@ -24,9 +24,6 @@ use crate::stream::Gone;
 use downstream_stream::DownstreamStream;
 use upstream_stream::UpstreamStream;
 
-/// The name in ALPN.
-pub const ALPN: &[u8] = b"h2";
-
 /// What a client that knows of it begins with (RFC 9113 §3.4).
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 

@@ -5,14 +5,15 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use evenflow_rules::tls::client::Upstream;
+use evenflow_wire::http2::ALPN;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::Failure;
-use crate::http2::ALPN;
 use crate::stream::Stream;
-use crate::tls::client::{Upstream, explain_handshake};
+use crate::tls::connect::explain_handshake;
 use crate::tls::stream::TlsStream;
 
 const HANDSHAKE_READ: usize = 4096;
@@ -22,10 +23,10 @@ pub(super) struct Encrypted(Box<TlsStream>);
 
 /// Carries the handshake through.
 pub(super) async fn connect(upstream: &Upstream, stream: TcpStream) -> Result<Encrypted, Failure> {
-    let wrapped = upstream
-        .wrap(Stream::Tcp(stream), false)
+    let session = upstream
+        .session(false)
         .map_err(|error| Failure::protocol(format!("TLS: {error}")))?;
-    let mut stream = Box::new(wrapped);
+    let mut stream = Box::new(TlsStream::new(Stream::Tcp(stream), session));
     let mut buffer = vec![0; HANDSHAKE_READ];
     poll_fn(|cx| stream.poll_handshake(cx, &mut buffer))
         .await

@@ -7,17 +7,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
 
+use evenflow_rules::plan::Protocol;
+use evenflow_rules::tls::certificates::{ACME_TLS, fingerprint};
 use evenflow_state::handshake::End;
 use evenflow_wire::identity::Identity;
 use rustls::{
     Connection as Session, HandshakeKind, PeerIncompatible, ServerConfig, ServerConnection,
 };
 
-use super::certificates::{ACME_TLS, fingerprint};
 use super::stream::{HandshakeError, TlsStream};
 use crate::buffer::HEAD_BYTES;
 use crate::connection::Connection;
-use crate::plan::Protocol;
 use crate::stream::Stream;
 
 /// How a handshake ended that failed with this error.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use std::{env, fs, process, thread};
 
 use evenflow_engine::access_log::{AccessLog, Record};
-use evenflow_engine::plan::{self, AccessFormat};
+use evenflow_rules::plan::{self, AccessFormat};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

@@ -1,10 +1,11 @@
 //! Limits of the fleet: engines with one secret know a client by the same key, tell what passed, and
 //! charge what others tell.
 
+use evenflow_rules::filters::fleet::{Fleet, FleetUsage, merged};
+use evenflow_rules::plan::{LimitFilter, RequestKey};
+
 use crate::support::net::{Balancer, Origin};
 use crate::support::{endpoint, plan, pool};
-use evenflow_engine::filters::fleet::{Fleet, FleetUsage, merged};
-use evenflow_engine::plan::{LimitFilter, RequestKey};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -125,7 +126,7 @@ fn a_message_that_is_wrong_charges_nothing() {
 fn a_secret_that_is_too_short_is_refused() {
     let origin = Origin::saying("hello");
     let document = limited(&origin, &json!([1, 2, 3])).to_string();
-    let error = evenflow_engine::engine::check(document.as_bytes()).unwrap_err();
+    let error = evenflow_rules::table::check(document.as_bytes()).unwrap_err();
     assert_eq!(error.path, "filters[0].steps[0].limit.fleet_seed");
 }
 

@@ -366,7 +366,7 @@ fn a_server_behind_the_proxy_protocol_gets_its_header_first() {
     });
     let result = probe(Probe {
         http2: false,
-        send_proxy: Some(evenflow_engine::plan::ProxyVersion::V1),
+        send_proxy: Some(evenflow_rules::plan::ProxyVersion::V1),
         ..get(address, 0)
     });
     assert_eq!((result.outcome, result.status), (Outcome::Ok, Some(204)));

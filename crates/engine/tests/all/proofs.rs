@@ -5,9 +5,10 @@ use std::net::TcpStream;
 use std::process::Command;
 use std::sync::Arc;
 
+use evenflow_rules::tls::certificates::read_certificates;
+
 use crate::support::net::{Balancer, GET, Origin, PATIENCE, wait_for};
 use crate::support::{endpoint, plan, pool};
-use evenflow_engine::tls::certificates::read_certificates;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};

@@ -3,3 +3,6 @@
 
 pub mod goaway;
 pub mod translate;
+
+/// The name in ALPN.
+pub const ALPN: &[u8] = b"h2";

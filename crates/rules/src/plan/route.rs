@@ -1,0 +1,135 @@
+//! Routes: which requests go where, and how often they are tried.
+
+use crate::plan::action::{Action, Fault, Mirror, Rewrite};
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// One route.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// Unique among routes; a label in metrics and logs.
+    pub name: String,
+    /// The HTTP listeners it stands on, by name; empty is all of them.
+    pub listeners: Vec<String>,
+    /// Which requests take it.
+    #[serde(rename = "match")]
+    pub matcher: Match,
+    /// Filter chains, by name, in order, after those of the listener.
+    pub filters: Vec<String>,
+    /// Who answers.
+    pub action: Action,
+    /// The pool that serves it while the action's has no usable endpoint.
+    pub fallback: Option<String>,
+    /// What the endpoint is asked for instead.
+    pub rewrite: Option<Rewrite>,
+    /// A copy for another pool.
+    pub mirror: Option<Mirror>,
+    /// Faults put in on purpose.
+    pub fault: Option<Fault>,
+    /// The control plane's own: the client's address is passed in `evenflow-client`, forwarding
+    /// headers are left as the client sent them, and no retry or metric of a pool is counted.
+    pub internal: bool,
+    /// The whole exchange; over it 504. 0 is no bound.
+    pub timeout_ms: u64,
+    /// Further attempts.
+    pub retries: Retries,
+    /// Second tries of slow requests; `null` makes none.
+    pub hedge: Option<Hedge>,
+    /// Switching to another protocol, such as WebSocket; `null` forwards no such wish.
+    pub upgrade: Option<Upgrade>,
+}
+
+/// Tries at further endpoints while the first has not answered; the first good answer wins.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hedge {
+    /// Waited for a response head before each; 0 makes none, until another delay is told.
+    pub after_ms: u64,
+    /// How many for one request.
+    pub max: u32,
+    /// How many in all, as a share of the route's requests that may be hedged (0 to 1).
+    pub budget: f64,
+}
+
+/// Bounds on a connection that has switched to another protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Upgrade {
+    /// Without a byte either way. 0 is no bound.
+    pub idle_ms: u64,
+    /// From the switch. 0 is no bound.
+    pub max_ms: u64,
+    /// From when its listener, route or endpoint is gone, or the engine drains.
+    pub drain_ms: u64,
+}
+
+/// Which requests a route takes. Of several that take a request the most specific wins; the order
+/// is that of [`crate::route`]. Every member that is not `null` or empty must hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Match {
+    /// The host without port, or `*.` and a domain for all hosts below it; `null` is any.
+    pub host: Option<String>,
+    /// The path; `null` is any.
+    pub path: Option<PathMatch>,
+    /// Among routes of one host and path the higher goes first.
+    pub priority: i32,
+    /// One of these methods.
+    pub methods: Vec<String>,
+    /// Header fields by name.
+    pub headers: Vec<(String, ValueMatch)>,
+    /// Parameters of the query by name.
+    pub query: Vec<(String, ValueMatch)>,
+    /// Cookies by name.
+    pub cookies: Vec<(String, ValueMatch)>,
+    /// The client's address is in one of these.
+    pub client: Vec<IpNet>,
+}
+
+/// How a path is compared.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum PathMatch {
+    /// The very path.
+    Exact(String),
+    /// Whole leading segments: `/users` takes `/users` and `/users/7` but not `/users2`.
+    Prefix(String),
+    /// Segment by segment; `null` is any segment that is not empty.
+    Template(Vec<Option<String>>),
+    /// Leading segments, compared as those of a template.
+    TemplatePrefix(Vec<Option<String>>),
+    /// A regular expression that takes the whole path.
+    Regex(String),
+}
+
+/// How a value is compared: the first of its name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum ValueMatch {
+    /// The very value.
+    Exact(String),
+    /// Any value at all, or none.
+    Present(bool),
+    /// A regular expression that takes the whole value.
+    Regex(String),
+}
+
+/// Further attempts at another endpoint.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retries {
+    /// Attempts after the first.
+    pub max: u32,
+    /// Waited before each.
+    pub delay_ms: u64,
+    /// One attempt until the response head; over it the attempt failed. 0 is no bound of its own.
+    pub per_try_timeout_ms: u64,
+    /// Upstream statuses that count as failed for requests that may be repeated.
+    pub statuses: Vec<u16>,
+    /// Whether an attempt that ran into its timeout may be repeated (idempotent methods only).
+    pub on_timeout: bool,
+    /// How many in all, as a share of the route's live requests (0 to 1) and beside the pool's
+    /// budget; `null` is no bound.
+    pub budget: Option<f64>,
+}
