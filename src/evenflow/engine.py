@@ -242,6 +242,13 @@ class ErrorCount(TypedDict):
     count: int
 
 
+class MemorySnapshot(TypedDict):
+    """What buffers hold, and the limit of it (`server.memory`)."""
+
+    held_bytes: int
+    limit_bytes: int
+
+
 class AccessLogSnapshot(TypedDict):
     """Access records written, and dropped because the output could not keep up."""
 
@@ -266,6 +273,7 @@ class Snapshot(TypedDict):
     filters: list[FilterSnapshot]
     errors: list[ErrorCount]
     access_log: AccessLogSnapshot
+    memory: MemorySnapshot
 
 
 class Totals(TypedDict):

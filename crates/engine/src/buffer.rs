@@ -1,7 +1,11 @@
 //! Buffers, lent from last-in-first-out pools so that the one used last, still in the processor's
-//! cache, is used next. Idle connections hold none.
+//! cache, is used next. Idle connections hold none. While they are lent, they are charged to the
+//! budget of [`crate::memory`].
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use crate::memory::{Account, Charge, Pressure};
 
 /// Holds a whole head and what came with it.
 pub const HEAD_BYTES: usize = 16 * 1024;
@@ -13,8 +17,10 @@ pub const LARGE_BYTES: usize = 256 * 1024;
 /// endpoint is written to, so uploads gain more from room than downloads: with 512 KiB they cost
 /// 0.6 of what nginx needs, with 256 KiB 0.8, and downloads the same with either.
 pub const UPLOAD_BYTES: usize = 512 * 1024;
-/// Buffers of one size kept for reuse, per worker.
-const KEPT: usize = 64;
+/// Bytes of buffers of one size kept for reuse, per worker; those that nobody needs are freed.
+const KEPT_BYTES: usize = 32 * 1024 * 1024;
+/// Vectors to write heads into kept for reuse, per worker.
+const KEPT_OUT: usize = 256;
 
 /// Bytes received and not used up yet: `start..end` of a fixed room.
 #[derive(Debug, Default)]
@@ -24,6 +30,8 @@ pub struct Buffer {
     pub start: usize,
     /// Where they end.
     pub end: usize,
+    /// Counts the room as memory in use.
+    charge: Charge,
 }
 
 impl Buffer {
@@ -74,6 +82,7 @@ impl Buffer {
     pub fn grow(&mut self, size: usize) {
         if self.room.len() < size {
             self.room.resize(size, 0);
+            self.charge.set(size);
         }
     }
 
@@ -90,20 +99,71 @@ impl Buffer {
     }
 }
 
-/// One worker's buffers.
+/// Buffers of one size.
 #[derive(Debug, Default)]
+struct Shelf {
+    rooms: RefCell<Vec<Vec<u8>>>,
+    /// The fewest rooms that lay unused since the last trim.
+    unused: Cell<usize>,
+}
+
+impl Shelf {
+    fn take(&self) -> Option<Vec<u8>> {
+        let mut rooms = self.rooms.borrow_mut();
+        let room = rooms.pop();
+        self.unused.set(self.unused.get().min(rooms.len()));
+        room
+    }
+
+    fn give(&self, room: Vec<u8>) {
+        let mut rooms = self.rooms.borrow_mut();
+        if rooms.len() < KEPT_BYTES / room.len() {
+            rooms.push(room);
+        }
+    }
+
+    fn trim(&self, all: bool) {
+        let mut rooms = self.rooms.borrow_mut();
+        let kept = if all {
+            0
+        } else {
+            rooms.len().saturating_sub(self.unused.get())
+        };
+        rooms.truncate(kept);
+        self.unused.set(kept);
+    }
+}
+
+/// One worker's buffers.
+#[derive(Debug)]
 pub struct Buffers {
-    head: RefCell<Vec<Buffer>>,
-    body: RefCell<Vec<Buffer>>,
-    large: RefCell<Vec<Buffer>>,
-    upload: RefCell<Vec<Buffer>>,
-    /// The fewest large and upload buffers that lay unused since the last trim.
-    unused: [Cell<usize>; 2],
+    account: Rc<Account>,
+    head: Shelf,
+    body: Shelf,
+    large: Shelf,
+    upload: Shelf,
     out: RefCell<Vec<Vec<u8>>>,
 }
 
 impl Buffers {
-    fn shelf(&self, size: usize) -> Option<&RefCell<Vec<Buffer>>> {
+    /// Buffers that are charged to this account while they are lent.
+    pub fn new(account: Rc<Account>) -> Self {
+        Self {
+            account,
+            head: Shelf::default(),
+            body: Shelf::default(),
+            large: Shelf::default(),
+            upload: Shelf::default(),
+            out: RefCell::default(),
+        }
+    }
+
+    /// What is charged for memory in use.
+    pub fn account(&self) -> &Rc<Account> {
+        &self.account
+    }
+
+    fn shelf(&self, size: usize) -> Option<&Shelf> {
         match size {
             HEAD_BYTES => Some(&self.head),
             BODY_BYTES => Some(&self.body),
@@ -113,41 +173,36 @@ impl Buffers {
         }
     }
 
-    /// An empty buffer of one of this file's sizes.
+    /// An empty buffer of one of this file's sizes; of the smallest one while memory is short.
     pub fn take(&self, size: usize) -> Buffer {
-        let kept = self.shelf(size).and_then(|shelf| shelf.borrow_mut().pop());
-        match size {
-            LARGE_BYTES => note_low(&self.unused[0], &self.large),
-            UPLOAD_BYTES => note_low(&self.unused[1], &self.upload),
-            _ => {}
-        }
-        kept.unwrap_or_else(|| Buffer {
-            room: vec![0; size],
+        let size = match self.account.pressure() {
+            Pressure::Low => size,
+            Pressure::Shrink | Pressure::Refuse => HEAD_BYTES,
+        };
+        let room = self.shelf(size).and_then(Shelf::take);
+        Buffer {
+            room: room.unwrap_or_else(|| vec![0; size]),
             start: 0,
             end: 0,
-        })
-    }
-
-    /// Gives a buffer back; one that outgrew its size is dropped.
-    pub fn give(&self, mut buffer: Buffer) {
-        if let Some(shelf) = self.shelf(buffer.room.len()) {
-            let mut shelf = shelf.borrow_mut();
-            if shelf.len() < KEPT {
-                buffer.start = 0;
-                buffer.end = 0;
-                shelf.push(buffer);
-            }
+            charge: Charge::new(&self.account, size),
         }
     }
 
-    /// Frees the large buffers that nobody needed since this was called last, so that a burst of
-    /// large bodies does not hold its memory for ever.
+    /// Gives a buffer back; one that outgrew its size is dropped, and any while memory is short.
+    pub fn give(&self, buffer: Buffer) {
+        if let Some(shelf) = self.shelf(buffer.room.len())
+            && self.account.pressure() == Pressure::Low
+        {
+            shelf.give(buffer.room);
+        }
+    }
+
+    /// Frees the buffers that nobody needed since this was called last, so that a burst does not
+    /// hold its memory for ever; while memory is short, all that are not lent.
     pub fn trim(&self) {
-        for (unused, shelf) in self.unused.iter().zip([&self.large, &self.upload]) {
-            let mut shelf = shelf.borrow_mut();
-            let kept = shelf.len().saturating_sub(unused.get());
-            shelf.truncate(kept);
-            unused.set(kept);
+        let all = self.account.pressure() > Pressure::Low;
+        for shelf in [&self.head, &self.body, &self.large, &self.upload] {
+            shelf.trim(all);
         }
     }
 
@@ -160,24 +215,27 @@ impl Buffers {
     /// Gives one back.
     pub fn give_out(&self, mut out: Vec<u8>) {
         let mut shelf = self.out.borrow_mut();
-        if shelf.len() < KEPT && (1..=HEAD_BYTES * 4).contains(&out.capacity()) {
+        if shelf.len() < KEPT_OUT && (1..=HEAD_BYTES * 4).contains(&out.capacity()) {
             out.clear();
             shelf.push(out);
         }
     }
 }
 
-fn note_low(unused: &Cell<usize>, shelf: &RefCell<Vec<Buffer>>) {
-    unused.set(unused.get().min(shelf.borrow().len()));
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::memory::MemoryBudget;
+
+    fn buffers(limit: u64) -> Buffers {
+        Buffers::new(Account::new(Arc::new(MemoryBudget::new(limit))))
+    }
 
     #[test]
     fn a_burst_of_large_bodies_gives_its_memory_back() {
-        let buffers = Buffers::default();
+        let buffers = buffers(u64::MAX);
         let burst: Vec<Buffer> = (0..10).map(|_| buffers.take(LARGE_BYTES)).collect();
         for buffer in burst {
             buffers.give(buffer);
@@ -190,8 +248,21 @@ mod tests {
             }
         }
         buffers.trim();
-        assert_eq!(buffers.large.borrow().len(), 2, "two were in use at once");
+        let kept = || buffers.large.rooms.borrow().len();
+        assert_eq!(kept(), 2, "two were in use at once");
         buffers.trim();
-        assert_eq!(buffers.large.borrow().len(), 0);
+        assert_eq!(kept(), 0);
+    }
+
+    #[test]
+    fn buffers_become_small_near_the_limit_and_are_not_kept() {
+        let buffers = buffers(4 * LARGE_BYTES as u64);
+        let first = [buffers.take(LARGE_BYTES), buffers.take(LARGE_BYTES)];
+        let small = buffers.take(LARGE_BYTES);
+        assert_eq!(small.size(), HEAD_BYTES);
+        buffers.give(small);
+        assert_eq!(buffers.head.rooms.borrow().len(), 0);
+        drop(first);
+        assert_eq!(buffers.take(LARGE_BYTES).size(), LARGE_BYTES);
     }
 }

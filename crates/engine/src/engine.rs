@@ -33,6 +33,7 @@ use self::sockets::Changes;
 use self::workers::{Handle, ask_all, start_worker, wait};
 use crate::access_log::AccessLog;
 use crate::events::Events;
+use crate::memory::MemoryBudget;
 use crate::probe::{Probe, Prober};
 use crate::published::Published;
 use crate::snapshot::{self, Snapshot};
@@ -157,6 +158,7 @@ impl Engine {
             revision: 0,
             access_log: None,
             server_name: "evenflow".into(),
+            buffer_bytes: u64::MAX,
             certificates: Vec::new(),
             listeners: Vec::new(),
             filters: Vec::new(),
@@ -171,6 +173,7 @@ impl Engine {
             events: Events::new().map_err(internal)?,
             epoch: Instant::now(),
             ejected: Mutex::default(),
+            memory: Arc::new(MemoryBudget::new(empty.buffer_bytes)),
         });
         let mut handles = Vec::with_capacity(workers);
         for id in 0..workers {
@@ -221,6 +224,7 @@ impl Engine {
         let added = compiled.added;
         let table = Arc::new(Published::new(compiled.table, access_log));
         let listeners_lose = changes.take_away();
+        self.shared.memory.set_limit(plan.buffer_bytes);
         self.publish(state, Arc::clone(&table));
         sockets::follow(state, changes);
         forget_idle(&state.workers, stale);
@@ -439,7 +443,7 @@ impl Engine {
             total.merge(&stats);
         }
         let table = self.shared.table.load_full();
-        let snapshot = Snapshot::new(&table, &total, &busy, self.started, self.shared.now_ms());
+        let snapshot = Snapshot::new(&table, &total, &busy, self.started, &self.shared);
         encode(&snapshot)
     }
 

@@ -195,6 +195,13 @@ pub async fn exchange(connection: &mut Connection, scratch: &mut Scratch) -> Nex
     let notes = &connection.worker.notes;
     let routed = route(&table, listener, view, &mut scratch.passed, notes);
     noted.lines = std::mem::take(&mut scratch.passed.response_lines);
+    let routed = match routed {
+        // The balancer's own pages are served whatever the traffic does.
+        Ok((index, route)) if !route.internal && connection.worker.is_short_of_memory() => {
+            Err((Reason::MemoryFull.into(), Some((index, route))))
+        }
+        routed => routed,
+    };
     let (next, lease) = match routed {
         routed if let Some(port) = redirects(listener, &routed) => {
             context.route = routed.ok();

@@ -19,6 +19,7 @@ mod hedge;
 pub mod http2;
 mod lease;
 mod listen;
+mod memory;
 mod mirror;
 pub mod output;
 pub mod probe;

@@ -13,6 +13,7 @@ use evenflow_state::stats::{ERROR_KINDS, EndpointStats, Stats, TunnelStats};
 use serde::Serialize;
 
 use crate::published::Published;
+use crate::worker::Shared;
 
 /// Pools with this prefix are the control plane's own and not shown.
 const OWN: &str = "evenflow-";
@@ -35,6 +36,14 @@ pub struct Snapshot<'a> {
     filters: Vec<FilterEntry<'a>>,
     errors: Vec<ErrorEntry>,
     access_log: AccessEntry,
+    memory: MemoryEntry,
+}
+
+/// The bytes of buffers, and what they may be.
+#[derive(Debug, Serialize)]
+struct MemoryEntry {
+    held_bytes: u64,
+    limit_bytes: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -156,8 +165,9 @@ impl<'a> Snapshot<'a> {
         stats: &Stats,
         busy_ns: &[u64],
         started: Instant,
-        now_ms: u64,
+        shared: &Shared,
     ) -> Self {
+        let now_ms = shared.now_ms();
         let routes: HashMap<u32, &str> = table
             .routes
             .iter()
@@ -277,6 +287,10 @@ impl<'a> Snapshot<'a> {
                         dropped: stats.dropped,
                     }
                 }),
+            memory: MemoryEntry {
+                held_bytes: shared.memory.held(),
+                limit_bytes: shared.memory.limit(),
+            },
         }
     }
 }

@@ -81,7 +81,12 @@ fn admit(connection: &Connection, passed: &mut FilterContext) -> bool {
         route: 0,
         secure: connection.stream.is_tls(),
     };
-    let admitted = listener.chain.check(&view, passed, &worker.notes).is_ok();
+    let short_of_memory = worker.is_short_of_memory();
+    if short_of_memory {
+        let mut stats = worker.stats.borrow_mut();
+        *stats.errors.entry(Reason::MemoryFull.label()).or_default() += 1;
+    }
+    let admitted = !short_of_memory && listener.chain.check(&view, passed, &worker.notes).is_ok();
     if !admitted {
         listener.state.rejected.fetch_add(1, Ordering::Relaxed);
     }

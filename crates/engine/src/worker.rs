@@ -24,6 +24,7 @@ use crate::acceptor::Acceptor;
 use crate::access_log::{AccessLog, CHUNK, LogBuffer, Record};
 use crate::buffer::Buffers;
 use crate::events::Events;
+use crate::memory::{Account, MemoryBudget, Pressure};
 use crate::published::Published;
 use crate::timer::{SWEEP, Timer};
 use crate::upstream::Idle;
@@ -46,6 +47,8 @@ pub struct Shared {
     pub epoch: Instant,
     /// Endpoints set aside by passive health, until their time is over.
     pub ejected: Mutex<Vec<(Arc<Endpoint>, Arc<PoolState>)>>,
+    /// The bytes that buffers of all workers may hold.
+    pub memory: Arc<MemoryBudget>,
 }
 
 impl Shared {
@@ -162,6 +165,7 @@ pub struct Worker {
 impl Worker {
     fn new(workers: usize, shared: Arc<Shared>) -> Self {
         let table = Rc::new(shared.table.load_full());
+        let buffers = Buffers::new(Account::new(Arc::clone(&shared.memory)));
         Self {
             workers,
             generation: Cell::new(shared.generation.load(Ordering::Acquire)),
@@ -169,7 +173,7 @@ impl Worker {
             shared,
             table: RefCell::new(table),
             timer: Rc::default(),
-            buffers: Buffers::default(),
+            buffers,
             idle: Idle::default(),
             stats: RefCell::default(),
             scratch: RefCell::default(),
@@ -328,6 +332,11 @@ impl Worker {
         date.1.clone()
     }
 
+    /// Whether so much memory is in use that nothing new is to be served.
+    pub fn is_short_of_memory(&self) -> bool {
+        self.buffers.account().pressure() == Pressure::Refuse
+    }
+
     fn sweep(&self) {
         let now = self.shared.now_ms();
         let second = now / 1000 != self.coarse_ms.get() / 1000;
@@ -335,6 +344,7 @@ impl Worker {
         self.timer.sweep(now);
         if second {
             self.idle.sweep(now);
+            self.buffers.account().tell();
             if (now / 1000).is_multiple_of(TRIM_EVERY_S) {
                 self.buffers.trim();
             }
@@ -389,6 +399,7 @@ impl Worker {
     }
 
     fn snapshot(&self) -> Stats {
+        self.buffers.account().tell();
         let mut stats = self.stats.borrow().clone();
         stats.idle = self.idle.counts();
         stats.busy_ns = thread_cpu_ns();

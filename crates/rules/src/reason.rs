@@ -62,6 +62,8 @@ pub enum Reason {
     QueueTimeout,
     /// This machine has no descriptor or memory left for a connection to an endpoint.
     NoSocket,
+    /// The buffers of this process hold as much memory as they may.
+    MemoryFull,
     /// No connection to the endpoint could be made.
     ConnectFailed,
     /// No encrypted connection to the endpoint could be made; the text says why.
@@ -120,6 +122,7 @@ impl Reason {
             | Self::QueueTimeout
             | Self::SessionsFull
             | Self::NoSocket
+            | Self::MemoryFull
             | Self::AuthUnavailable => 503,
             Self::ConnectTimeout | Self::UpstreamTimeout | Self::RouteTimeout => 504,
             Self::Version => 505,
@@ -157,6 +160,7 @@ impl Reason {
             Self::QueueFull => "queue_full",
             Self::QueueTimeout => "queue_timeout",
             Self::NoSocket => "no_socket",
+            Self::MemoryFull => "memory_full",
             Self::ConnectFailed => "connect_failed",
             Self::UpstreamTls(_) => "upstream_tls",
             Self::ConnectTimeout => "connect_timeout",
@@ -201,6 +205,7 @@ impl Reason {
             Self::BreakerOpen => "The backends fail and get a rest.",
             Self::QueueFull | Self::QueueTimeout => "All backends are busy.",
             Self::NoSocket => "No connection can be opened now.",
+            Self::MemoryFull => "Too much memory is in use now.",
             Self::ConnectFailed => "The backend could not be reached.",
             Self::UpstreamTls(_) => "No encrypted connection to the backend could be made.",
             Self::UpstreamReset => "The backend closed the connection.",

@@ -584,6 +584,12 @@ class ServerConfig(Model):
         description="Serve HTTP/2: over TLS where clients ask for it, in the clear to those that "
         "begin with it.",
     )
+    memory: Annotated[Size, Field(ge=1024 * 1024)] | None = Field(
+        default=None,
+        description="What buffers of bodies and heads may hold in all; from half of it they become "
+        "smaller, from three quarters new requests get 503. Default: a quarter of the machine's "
+        "memory or of the control group's limit, at least 64 MiB.",
+    )
     limits: Limits = Limits()
     tls: ServerTls | None = Field(default=None, description="Encryption of the flat form's port.")
 

@@ -47,6 +47,7 @@ from evenflow.plan import (
     compile_pool_update,
     members_splice,
 )
+from evenflow.plan.memory import default_buffer_bytes
 from evenflow.plan.pools import given
 from evenflow.resolve import Lookup, Resolution, changed, resolve_targets
 
@@ -613,6 +614,7 @@ class Swap:
             sticky_key=self._sticky_key,
             material=wanted.material,
             fleet_seed=wanted.fleet_seed,
+            buffer_bytes=default_buffer_bytes(),
         )
         self.panics = {
             pool["name"]: pool["panic"] for pool in plan["pools"] if pool["name"] in wanted.pools

@@ -36,13 +36,14 @@ def compile_plan(
     sticky_key: bytes = b"",
     material: Material | None = None,
     fleet_seed: bytes = b"",
+    buffer_bytes: int = 1024**3,
 ) -> document.Plan:
     """The plan for `config`, flat or expanded.
 
     `state` holds what is known of backends by pool and id, `addresses` what their names resolve
     to by `Target.address`, `admin_socket` the path of the control plane's Unix socket,
-    `material` what the files of TLS hold, `fleet_seed` the secret of limits of scope fleet. Raises
-    `ConfigError` where a strategy cannot be found or fails. Plans share the endpoints of backends
+    `material` what the files of TLS hold, `fleet_seed` the secret of limits of scope fleet,
+    `buffer_bytes` the memory for buffers where `server.memory` is absent. Raises `ConfigError` where a strategy cannot be found or fails. Plans share the endpoints of backends
     that stay as they are, so these must not be changed.
     """
     paths = _strategy_paths(config)
@@ -79,6 +80,7 @@ def compile_plan(
         if access.enabled
         else None,
         "server_name": config.server.name,
+        "buffer_bytes": config.server.memory or buffer_bytes,
         "certificates": certificates(config, material),
         "listeners": listeners,
         "filters": [

@@ -395,6 +395,7 @@ class Plan(TypedDict):
     revision: int
     access_log: AccessLog | None
     server_name: str
+    buffer_bytes: int
     certificates: list[Certificate]
     listeners: list[Listener]
     filters: list[FilterChain]

@@ -294,6 +294,10 @@ class FakeEngine:
                 "filters": [],
                 "errors": [],
                 "access_log": {"written": 0, "dropped": 0},
+                "memory": {
+                    "held_bytes": 0,
+                    "limit_bytes": plan["buffer_bytes"] if plan else 0,
+                },
             }
 
     def totals(self) -> Totals:

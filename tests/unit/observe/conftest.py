@@ -94,6 +94,7 @@ def snapshot_of(*names: str) -> Snapshot:
         "filters": [{"filter": "security", "limited": 8}],
         "errors": [{"reason": "no_backend", "count": 2}],
         "access_log": {"written": 17, "dropped": 1},
+        "memory": {"held_bytes": 4096, "limit_bytes": 1 << 30},
     }
 
 

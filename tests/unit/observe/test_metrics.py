@@ -52,6 +52,8 @@ def test_every_series_of_the_interface_is_there() -> None:
         'evenflow_worker_busy_ratio{worker="0"} 0.25',
         'evenflow_build_info{version="1.2.3",python="3.11"} 1',
         'evenflow_access_log_records_total{result="dropped"} 1',
+        "evenflow_buffer_bytes 4096",
+        "evenflow_buffer_limit_bytes 1073741824",
         'evenflow_errors_total{reason="no_backend"} 2',
     ):
         assert f"\n{line}\n" in text, line

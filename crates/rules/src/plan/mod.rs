@@ -38,6 +38,8 @@ pub struct Plan {
     pub access_log: Option<AccessLog>,
     /// The name in `Via`, and in answers the balancer makes itself.
     pub server_name: String,
+    /// How many bytes the buffers of all workers may hold together.
+    pub buffer_bytes: u64,
     /// Certificates that listeners refer to by name.
     pub certificates: Vec<Certificate>,
     /// Sockets to serve.

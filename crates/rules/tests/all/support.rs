@@ -10,6 +10,7 @@ pub fn plan(pools: &[Value]) -> Value {
         "revision": 1,
         "access_log": null,
         "server_name": "evenflow",
+        "buffer_bytes": 1_u64 << 40,
         "certificates": [],
         "listeners": [listener("web", "127.0.0.1:0")],
         "filters": [],

@@ -61,6 +61,18 @@ def families(snapshot: Snapshot) -> Iterator[Family]:
         ],
     )
     yield Family(
+        "evenflow_buffer_bytes",
+        "gauge",
+        "Bytes that buffers of heads and bodies hold.",
+        [("", snapshot["memory"]["held_bytes"])],
+    )
+    yield Family(
+        "evenflow_buffer_limit_bytes",
+        "gauge",
+        "Bytes that they may hold (server.memory).",
+        [("", snapshot["memory"]["limit_bytes"])],
+    )
+    yield Family(
         "evenflow_worker_busy_seconds_total",
         "counter",
         "Time a worker of the engine spent working.",
