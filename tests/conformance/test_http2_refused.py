@@ -94,7 +94,7 @@ REFUSED: dict[str, Block] = {
 def test_a_malformed_request_reaches_nobody(client: RawClient, proxy: Proxy, fields: Block) -> None:
     client.send(frame(HEADERS, END_STREAM | END_HEADERS, 1, literal(fields)))
     got = client.outcome()
-    assert got in (400, 405, 501, "PROTOCOL_ERROR", "COMPRESSION_ERROR"), got
+    assert got in (400, 405, 417, 501, "PROTOCOL_ERROR", "COMPRESSION_ERROR"), got
     proxy.expect_untouched()
 
 

@@ -75,10 +75,35 @@ def test_options_with_an_absolute_target_without_a_path_is_for_the_whole_server(
     assert (got.head.all("host"), got.target) == (["b.test"], "*")
 
 
-def test_the_balancer_answers_no_trace_itself(proxy: Proxy) -> None:
+def test_trace_is_refused_where_it_is_not_allowed(proxy: Proxy) -> None:
     answer = proxy.request("TRACE", "/", headers=[("Cookie", "secret=1")])
-    assert answer.status in (200, 405, 501)
+    assert answer.status == 405
+    assert answer.header("allow") == "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
     assert b"secret" not in answer.body
+    proxy.expect_untouched()
+
+
+def test_options_whose_last_hop_this_is_are_answered_here(proxy: Proxy) -> None:
+    answer = proxy.request("OPTIONS", "/x", headers=[("Max-Forwards", "0")])
+    assert answer.status == 204
+    assert answer.header("allow") == "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+    proxy.expect_untouched()
+
+
+@pytest.mark.parametrize(("sent", "passed_on"), [("1", "0"), ("10", "9"), ("100", "99")])
+def test_max_forwards_of_options_is_lowered(proxy: Proxy, sent: str, passed_on: str) -> None:
+    got = proxy.forwarded(f"OPTIONS * HTTP/1.1\r\nHost: a\r\nMax-Forwards: {sent}\r\n\r\n".encode())
+    assert got.head.all("max-forwards") == [passed_on]
+
+
+def test_max_forwards_means_nothing_for_other_methods(proxy: Proxy) -> None:
+    got = proxy.forwarded(b"GET / HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n\r\n")
+    assert got.head.all("max-forwards") == ["0"]
+
+
+@pytest.mark.parametrize("sent", ["-1", "x", "", "1, 2"])
+def test_max_forwards_that_is_no_number_is_refused(proxy: Proxy, sent: str) -> None:
+    proxy.expect_refused(f"OPTIONS * HTTP/1.1\r\nHost: a\r\nMax-Forwards: {sent}\r\n\r\n".encode())
 
 
 def test_a_request_without_host_by_http_1_0_reaches_the_origin_with_one(proxy: Proxy) -> None:

@@ -116,6 +116,35 @@ pub fn field<'a>(head: &RequestHead, base: &'a [u8], name: &[u8]) -> &'a [u8] {
         .map_or(b"", |field| field.value.get(base))
 }
 
+/// `Allow`: the methods that this balancer passes on. Backends may refuse some of them.
+pub fn push_allow(out: &mut Vec<u8>, trace: bool) {
+    out.extend_from_slice(b"allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+    out.extend_from_slice(if trace { b", TRACE\r\n" } else { b"\r\n" });
+}
+
+/// What a TRACE comes back with at its last recipient: the request as it came, without what is to
+/// stay between the client and the backends (RFC 9110 §9.3.8).
+pub fn trace(head: &RequestHead, base: &[u8]) -> Vec<u8> {
+    const SECRET: [&[u8]; 3] = [b"authorization", b"cookie", b"proxy-authorization"];
+    let mut echo = Vec::with_capacity(head.len);
+    for part in [
+        head.method.get(base),
+        b" ",
+        head.target.get(base),
+        b" HTTP/1.1\r\n",
+    ] {
+        echo.extend_from_slice(part);
+    }
+    head.copy_fields(base, &mut echo, |field| {
+        let name = field.name.get(base);
+        !SECRET
+            .iter()
+            .any(|secret| name.eq_ignore_ascii_case(secret))
+    });
+    echo.extend_from_slice(b"\r\n");
+    echo
+}
+
 /// `Retry-After` in whole seconds, at least one.
 pub fn push_retry_after(out: &mut Vec<u8>, after_ns: u64) {
     out.extend_from_slice(b"retry-after: ");

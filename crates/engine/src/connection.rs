@@ -11,6 +11,7 @@ use evenflow_rules::table::Listener;
 use evenflow_wire::field::Known;
 use evenflow_wire::http1::encode::Origin;
 use evenflow_wire::http1::head::{RequestHead, Scan, scan};
+use evenflow_wire::http1::hops::{self, Hop};
 use evenflow_wire::identity::Identity;
 use evenflow_wire::proxy_protocol::AddressPair;
 
@@ -253,6 +254,8 @@ pub async fn read_head(
             Scan::Complete(len) if len <= max_head => {
                 head.http2 = connection.stream.is_http2();
                 head.parse(&bytes[..len], limits.headers as usize, max_target)?;
+                let hop = hops::count(head, connection.buffer.bytes_mut());
+                head.last_hop = hop.map_err(Reason::BadRequest)? == Hop::Last;
                 if listener.decode_slashes {
                     head.replace_path(connection.buffer.bytes_mut(), decode_in_place);
                 }

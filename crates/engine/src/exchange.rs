@@ -232,6 +232,22 @@ pub async fn exchange(connection: &mut Connection, scratch: &mut Scratch) -> Nex
                 let head = &scratch.request;
                 let next = refuse(connection, &context, head, &mut noted, reason.into()).await;
                 (next, None)
+            } else if scratch.request.last_hop {
+                let (head, base) = (&scratch.request, connection.buffer.bytes());
+                let mut lines = answer::lines(&context, head, base);
+                lines.extend_from_slice(&noted.lines);
+                let next = if head.method.get(base) == b"TRACE" {
+                    let echo = answer::trace(head, base);
+                    let answer = Answer {
+                        content: Some(("message/http", &echo)),
+                        ..Answer::empty(200, &lines)
+                    };
+                    respond(connection, head, &mut noted, &answer).await
+                } else {
+                    answer::push_allow(&mut lines, listener.trace);
+                    respond(connection, head, &mut noted, &Answer::empty(204, &lines)).await
+                };
+                (next, None)
             } else if let Some(fault) = &route.fault
                 && let Some(status) = Box::pin(fault::inject(connection, route, fault)).await
             {
@@ -334,6 +350,9 @@ fn route<'t>(
     } else {
         let checked = listener.chain.check(&view, passed, notes);
         checked.map_err(|refusal| (refusal, None))?;
+    }
+    if !listener.trace && view.head.method.get(view.base) == b"TRACE" {
+        return Err((Reason::TraceRefused.into(), None));
     }
     let Some(index) = found else {
         return Err((Reason::NoRoute.into(), None));

@@ -41,6 +41,9 @@ pub async fn refuse(
     ) {
         answer::push_retry_after(&mut lines, retry_after_ns);
     }
+    if reason == Reason::TraceRefused {
+        answer::push_allow(&mut lines, false);
+    }
     let id = if head.len == 0 {
         context.id
     } else {

@@ -26,6 +26,10 @@ pub enum Reason {
     Version,
     /// A method that a reverse proxy does not serve (CONNECT).
     Method,
+    /// TRACE, where the listener does not allow it.
+    TraceRefused,
+    /// The client expects something that nobody here can promise.
+    Expectation,
     /// The client has as many connections open as it may.
     ClientConnections,
     /// The listener has as many sessions as it may.
@@ -101,9 +105,11 @@ impl Reason {
             Self::Unauthorized | Self::Token(_) => 401,
             Self::Forbidden | Self::Denied => 403,
             Self::NoRoute => 404,
+            Self::TraceRefused => 405,
             Self::HeadTimeout | Self::BodyTimeout => 408,
             Self::BodyTooLarge => 413,
             Self::TargetTooLong => 414,
+            Self::Expectation => 417,
             Self::Limited | Self::InFlight | Self::ClientConnections => 429,
             Self::HeadTooLarge => 431,
             Self::ClientGone | Self::ClientSlow => 499,
@@ -142,6 +148,8 @@ impl Reason {
             Self::BodyTimeout => "body_timeout",
             Self::Version => "version_not_supported",
             Self::Method => "method_not_supported",
+            Self::TraceRefused => "method_not_allowed",
+            Self::Expectation => "expectation_failed",
             Self::ClientConnections => "client_connections",
             Self::SessionsFull => "sessions_full",
             Self::Forbidden => "forbidden",
@@ -189,6 +197,8 @@ impl Reason {
             Self::BodyTimeout => "The request body took too long to arrive.",
             Self::Version => "This version of HTTP is not supported.",
             Self::Method => "This method is not supported.",
+            Self::TraceRefused => "TRACE is not allowed here.",
+            Self::Expectation => "The expectation is not known.",
             Self::ClientConnections | Self::SessionsFull => "Too many connections are open.",
             Self::Forbidden => "Access is not allowed from this address.",
             Self::Limited => "Too many requests.",
@@ -234,6 +244,7 @@ impl Reason {
                 | Self::BodyTimeout
                 | Self::Version
                 | Self::Method
+                | Self::Expectation
                 | Self::ClientGone
                 | Self::ClientSlow
         )
@@ -248,6 +259,7 @@ impl From<HeadError> for Reason {
             HeadError::TargetTooLong => Self::TargetTooLong,
             HeadError::Version => Self::Version,
             HeadError::Method => Self::Method,
+            HeadError::Expectation => Self::Expectation,
         }
     }
 }

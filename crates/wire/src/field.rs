@@ -22,6 +22,11 @@ impl Span {
         &base[self.start as usize..self.end as usize]
     }
 
+    /// The bytes themselves, to be written over.
+    pub fn get_mut(self, base: &mut [u8]) -> &mut [u8] {
+        &mut base[self.start as usize..self.end as usize]
+    }
+
     /// Whether there are none.
     #[inline]
     pub fn is_empty(self) -> bool {

@@ -256,6 +256,7 @@ def _listeners(config: Config) -> tuple[Listener, ...]:
                 "trusted_proxies",
                 "forwarded",
                 "escaped_slashes",
+                "trace",
             )
             if getattr(listener, name) is None
         }

@@ -222,6 +222,7 @@ class Listener(Model):
     trusted_proxies: Items[Network] | None = None
     forwarded: bool | None = None
     escaped_slashes: EscapedSlashes | None = None
+    trace: bool | None = None
     http2: bool | None = None
     tls: ListenerTls | None = None
     redirect_https: bool | Annotated[int, Field(ge=1, le=65535)] = Field(

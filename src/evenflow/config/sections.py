@@ -573,6 +573,9 @@ class ServerConfig(Model):
         default=(), description="Networks whose forwarding headers are believed."
     )
     forwarded: bool = Field(default=False, description="Also send RFC 7239 `Forwarded`.")
+    trace: bool = Field(
+        default=False, description="Forward TRACE requests; else they are answered with 405."
+    )
     escaped_slashes: EscapedSlashes = Field(
         default="auto",
         description="Paths that backends may read in several ways (`%2f`, `\\`, `..;`): auto answers "

@@ -162,6 +162,7 @@ def _listener(config: Config, listener: Listener, material: Material) -> documen
         },
         "trusted_proxies": list(given(listener.trusted_proxies)),
         "forwarded": given(listener.forwarded),
+        "trace": given(listener.trace),
         "escaped_slashes": given(listener.escaped_slashes),
         "tls": listener_tls(listener, material),
         "redirect_https": _redirect_port(listener),
@@ -210,6 +211,7 @@ def _control_listener(config: Config, address: str) -> document.Listener:
         trusted_proxies=server.trusted_proxies,
         forwarded=False,
         escaped_slashes=server.escaped_slashes,
+        trace=False,
         http2=server.http2,
     )
     return _listener(config, own, Material()) | {"name": CONTROL_LISTENER}

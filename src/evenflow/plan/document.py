@@ -94,6 +94,7 @@ class Listener(TypedDict):
     timeouts: Timeouts
     trusted_proxies: list[str]
     forwarded: bool
+    trace: bool
     escaped_slashes: Literal["auto", "reject", "decode", "keep"]
     tls: ListenerTls | None
     redirect_https: int | None

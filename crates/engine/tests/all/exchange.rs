@@ -156,3 +156,51 @@ fn a_client_that_goes_away_is_not_held_against_the_endpoint() {
         );
     }
 }
+
+#[test]
+fn trace_is_for_listeners_that_allow_it() {
+    let origin = Origin::saying("traced");
+    let mut plan = plan_for(&[&origin]);
+    let mut balancer = Balancer::start(1, &plan);
+    let request = "TRACE /x HTTP/1.1\r\nHost: a\r\nCookie: secret\r\nMax-Forwards: 1\r\n\r\n";
+    let mut client = balancer.client();
+    let refused = client.send(request).answer();
+    assert_eq!(refused.status(), 405);
+    assert!(
+        refused
+            .field("allow")
+            .is_some_and(|allow| !allow.contains("TRACE"))
+    );
+    assert_eq!(origin.requests().len(), 0);
+
+    plan["listeners"][0]["trace"] = json!(true);
+    balancer.apply(&plan);
+    assert_eq!(client.send(request).answer().text(), "traced");
+    assert_eq!(origin.requests()[0].field("max-forwards"), Some("0"));
+
+    let last = client
+        .send(request.replace("Forwards: 1", "Forwards: 0"))
+        .answer();
+    assert_eq!(last.field("content-type"), Some("message/http"));
+    assert_eq!(
+        last.text(),
+        "TRACE /x HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n\r\n"
+    );
+    assert_eq!(origin.requests().len(), 1);
+}
+
+#[test]
+fn a_head_of_bare_carriage_returns_is_answered_at_once() {
+    let origin = Origin::saying("never");
+    let balancer = Balancer::start(1, &plan_for(&[&origin]));
+    let begun = std::time::Instant::now();
+    let answer = balancer
+        .client()
+        .send("GET / HTTP/1.1\rHost: a\r\r")
+        .answer();
+    assert_eq!(answer.status(), 400);
+    assert!(
+        begun.elapsed() < Duration::from_secs(5),
+        "the head's timeout is 10 s"
+    );
+}

@@ -59,6 +59,8 @@ pub struct Listener {
     pub trusted_proxies: Vec<IpNet>,
     /// Also send RFC 7239 `Forwarded`.
     pub forwarded: bool,
+    /// TRACE is served; else it is answered with 405.
+    pub trace: bool,
     /// Paths that may be read in several ways.
     pub escaped_slashes: EscapedSlashes,
     /// Encryption; `null` speaks in the clear.

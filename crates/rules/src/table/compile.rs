@@ -136,6 +136,7 @@ pub fn compile(
             timeouts: listener.timeouts.clone(),
             trusted: trusted(&listener.trusted_proxies),
             forwarded: listener.forwarded,
+            trace: listener.trace,
             decode_slashes: listener.escaped_slashes == EscapedSlashes::Decode,
             tls: tls(listener, &path, &certificates, registry)?,
             redirect_https: listener.redirect_https,

@@ -130,6 +130,8 @@ pub struct Listener {
     pub trusted: Option<IpSet>,
     /// Also send `Forwarded`.
     pub forwarded: bool,
+    /// TRACE is served.
+    pub trace: bool,
     /// Escaped slashes are decoded before anything else looks at a path.
     pub decode_slashes: bool,
     /// Encryption.

@@ -45,6 +45,7 @@ pub fn listener(name: &str, address: &str) -> Value {
         "trusted_proxies": [],
         "forwarded": false,
         "escaped_slashes": "auto",
+        "trace": false,
         "tls": null,
         "redirect_https": null,
         "passthrough": [], "answers": 0, "retries": {"max": 3, "delay_ms": 0},

@@ -37,8 +37,8 @@ pub enum Scan {
 }
 
 /// Looks for the empty line that ends a head, from `from` on, which is 0 or an earlier answer.
-/// A line feed without its carriage return is refused at once, so that a sender of bare line feeds
-/// gets an answer and not a timeout.
+/// A line feed without its carriage return is refused at once, and so is the reverse, so that a
+/// sender of either gets an answer and not a timeout.
 pub fn scan(bytes: &[u8], from: usize) -> Result<Scan, &'static str> {
     let mut line = from;
     for offset in memchr_iter(b'\n', &bytes[from..]) {
@@ -50,6 +50,11 @@ pub fn scan(bytes: &[u8], from: usize) -> Result<Scan, &'static str> {
             return Ok(Scan::Complete(feed + 1));
         }
         line = feed + 1;
+    }
+    // What is here may be all that comes: a sender of bare carriage returns has ended its head.
+    let bare = |at: usize| bytes.get(from + at + 1).is_some_and(|&next| next != b'\n');
+    if memchr_iter(b'\r', &bytes[from..]).any(bare) {
+        return Err("A line does not end in CRLF.");
     }
     Ok(Scan::Partial(line))
 }
@@ -79,6 +84,8 @@ pub struct RequestHead {
     pub keep_alive: bool,
     /// `Expect: 100-continue`.
     pub expects_continue: bool,
+    /// It is not to be forwarded (`Max-Forwards: 0`); the parser leaves this to its caller.
+    pub last_hop: bool,
     /// The protocols the client wants to switch to; `None` also where it must not.
     pub upgrade: Option<Span>,
 }
@@ -117,6 +124,8 @@ pub enum HeadError {
     Version,
     /// A method that a reverse proxy does not serve (CONNECT).
     Method,
+    /// `Expect` asks for something other than `100-continue`.
+    Expectation,
 }
 
 impl HeadError {
@@ -128,6 +137,7 @@ impl HeadError {
             Self::TargetTooLong => "The request target is too long.",
             Self::Version => "This version of HTTP is not supported.",
             Self::Method => "This method is not supported.",
+            Self::Expectation => "The expectation is not known.",
         }
     }
 }
@@ -337,7 +347,7 @@ impl RequestHead {
         for field in &self.fields {
             if field.known == Known::Expect {
                 if !field.value.get(bytes).eq_ignore_ascii_case(b"100-continue") {
-                    return Err(HeadError::Malformed("The expectation is not known."));
+                    return Err(HeadError::Expectation);
                 }
                 // Without content there is nothing to wait for.
                 self.expects_continue = !self.version_10 && self.length != Length::None;
@@ -411,7 +421,7 @@ impl RequestHead {
     /// Lets `write` put another path over the target's, not longer than it, and answer its length;
     /// `base` is the buffer given to the parser. What is behind the target stays in its place.
     pub fn replace_path(&mut self, base: &mut [u8], write: impl FnOnce(&mut [u8]) -> usize) {
-        let target = &mut base[self.target.start as usize..self.target.end as usize];
+        let target = self.target.get_mut(base);
         let query = memchr::memchr(b'?', target).unwrap_or(target.len());
         let len = write(&mut target[..query]);
         target.copy_within(query.., len);

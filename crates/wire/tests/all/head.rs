@@ -4,6 +4,7 @@ use evenflow_wire::field::{Field, Known};
 use evenflow_wire::http1::head::{
     HeadError, Length, MAX_FIELDS, RequestHead, ResponseHead, Scan, scan,
 };
+use evenflow_wire::http1::hops::{self, Hop};
 use proptest::prelude::*;
 
 /// Lines as a whole head: each with its CRLF, and the empty line.
@@ -239,6 +240,81 @@ fn names_that_some_servers_take_for_known_ones_are_known_as_such() {
 }
 
 #[test]
+fn an_unknown_expectation_is_one_that_fails() {
+    for value in ["magic", "100-continue, magic", "y 100-continue"] {
+        let line = format!("Expect: {value}");
+        let bytes = head(&["POST / HTTP/1.1", "Host: a", &line, "Content-Length: 3"]);
+        assert_eq!(refused(&bytes), HeadError::Expectation, "{value}");
+    }
+}
+
+#[test]
+fn lines_that_end_in_a_bare_carriage_return_are_refused_before_more_comes() {
+    for text in [
+        "GET / HTTP/1.1\rHost: a\r\r",
+        "GET / HTTP/1.1\r\nHost: a\r\r",
+        "GET / HTTP/1.1\rHost: a\r\n\r",
+        "GET / HTTP/1.1\r\nHost: a\rX: y",
+        "\rG",
+    ] {
+        let expected = Err("A line does not end in CRLF.");
+        assert_eq!(scan(text.as_bytes(), 0), expected, "{text:?}");
+    }
+    for text in ["GET / HTTP/1.1\r", "GET / HTTP/1.1\r\nHost: a\r\n\r", "\r"] {
+        assert!(
+            matches!(scan(text.as_bytes(), 0), Ok(Scan::Partial(_))),
+            "{text:?}"
+        );
+    }
+}
+
+/// What becomes of a request's `Max-Forwards`.
+fn counted(method: &str, field: &str) -> (Result<Hop, &'static str>, String) {
+    let line = format!("{method} / HTTP/1.1");
+    let mut bytes = head(&[&line, "Host: a", field, "X: y"]);
+    let head = parsed(&bytes);
+    let hop = hops::count(&head, &mut bytes);
+    let text = String::from_utf8(bytes).unwrap();
+    (hop, text.lines().nth(2).unwrap().to_owned())
+}
+
+#[test]
+fn max_forwards_is_counted_down_for_trace_and_options() {
+    for method in ["TRACE", "OPTIONS"] {
+        for (field, lowered) in [
+            ("Max-Forwards: 1", "Max-Forwards: 0"),
+            ("max-forwards:9", "max-forwards:8"),
+            ("Max-Forwards: 10", "Max-Forwards:  9"),
+            ("Max-Forwards: 1000", "Max-Forwards:  999"),
+            ("Max-Forwards: 0020", "Max-Forwards:   19"),
+            ("X-Other: 5", "X-Other: 5"),
+        ] {
+            assert_eq!(
+                counted(method, field),
+                (Ok(Hop::Forward), lowered.to_owned())
+            );
+        }
+        for field in ["Max-Forwards: 0", "Max-Forwards: 000"] {
+            assert_eq!(counted(method, field), (Ok(Hop::Last), field.to_owned()));
+        }
+        for field in [
+            "Max-Forwards: x",
+            "Max-Forwards:",
+            "Max-Forwards: -1",
+            "Max-Forwards: 1 1",
+        ] {
+            assert!(counted(method, field).0.is_err(), "{field}");
+        }
+        assert!(
+            counted(method, "Max-Forwards: 1\r\nmax-forwards: 1")
+                .0
+                .is_err()
+        );
+    }
+    assert_eq!(counted("GET", "Max-Forwards: 0").0, Ok(Hop::Forward));
+}
+
+#[test]
 fn an_expectation_counts_for_http_11_only() {
     for (version, expected) in [("1.1", true), ("1.0", false)] {
         let line = format!("POST / HTTP/{version}");
@@ -421,8 +497,6 @@ fn what_is_not_served_says_so() {
     for (bytes, reason) in cases {
         assert_eq!(refused(&bytes), reason);
     }
-    let unknown = head(&["POST / HTTP/1.1", "Host: a", "Expect: 200-ok"]);
-    assert!(matches!(refused(&unknown), HeadError::Malformed(_)));
 }
 
 #[test]
@@ -735,7 +809,15 @@ proptest! {
                 _ => break,
             }
         }
-        prop_assert_eq!(stepwise, whole);
+        let bare = bytes.windows(2).any(|two| two[0] == b'\r' && two[1] != b'\n');
+        if bare && stepwise.is_err() {
+            // A whole head with a bare carriage return is left for the parser to refuse.
+            if let Ok(Scan::Complete(len)) = whole {
+                prop_assert!(RequestHead::default().parse(&bytes[..len], 100, 8192).is_err());
+            }
+        } else {
+            prop_assert_eq!(stepwise, whole);
+        }
     }
 
     #[test]
