@@ -346,7 +346,7 @@ class HttpProbe(TypedDict):
     body_bytes: int
 
 
-class ProbeTls(TypedDict):
+class ProbeEndpoint(TypedDict):
     """An endpoint by the names it has in the plan."""
 
     pool: str
@@ -357,13 +357,16 @@ class Probe(TypedDict):
     """One health check's I/O; without `http` connecting is all."""
 
     id: int
-    address: str
+    addresses: list[str]
+    """Tried one after the other, 250 ms apart, until one answers."""
     timeout_ms: int
     http: HttpProbe | None
     http2: bool
     """The request is sent by HTTP/2."""
-    tls: ProbeTls | None
-    """The endpoint whose TLS the probe uses."""
+    endpoint: ProbeEndpoint | None
+    """Whom the probe is for."""
+    encrypted: bool
+    """As connections to the endpoint are."""
     send_proxy: Literal["v1", "v2"] | None
 
 

@@ -547,8 +547,11 @@ impl Engine {
         let table = self.shared.table.load_full();
         for probe in &mut probes {
             // The endpoint may be gone by now; nobody waits for its verdict then.
-            if let Some(wanted) = &probe.tls {
-                probe.upstream = table.upstream_tls(&wanted.pool, &wanted.backend).cloned();
+            let wanted = probe.endpoint.as_ref();
+            let member = wanted.and_then(|wanted| table.member(&wanted.pool, &wanted.backend));
+            if let Some(member) = member {
+                probe.upstream = member.tls.clone().filter(|_| probe.encrypted);
+                probe.known = Some(Arc::clone(&member.endpoint));
             }
         }
         let state = self.state()?;

@@ -8,6 +8,7 @@ pub mod access_log;
 mod answer;
 mod attempt;
 mod buffer;
+pub mod connect;
 mod connection;
 mod deliver;
 pub mod engine;

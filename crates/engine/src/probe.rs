@@ -20,16 +20,17 @@ use std::time::{Duration, Instant};
 
 use evenflow_rules::plan::ProxyVersion;
 use evenflow_rules::tls::client::Upstream;
-use evenflow_state::address::Address;
+use evenflow_state::address::{Address, Preferred};
+use evenflow_state::endpoint::Endpoint;
 use serde::{Deserialize, Serialize};
 use socket2::SockRef;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::connect::{self, Connected};
 use crate::proxied::push_header;
 use crate::upstream::is_ours;
 
@@ -44,8 +45,8 @@ pub const BACKLOG: usize = 65_536;
 pub struct Probe {
     /// Comes back in the result.
     pub id: u64,
-    /// Where to connect.
-    pub address: Address,
+    /// Where to connect, tried as [`crate::connect`] says.
+    pub addresses: Vec<Address>,
     /// For the whole probe.
     pub timeout_ms: u64,
     /// `null` only connects.
@@ -53,19 +54,24 @@ pub struct Probe {
     /// The request must be sent by HTTP/2: in the clear by prior knowledge. Over TLS it may be in any
     /// case, as TLS agrees on.
     pub http2: bool,
-    /// Encrypted as connections to this endpoint are; `null` sends in the clear.
-    pub tls: Option<ProbeTls>,
-    /// What `tls` stands for.
+    /// Whom the probe is for; `null` is nobody of the plan.
+    pub endpoint: Option<ProbeEndpoint>,
+    /// Encrypted as connections to the endpoint are.
+    pub encrypted: bool,
+    /// What encrypts it; found when the probe is submitted.
     #[serde(skip)]
     pub upstream: Option<Upstream>,
+    /// What is known of the endpoint; likewise.
+    #[serde(skip)]
+    pub known: Option<Arc<Endpoint>>,
     /// The PROXY header that the server expects first; it says that nobody is proxied.
     pub send_proxy: Option<ProxyVersion>,
 }
 
-/// The endpoint whose TLS a probe uses.
+/// An endpoint by the names it has in the plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ProbeTls {
+pub struct ProbeEndpoint {
     /// Its pool.
     pub pool: String,
     /// Its id there.
@@ -211,11 +217,14 @@ async fn attempt(
     if let Some(version) = probe.send_proxy {
         push_header(&mut header, version, None);
     }
-    match &probe.address {
-        Address::Ip(address) => {
-            let mut stream = TcpStream::connect(address)
-                .await
-                .map_err(|error| Failure::connecting(&error))?;
+    let forgotten = Preferred::default();
+    let preferred = probe
+        .known
+        .as_ref()
+        .map_or(&forgotten, |known| &known.preferred);
+    let connected = connect::connect(&probe.addresses, preferred).await;
+    match connected.map_err(|error| Failure::connecting(&error))? {
+        Connected::Tcp(mut stream) => {
             // Whatever ends this future early resets the connection.
             let _ = stream.set_zero_linger();
             write(&mut stream, &header).await?;
@@ -250,10 +259,7 @@ async fn attempt(
             }
             Ok(answer)
         }
-        Address::Unix(path) => {
-            let mut stream = UnixStream::connect(path)
-                .await
-                .map_err(|error| Failure::connecting(&error))?;
+        Connected::Unix(mut stream) => {
             write(&mut stream, &header).await?;
             let Some((http, request)) = probe.http.as_ref().zip(request) else {
                 return Ok(Answer::default());

@@ -10,19 +10,20 @@ use std::time::Instant;
 use evenflow_rules::plan::Http;
 use evenflow_rules::reason::Reason;
 use evenflow_rules::table::ConnectionVersion;
-use evenflow_state::address::Address;
+use evenflow_state::endpoint::Endpoint;
 use evenflow_wire::http2::ALPN;
 use evenflow_wire::proxy_protocol::AddressPair;
 use nix::errno::Errno;
 use rustc_hash::FxHashMap;
-use tokio::net::{TcpStream, UnixStream};
+
+use crate::connect;
 
 use crate::http2::links::Links;
 use crate::lease::Lease;
 use crate::proxied::push_header;
 use crate::stream::Stream;
 use crate::timer::Slot;
-use crate::tls::connect;
+use crate::tls;
 use crate::worker::Worker;
 
 /// Idle connections of one worker, by endpoint; the one used last is taken first.
@@ -175,15 +176,14 @@ async fn open_to(
 ) -> Result<Stream, Reason> {
     let member = lease.member();
     let started = Instant::now();
-    let addresses = member.endpoint.addresses.load_full();
-    let mut stream = connect(&addresses, slot).await?;
+    let mut stream = connect(&member.endpoint, slot).await?;
     if let Some(version) = lease.pool().send_proxy {
         let mut header = Vec::new();
         push_header(&mut header, version, ends());
         write(&mut stream, &header, slot).await?;
     }
     if let Some(tls) = &member.tls {
-        stream = connect::handshake(tls, stream, slot, &worker.buffers, switching)
+        stream = tls::connect::handshake(tls, stream, slot, &worker.buffers, switching)
             .await
             .map_err(|detail| detail.map_or(Reason::ConnectTimeout, Reason::UpstreamTls))?;
     }
@@ -204,25 +204,21 @@ pub fn is_ours(error: &io::Error) -> bool {
     )
 }
 
-/// Connects to the first address that answers.
-async fn connect(addresses: &[Address], slot: &Slot) -> Result<Stream, Reason> {
-    for address in addresses {
-        let mut connecting = pin!(open(address));
-        let opened = poll_fn(|cx| {
-            if slot.fired() {
-                return Poll::Ready(None);
-            }
-            connecting.as_mut().poll(cx).map(Some)
-        })
-        .await;
-        match opened {
-            None => return Err(Reason::ConnectTimeout),
-            Some(Ok(stream)) => return Ok(stream),
-            Some(Err(error)) if is_ours(&error) => return Err(Reason::NoSocket),
-            Some(Err(_)) => {}
+/// Connects, until the slot's deadline.
+async fn connect(endpoint: &Endpoint, slot: &Slot) -> Result<Stream, Reason> {
+    let addresses = endpoint.addresses.load_full();
+    let mut connecting = pin!(connect::connect(&addresses, &endpoint.preferred));
+    let connected = poll_fn(|cx| {
+        if slot.fired() {
+            return Poll::Ready(Err(Reason::ConnectTimeout));
         }
-    }
-    Err(Reason::ConnectFailed)
+        connecting.as_mut().poll(cx).map_err(|error| match error {
+            error if is_ours(&error) => Reason::NoSocket,
+            _ => Reason::ConnectFailed,
+        })
+    })
+    .await?;
+    Ok(connected.into())
 }
 
 async fn write(stream: &mut Stream, bytes: &[u8], slot: &Slot) -> Result<(), Reason> {
@@ -242,16 +238,4 @@ async fn write(stream: &mut Stream, bytes: &[u8], slot: &Slot) -> Result<(), Rea
         Poll::Ready(Ok(()))
     })
     .await
-}
-
-async fn open(address: &Address) -> io::Result<Stream> {
-    match address {
-        Address::Ip(ip) => {
-            let stream = TcpStream::connect(ip).await?;
-            // Heads and small bodies are written whole; waiting to fill a segment only delays.
-            stream.set_nodelay(true)?;
-            Ok(Stream::Tcp(stream))
-        }
-        Address::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path).await?)),
-    }
 }

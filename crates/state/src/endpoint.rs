@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use crate::address::Address;
+use crate::address::{Address, Preferred};
 use arc_swap::ArcSwap;
 
 use crate::breaker::Breaker;
@@ -34,8 +34,10 @@ pub struct Endpoint {
     pub id: String,
     /// Host and port as configured.
     pub target: String,
-    /// Where to connect, tried in order.
+    /// Where to connect, tried by Happy Eyeballs.
     pub addresses: ArcSwap<Vec<Address>>,
+    /// Which of them worked last.
+    pub preferred: Preferred,
     state: AtomicU32,
     in_flight: AtomicU32,
     weight: AtomicU32,
@@ -94,6 +96,7 @@ impl Endpoint {
             id: id.into(),
             target: target.into(),
             addresses: ArcSwap::from_pointee(Vec::new()),
+            preferred: Preferred::default(),
             state: AtomicU32::new(0),
             in_flight: AtomicU32::new(0),
             weight: AtomicU32::new(1),

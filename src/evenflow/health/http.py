@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -64,17 +65,17 @@ class HttpCheck:
             http2=http2,
         )
 
-    def probe(self, id: int, address: str) -> Probe:
+    def probe(self, id: int, addresses: Sequence[str]) -> Probe:
         """What the engine is to do."""
         timeout_ms = max(1, round(self.timeout_s * 1000))
-        address = with_port(address, self.port)
         return {
             "id": id,
-            "address": address,
+            "addresses": [with_port(address, self.port) for address in addresses],
             "timeout_ms": timeout_ms,
             "http": self.request,
             "http2": self.http2,
-            "tls": None,
+            "endpoint": None,
+            "encrypted": False,
             "send_proxy": self.send_proxy,
         }
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random
@@ -45,7 +45,7 @@ _log = structlog.get_logger("evenflow.health")
 class Check(Protocol):
     """One kind of check on one backend, with the engine's I/O."""
 
-    def probe(self, id: int, address: str) -> Probe:
+    def probe(self, id: int, addresses: Sequence[str]) -> Probe:
         """What the engine is to do."""
 
     def judge(self, result: ProbeResult) -> CheckResult:
@@ -230,10 +230,10 @@ class HealthMonitor:
                 continue
             number = next(self._ids)
             self._waiting[number] = target, now + target.config.timeout + LOST_AFTER_S
-            probe = check.probe(number, addresses[0])
+            probe = check.probe(number, addresses)
+            probe["endpoint"] = {"pool": target.key[0], "backend": target.key[1]}
             encrypted = probe["http"] is not None or isinstance(check, EncryptedCheck)
-            if member is not None and member.backend.target.is_tls and encrypted:
-                probe["tls"] = {"pool": target.key[0], "backend": target.key[1]}
+            probe["encrypted"] = member is not None and member.backend.target.is_tls and encrypted
             probes.append(probe)
         if not probes:
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -41,17 +42,17 @@ class TcpCheck:
         """The check a configuration asks for."""
         return cls(config.timeout, config.port, send_proxy)
 
-    def probe(self, id: int, address: str) -> Probe:
+    def probe(self, id: int, addresses: Sequence[str]) -> Probe:
         """What the engine is to do."""
         timeout_ms = max(1, round(self.timeout_s * 1000))
-        address = with_port(address, self.port)
         return {
             "id": id,
-            "address": address,
+            "addresses": [with_port(address, self.port) for address in addresses],
             "timeout_ms": timeout_ms,
             "http": None,
             "http2": False,
-            "tls": None,
+            "endpoint": None,
+            "encrypted": False,
             "send_proxy": self.send_proxy,
         }
 

@@ -458,7 +458,9 @@ class FakeEngine:
                 os.write(self._wake, b"\0")
 
     def _result(self, probe: Probe) -> ProbeResult:
-        answer = self.answers.get(probe["address"], Answer(outcome="refused", detail="refused"))
+        answer = self.answers.get(
+            probe["addresses"][0], Answer(outcome="refused", detail="refused")
+        )
         http = probe["http"]
         answered = http is not None and answer.outcome == "ok"
         return {

@@ -8,7 +8,7 @@ from .conftest import CHECK, A, B, Ward
 
 
 def checks_of(ward: Ward, address: str) -> int:
-    return sum(1 for probe in ward.engine.probes if probe["address"] == address)
+    return sum(1 for probe in ward.engine.probes if address in probe["addresses"])
 
 
 async def test_an_unchecked_backend_counts_as_healthy(ward: Ward) -> None:

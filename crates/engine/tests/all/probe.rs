@@ -57,10 +57,12 @@ fn get(address: Address, body_bytes: u32) -> Probe {
     };
     Probe {
         id: 7,
-        address,
+        addresses: vec![address],
         timeout_ms: 10_000,
         http: Some(http),
-        tls: None,
+        endpoint: None,
+        encrypted: false,
+        known: None,
         upstream: None,
         http2: false,
         send_proxy: None,
@@ -379,10 +381,12 @@ fn connecting_is_enough_without_http() {
     let address = Address::Ip(listener.local_addr().unwrap());
     let result = probe(Probe {
         id: 1,
-        address,
+        addresses: vec![address],
         timeout_ms: 5000,
         http: None,
-        tls: None,
+        endpoint: None,
+        encrypted: false,
+        known: None,
         upstream: None,
         http2: false,
         send_proxy: None,
@@ -391,10 +395,12 @@ fn connecting_is_enough_without_http() {
     let nobody = Address::Ip(unused_port());
     let result = probe(Probe {
         id: 1,
-        address: nobody,
+        addresses: vec![nobody],
         timeout_ms: 5000,
         http: None,
-        tls: None,
+        endpoint: None,
+        encrypted: false,
+        known: None,
         upstream: None,
         http2: false,
         send_proxy: None,
@@ -443,16 +449,16 @@ fn a_request_that_cannot_be_made_is_a_protocol_error_and_not_sent() {
 #[test]
 fn documents_read_and_write_as_agreed() {
     let document = json!({
-        "id": 123, "address": "10.0.0.1:8080", "timeout_ms": 5000,
+        "id": 123, "addresses": ["10.0.0.1:8080"], "timeout_ms": 5000,
         "http": {"method": "GET", "path": "/health", "host": "app1:8080",
                  "headers": [["a", "b"]], "body_bytes": 0},
-        "tls": {"pool": "p", "backend": "a"},
+        "endpoint": {"pool": "p", "backend": "a"}, "encrypted": true,
         "http2": false,
         "send_proxy": "v2",
     });
     let parsed: Probe = serde_json::from_value(document.clone()).unwrap();
     assert_eq!(serde_json::to_value(&parsed).unwrap(), document);
-    let unknown = json!({"id": 1, "address": "10.0.0.1:80", "timeout_ms": 1, "http": null, "http2": false, "send_proxy": null, "x": 1});
+    let unknown = json!({"id": 1, "addresses": ["10.0.0.1:80"], "timeout_ms": 1, "http": null, "http2": false, "send_proxy": null, "x": 1});
     assert!(serde_json::from_value::<Probe>(unknown).is_err());
     let result = ProbeResult {
         id: 123,

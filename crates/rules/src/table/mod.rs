@@ -95,12 +95,10 @@ impl Table {
 }
 
 impl Table {
-    /// The TLS of an endpoint.
-    pub fn upstream_tls(&self, pool: &str, id: &str) -> Option<&Upstream> {
+    /// An endpoint by the names of its pool and its own.
+    pub fn member(&self, pool: &str, id: &str) -> Option<&Member> {
         let pool = self.pools.iter().find(|known| *known.name == *pool)?;
-        let mut members = pool.members.iter();
-        let member = members.find(|member| member.endpoint.id == id)?;
-        member.tls.as_ref()
+        pool.members.iter().find(|member| member.endpoint.id == id)
     }
 }
 
