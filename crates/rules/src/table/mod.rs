@@ -107,6 +107,7 @@ pub type ConnectionVersion = (u32, u32);
 
 /// A listener's rules. Its sockets belong to the workers.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools)] // Facts that are independent of each other.
 pub struct Listener {
     /// Runtime state, kept across tables by name.
     pub state: Arc<ListenerState>,
