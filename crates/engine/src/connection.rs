@@ -125,8 +125,33 @@ impl Connection {
     /// polls this beside it, and ends with [`Reason::ClientGone`]. Costs no system call while
     /// nothing comes.
     pub fn poll_client_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let timer = &self.worker.timer;
-        poll_client_gone(&mut self.stream, &mut self.buffer, self.watch, timer, cx)
+        self.split().1.poll_gone(cx)
+    }
+
+    /// The deadline, and the parts that say whether the client has left.
+    pub fn split(&mut self) -> (&Slot, Client<'_>) {
+        let client = ClientParts {
+            stream: &mut self.stream,
+            buffer: &mut self.buffer,
+            watch: self.watch,
+            timer: &self.worker.timer,
+        };
+        (&self.slot, Client(Some(client)))
+    }
+
+    /// Waits for so long, or until the client leaves.
+    ///
+    /// # Errors
+    /// [`Reason::ClientGone`].
+    pub async fn pause(&mut self, for_ms: u64) -> Result<(), Reason> {
+        self.slot.arm(self.worker.shared.now_ms() + for_ms);
+        poll_fn(|cx| {
+            if self.slot.fired() {
+                return Poll::Ready(Ok(()));
+            }
+            self.poll_client_gone(cx).map(|()| Err(Reason::ClientGone))
+        })
+        .await
     }
 
     /// A streamed body begins: what comes now is to be left to it.
@@ -187,42 +212,69 @@ impl Connection {
     }
 }
 
-/// [`Connection::poll_client_gone`] for callers that hold other parts of the connection.
-pub fn poll_client_gone(
-    stream: &mut Stream,
-    buffer: &mut Buffer,
+/// The parts of a client's connection that say whether the client has left; empty for what is done
+/// for no client.
+#[derive(Debug)]
+pub struct Client<'a>(Option<ClientParts<'a>>);
+
+#[derive(Debug)]
+struct ClientParts<'a> {
+    stream: &'a mut Stream,
+    buffer: &'a mut Buffer,
     watch: ClientWatch,
-    timer: &Timer,
-    cx: &mut Context<'_>,
-) -> Poll<()> {
-    match watch {
-        ClientWatch::Off => return Poll::Pending,
-        ClientWatch::ReadAhead | ClientWatch::Body if stream.is_http2() => {
-            return stream.poll_gone(cx).map(|_| ());
+    timer: &'a Timer,
+}
+
+impl Client<'_> {
+    /// Nobody waits.
+    pub const NONE: Self = Client(None);
+
+    /// See [`Connection::poll_client_gone`].
+    pub fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.0 {
+            Some(parts) => parts.poll_gone(cx),
+            None => Poll::Pending,
         }
-        ClientWatch::Reset => {
-            return match stream.poll_gone(cx) {
-                Poll::Ready(Gone::Reset) => Poll::Ready(()),
-                Poll::Ready(_) | Poll::Pending => Poll::Pending,
-            };
-        }
-        ClientWatch::ReadAhead => {
-            while !buffer.spare().is_empty() {
-                match stream.poll_read(cx, buffer.spare()) {
-                    Poll::Ready(Ok(count)) if count > 0 => buffer.end += count,
-                    Poll::Ready(_) => return Poll::Ready(()),
-                    Poll::Pending => return Poll::Pending,
+    }
+}
+
+impl ClientParts<'_> {
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Self {
+            stream,
+            buffer,
+            watch,
+            timer,
+        } = self;
+        match *watch {
+            ClientWatch::Off => return Poll::Pending,
+            ClientWatch::ReadAhead | ClientWatch::Body if stream.is_http2() => {
+                return stream.poll_gone(cx).map(|_| ());
+            }
+            ClientWatch::Reset => {
+                return match stream.poll_gone(cx) {
+                    Poll::Ready(Gone::Reset) => Poll::Ready(()),
+                    Poll::Ready(_) | Poll::Pending => Poll::Pending,
+                };
+            }
+            ClientWatch::ReadAhead => {
+                while !buffer.spare().is_empty() {
+                    match stream.poll_read(cx, buffer.spare()) {
+                        Poll::Ready(Ok(count)) if count > 0 => buffer.end += count,
+                        Poll::Ready(_) => return Poll::Ready(()),
+                        Poll::Pending => return Poll::Pending,
+                    }
                 }
             }
+            ClientWatch::Body => {}
         }
-        ClientWatch::Body => {}
+        // Bytes that cannot be taken now hide the stream's end, and no event tells of it alone.
+        if ready!(stream.poll_read_ready(cx)).is_err() || stream.is_read_closed() {
+            return Poll::Ready(());
+        }
+        timer.wake_soon(cx.waker());
+        Poll::Pending
     }
-    // Bytes that cannot be taken now hide the stream's end, and no event tells of it alone.
-    if ready!(stream.poll_read_ready(cx)).is_err() || stream.is_read_closed() {
-        return Poll::Ready(());
-    }
-    timer.wake_soon(cx.waker());
-    Poll::Pending
 }
 
 /// Reads until a whole head is there. `Ok(false)`: the client closed without a request.

@@ -5,18 +5,18 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use evenflow_rules::reason::Reason;
+use evenflow_rules::retry::Cause;
 use evenflow_state::stats::ErrorKind;
 use evenflow_wire::http1::body::Decoder;
 use evenflow_wire::http1::encode::{self, Delivery};
-use evenflow_wire::http1::head::Length;
+use evenflow_wire::http1::head::{Length, ResponseHead};
 
 use crate::answer;
-use crate::attempt::{Attempt, Failure, Upstream};
+use crate::attempt::Attempt;
+use crate::call::{Failure, Upstream};
 use crate::exchange::Next;
 use crate::record::AccessRecord;
 use crate::relay::{Broken, Relay, Waiting};
-use crate::request_body::RequestBody;
-use crate::worker::Scratch;
 
 impl Attempt<'_> {
     /// Relays the endpoint's answer, and what is left of the request's body beside it. The endpoint
@@ -27,24 +27,24 @@ impl Attempt<'_> {
     #[allow(clippy::too_many_lines)] // One step after the other.
     pub async fn deliver(
         &mut self,
-        scratch: &Scratch,
+        response: &ResponseHead,
         noted: &mut AccessRecord,
         mut upstream: Upstream,
-        body: &mut RequestBody,
+        lines: &[u8],
     ) -> Result<Next, Failure> {
         let Self {
             connection,
+            request,
+            body,
             listener,
             route,
             edits,
             lease,
-            lines,
             route_deadline,
             ..
         } = self;
         let (listener, lease, route_deadline) = (*listener, *lease, *route_deadline);
         let worker = Rc::clone(&connection.worker);
-        let (request, response) = (&scratch.request, &scratch.response);
         noted.status = response.status;
         if response.status >= 500 {
             lease.failed(&worker, ErrorKind::Status, Reason::UpstreamReset);
@@ -110,11 +110,8 @@ impl Attempt<'_> {
             if armed.is_some() && connection.slot.fired() {
                 return Poll::Ready(Err(None));
             }
-            // Only by HTTP/2 does a client give up an answer without closing the connection.
-            if connection.stream.is_http2()
-                && relay.waiting == Waiting::Read
-                && connection.stream.poll_gone(cx).is_ready()
-            {
+            let body_comes = !body.is_done() && body.waiting() == Waiting::Read;
+            if !body_comes && connection.poll_client_gone(cx).is_ready() {
                 return Poll::Ready(Err(Some(Broken::Write)));
             }
             let now = worker.coarse_ms.get();
@@ -123,7 +120,7 @@ impl Attempt<'_> {
             } else {
                 // A little now and then is not enough to hold an endpoint's answer for ever.
                 let (since, sent) = *waited.get_or_insert((now, relay.sent));
-                let elapsed = now - since;
+                let elapsed = now.saturating_sub(since);
                 if elapsed >= write_ms {
                     let least = u64::from(timeouts.min_body_rate) * elapsed;
                     if (relay.sent - sent) * 1000 < least {
@@ -152,7 +149,8 @@ impl Attempt<'_> {
         let clean = rest.is_empty();
         worker.buffers.give(rest);
         worker.buffers.give_out(lead);
-        lease.count_bytes(&worker, upstream.sent + body.streamed(), upstream_bytes);
+        let sent_bytes = upstream.sent + body.streamed();
+        lease.count_bytes(&worker, sent_bytes, upstream_bytes);
         match result {
             Ok(()) => {
                 if clean && response.keep_alive && body.is_done() {
@@ -169,17 +167,18 @@ impl Attempt<'_> {
                     Some(Broken::Framing(detail)) => Reason::UpstreamProtocol(detail),
                     Some(_) => Reason::UpstreamReset,
                 };
-                let kind = match reason {
-                    Reason::UpstreamTimeout => Some(ErrorKind::Timeout),
-                    Reason::UpstreamProtocol(_) => Some(ErrorKind::Protocol),
-                    Reason::UpstreamReset => Some(ErrorKind::Reset),
+                let cause = match reason {
+                    Reason::UpstreamTimeout => Some(Cause::Timeout),
+                    Reason::UpstreamProtocol(_) => Some(Cause::Protocol),
+                    Reason::UpstreamReset => Some(Cause::Closed),
                     _ => None,
                 };
-                if let Some(kind) = kind {
+                if let Some(cause) = cause {
+                    let failure = Failure::answering(cause, reason, sent_bytes, upstream_bytes);
                     if untouched {
-                        return Err(Failure::new(kind, reason));
+                        return Err(failure);
                     }
-                    lease.failed(&worker, kind, reason);
+                    lease.failed(&worker, failure.kind(), reason);
                 }
                 noted.reason = Some(reason);
                 // The head is out: only a broken connection can tell the client that this is not all.

@@ -2,13 +2,9 @@
 //!
 //! read head → route → filters → (pick → connect → send → await head)* → relay → record
 //!
-//! A failed attempt re-enters at the pick when it may be repeated: nothing was sent, or the method
-//! is idempotent, no byte of an answer came and the body can be sent again.
+//! What lies between the filters and the record is [`forward`]'s.
 
-use std::cell::Cell;
-use std::net::IpAddr;
 use std::rc::Rc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use evenflow_rules::action::{Action, Decision};
@@ -16,27 +12,21 @@ use evenflow_rules::answer::Answer;
 use evenflow_rules::filters::context::FilterContext;
 use evenflow_rules::filters::fleet::FleetUsage;
 use evenflow_rules::filters::{Refusal, RequestView};
-use evenflow_rules::picker::Tried;
 use evenflow_rules::reason::Reason;
-use evenflow_rules::table::{Listener, Pool, Route, Table};
-use evenflow_state::stats::ErrorKind;
+use evenflow_rules::table::{Listener, Route, Table};
 use evenflow_wire::http1::head::{Length, RequestHead};
 use evenflow_wire::identity::Identity;
 use evenflow_wire::proxy_protocol::AddressPair;
 
 use crate::acceptor::{ConnectionGuard, ListenerHandle};
 use crate::answer;
-use crate::attempt::{Attempt, Failure};
 use crate::buffer::Buffer;
 use crate::connection::{ClientWatch, Connection, origin_of, read_head};
 use crate::fault;
+use crate::forward::forward;
 use crate::gate;
-use crate::hedge::{self, HedgeTargets};
 use crate::http2;
-use crate::lease::{self, Lease};
-use crate::mirror;
 use crate::record::{AccessRecord, record};
-use crate::request_body::RequestBody;
 use crate::respond::{refuse, respond};
 use crate::stream::Stream;
 use crate::tls::accept;
@@ -327,7 +317,7 @@ fn finish_buffer(connection: &mut Connection, scratch: &Scratch, next: Next) {
 }
 
 /// A route and its number in the table.
-type NumberedRoute<'t> = (usize, &'t Route);
+pub type NumberedRoute<'t> = (usize, &'t Route);
 
 /// The route that takes a request, and whether filters let it pass.
 fn route<'t>(
@@ -389,7 +379,7 @@ fn redirects(
 
 /// The smallest bound on the request's body; 0 is none. The control plane's own routes take
 /// documents of any configuration's size and bound them themselves.
-fn body_limit(listener: &Listener, route: &Route) -> u64 {
+pub fn body_limit(listener: &Listener, route: &Route) -> u64 {
     if route.internal {
         return 0;
     }
@@ -403,214 +393,6 @@ fn body_limit(listener: &Listener, route: &Route) -> u64 {
         .filter(|&bound| bound != 0)
         .min()
         .unwrap_or(0)
-}
-
-/// Sends the request to an endpoint, again where it may be repeated, and relays the answer.
-#[allow(clippy::too_many_lines)] // One request's life reads top to bottom.
-async fn forward(
-    connection: &mut Connection,
-    scratch: &mut Scratch,
-    context: &RequestContext<'_>,
-    (index, route): NumberedRoute<'_>,
-    (mut pool_index, mut lines): (usize, Vec<u8>),
-    noted: &mut AccessRecord,
-) -> (Next, Option<Lease>) {
-    let worker = Rc::clone(&connection.worker);
-    let RequestContext {
-        table, listener, ..
-    } = *context;
-    let mut pool = &*table.pools[pool_index];
-    if pool.breaker.is_none() || pool.state.breaker.allows() {
-        worker.fund_retries(route, pool);
-    }
-    let route_deadline = match route.timeout_ms {
-        0 => u64::MAX,
-        timeout => worker.coarse_ms.get() + timeout,
-    };
-    let limit = body_limit(listener, route);
-    let keep = route.mirror.is_some();
-    let edit = &listener.edits[index].request;
-    let mut body = match RequestBody::new(connection, &scratch.request, limit, keep, edit) {
-        Ok(body) => body,
-        Err(reason) => {
-            let head = &scratch.request;
-            return (
-                refuse(connection, context, head, noted, reason.into()).await,
-                None,
-            );
-        }
-    };
-    let origin = origin_of(connection, context, &scratch.request);
-    let mut choice = choice_of(pool, &scratch.request, connection, origin.client);
-    let target = route.rewritten(&scratch.request, connection.buffer.bytes());
-    let mut tried = Tried::default();
-    let mut first = true;
-    loop {
-        let picked = lease::acquire(
-            connection,
-            table,
-            pool_index,
-            choice,
-            &tried,
-            route_deadline,
-        );
-        let lease = match picked.await {
-            Ok(lease) => lease,
-            Err(Reason::NoBackend | Reason::TooFewBackends | Reason::BreakerOpen)
-                if route.fallback.is_some_and(|other| other != pool_index) =>
-            {
-                pool_index = route.fallback.unwrap_or(pool_index);
-                pool = &*table.pools[pool_index];
-                choice = choice_of(pool, &scratch.request, connection, origin.client);
-                tried = Tried::default();
-                let mut stats = worker.stats.borrow_mut();
-                stats.happened(route.uid, "fallback");
-                continue;
-            }
-            Err(reason) => {
-                body.abandon(connection);
-                let head = &scratch.request;
-                let rest = pool.broken(worker.coarse_ms.get());
-                let refusal = Refusal {
-                    reason,
-                    retry_after_ns: rest.unwrap_or_default() * 1_000_000,
-                };
-                let next = refuse(connection, context, head, noted, refusal).await;
-                return (next, None);
-            }
-        };
-        noted.attempts += 1;
-        let kept_lines = lines.len();
-        if let Some(sticky) = &pool.sticky
-            && choice.1 != Some(lease.index)
-        {
-            sticky.push_line(&mut lines, lease.index, origin.secure);
-        }
-        let mut hedged = None;
-        let midway = Cell::new(false);
-        let mut attempt = Attempt {
-            connection,
-            listener,
-            route,
-            edits: &listener.edits[index],
-            lease: &lease,
-            origin: &origin,
-            target: target.as_deref(),
-            lines: &lines,
-            route_deadline,
-            midway: &midway,
-        };
-        let ran = match &route.hedge {
-            None => attempt.run(scratch, &mut body).await,
-            Some(rules) => {
-                let elsewhere = HedgeTargets {
-                    table,
-                    pool: pool_index,
-                    hash: choice.0,
-                    tried,
-                    first: std::mem::take(&mut first),
-                };
-                let race = hedge::race(&mut attempt, rules, scratch, &mut body, elsewhere, noted);
-                let (ran, won) = Box::pin(race).await;
-                hedged = won;
-                ran
-            }
-        };
-        if let Some(won) = &hedged {
-            attempt.lease = won;
-        }
-        let failure = match ran {
-            Ok(upstream) if scratch.response.status == 101 => {
-                tunnel::open(connection, context, scratch, noted, lease, upstream);
-                return (Next::Tunnel, None);
-            }
-            Ok(upstream) => {
-                let status = scratch.response.status;
-                if route.retries.statuses.contains(&status)
-                    && may_repeat(&scratch.request, attempt.connection, &body)
-                    && noted.attempts <= route.retries.max
-                    && worker.spend_retry(route, pool)
-                {
-                    upstream.discard(attempt.connection);
-                    Failure::status()
-                } else {
-                    match attempt.deliver(scratch, noted, upstream, &mut body).await {
-                        Ok(next) => {
-                            let way_on = (index, route);
-                            mirror::send(connection, scratch, context, way_on, &origin, &mut body);
-                            body.finish(connection, scratch.request.len);
-                            return (next, Some(hedged.unwrap_or(lease)));
-                        }
-                        Err(failure) => failure,
-                    }
-                }
-            }
-            Err(failure) => failure,
-        };
-        let lease = hedged.unwrap_or(lease);
-        noted.sent = 0;
-        lines.truncate(kept_lines);
-        if failure.stale {
-            // A kept connection that died: no verdict on the endpoint, and its siblings are
-            // likely dead too. Try the same endpoint afresh if that is safe.
-            worker.idle.forget(lease.member().endpoint.uid);
-            let unsent = failure.unsent && body.is_replayable();
-            if unsent || may_repeat(&scratch.request, connection, &body) {
-                noted.attempts -= 1;
-                continue;
-            }
-        }
-        if !failure.client {
-            lease.failed(&worker, failure.kind, failure.reason);
-        }
-        let repeatable = (failure.unsent && body.is_replayable())
-            || (may_repeat(&scratch.request, connection, &body)
-                && (failure.kind != ErrorKind::Timeout || route.retries.on_timeout));
-        let allowed = failure.kind == ErrorKind::Status
-            || (repeatable
-                && !failure.client
-                && failure.reason != Reason::NoSocket
-                && noted.attempts <= route.retries.max
-                && worker.spend_retry(route, pool));
-        if !allowed {
-            body.abandon(connection);
-            lease.release();
-            let (head, refusal) = (&scratch.request, failure.reason.into());
-            let next = refuse(connection, context, head, noted, refusal).await;
-            return (next, Some(lease));
-        }
-        let counter = match failure.kind {
-            ErrorKind::Connect => 0,
-            ErrorKind::Timeout => 2,
-            ErrorKind::Status => 3,
-            ErrorKind::Reset | ErrorKind::Protocol => 1,
-        };
-        pool.state.retries[counter].fetch_add(1, Ordering::Relaxed);
-        tried.add(lease.index);
-        drop(lease);
-        if pool.all_tried(&tried) {
-            // Nobody else is left: the same ones again.
-            tried = Tried::default();
-        }
-        if route.retries.delay_ms > 0 {
-            let delay = std::time::Duration::from_millis(route.retries.delay_ms);
-            Box::pin(tokio::time::sleep(delay)).await;
-        }
-    }
-}
-
-/// What decides which endpoint of a pool a request goes to: its hash, and the endpoint that its
-/// session belongs to.
-fn choice_of(
-    pool: &Pool,
-    head: &RequestHead,
-    connection: &Connection,
-    client: Option<IpAddr>,
-) -> (u64, Option<u32>) {
-    let base = connection.buffer.bytes();
-    let sticky = pool.sticky.as_ref();
-    let wanted = sticky.and_then(|sticky| sticky.member(head, base));
-    (lease::choice_hash(pool, head, connection, client), wanted)
 }
 
 /// Answers with the status that a fault put in on purpose asks for.
@@ -631,19 +413,6 @@ async fn fail(
         ..Answer::empty(status, &lines)
     };
     respond(connection, head, noted, &answer).await
-}
-
-/// Whether a request may be sent a second time although an endpoint may have seen the first.
-fn may_repeat(head: &RequestHead, connection: &Connection, body: &RequestBody) -> bool {
-    is_idempotent(head.method.get(connection.buffer.bytes())) && body.is_replayable()
-}
-
-/// Whether a method promises that doing it twice is doing it once (RFC 9110 §9.2.2).
-pub fn is_idempotent(method: &[u8]) -> bool {
-    matches!(
-        method,
-        b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE" | b"PUT" | b"DELETE"
-    )
 }
 
 /// An identifier for a request: 128 random bits in hexadecimal digits.

@@ -9,25 +9,25 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use evenflow_rules::hedge::Hedge;
 use evenflow_rules::picker::Tried;
 use evenflow_rules::reason::Reason;
+use evenflow_rules::retry::Cause;
 use evenflow_rules::table::Route;
 use evenflow_state::stats::ErrorKind;
-use evenflow_wire::http1::head::{Length, RequestHead, ResponseHead};
+use evenflow_wire::http1::head::{Length, ResponseHead};
 use evenflow_wire::proxy_protocol::AddressPair;
 
-use crate::attempt::{
-    Attempt, ENDLESS, Failure, MAX_INTERIM, Step, Upstream, deadline, poll_head, write_head,
-};
+use crate::attempt::Attempt;
+use crate::call::{Call, Caller, Failure, Upstream};
+use crate::connection::Client;
 use crate::lease::{self, Lease};
 use crate::record::AccessRecord;
-use crate::request_body::RequestBody;
-use crate::upstream::reach;
-use crate::worker::{Current, Scratch, Worker};
+use crate::timer::Slot;
+use crate::worker::{Current, Worker};
 
 /// What quiet times save up at the most, of hedges by one worker.
 const MAX_SAVED: f64 = 10.0;
@@ -58,13 +58,20 @@ struct Common<'a> {
 }
 
 type Won = (Lease, Upstream, ResponseHead);
+
+/// What ended a race.
+enum Race {
+    First(Result<Upstream, Failure>),
+    Hedge(Won),
+}
+
 type Try<'a> = Pin<Box<dyn Future<Output = Option<Won>> + 'a>>;
 
 /// Whether a request changes nothing and is here as a whole. One that is merely idempotent is not
 /// hedged: the try that lost may be carried out late, after the client's next request.
-fn may_hedge(attempt: &Attempt<'_>, head: &RequestHead) -> bool {
-    let method = head.method.get(attempt.connection.buffer.bytes());
-    matches!(method, b"GET" | b"HEAD" | b"OPTIONS")
+fn may_hedge(attempt: &Attempt<'_>) -> bool {
+    let head = attempt.request;
+    matches!(attempt.method(), b"GET" | b"HEAD" | b"OPTIONS")
         && head.length == Length::None
         && head.upgrade.is_none()
         && !head.host.is_empty()
@@ -76,14 +83,13 @@ fn may_hedge(attempt: &Attempt<'_>, head: &RequestHead) -> bool {
 pub async fn race(
     attempt: &mut Attempt<'_>,
     rules: &Hedge,
-    scratch: &mut Scratch,
-    body: &mut RequestBody,
+    response: &mut ResponseHead,
     mut elsewhere: HedgeTargets<'_>,
     noted: &mut AccessRecord,
 ) -> (Result<Upstream, Failure>, Option<Lease>) {
     let after_ms = rules.after_ms.load(Ordering::Relaxed);
-    if after_ms == 0 || !may_hedge(attempt, &scratch.request) {
-        return (attempt.run(scratch, body).await, None);
+    if after_ms == 0 || !may_hedge(attempt) {
+        return (attempt.run(response).await, None);
     }
     let worker = Rc::clone(&attempt.connection.worker);
     let uid = attempt.route.uid;
@@ -93,15 +99,12 @@ pub async fn race(
         *tokens = (*tokens + rules.budget).min(MAX_SAVED);
     }
     let mut request = worker.buffers.take_out();
-    attempt.push_head(&mut request, scratch, false);
-    let base = attempt.connection.buffer.bytes();
-    let told = attempt.lease.pool().send_proxy;
+    attempt.push_head(&mut request, false);
     let common = Common {
         worker: Rc::clone(&worker),
         request,
-        // Only a PROXY header tells them; asking costs two system calls.
-        ends: told.and_then(|_| attempt.client_ends()),
-        head_request: scratch.request.method.get(base) == b"HEAD",
+        ends: attempt.client_ends(),
+        head_request: attempt.method() == b"HEAD",
         route: attempt.route,
         route_deadline: attempt.route_deadline,
     };
@@ -112,20 +115,14 @@ pub async fn race(
     let after = Duration::from_millis(after_ms);
     let mut timer = Box::pin(tokio::time::sleep(after));
     let mut left = rules.max;
-    let mut failed: Option<Failure> = None;
     let mut tries: Vec<Try<'_>> = Vec::new();
-    let (ran, won) = {
-        let mut first = pin!(attempt.run(scratch, body));
+    let mut race = {
+        let mut first = pin!(attempt.run(response));
         poll_fn(|cx| {
-            if failed.is_none()
-                && let Poll::Ready(ran) = first.as_mut().poll(cx)
-            {
-                match ran {
-                    Err(failure) if !failure.client && !tries.is_empty() => failed = Some(failure),
-                    ran => return Poll::Ready((Some(ran), None)),
-                }
+            if let Poll::Ready(ran) = first.as_mut().poll(cx) {
+                return Poll::Ready(Race::First(ran));
             }
-            while left > 0 && failed.is_none() && timer.as_mut().poll(cx).is_ready() {
+            while left > 0 && timer.as_mut().poll(cx).is_ready() {
                 left -= 1;
                 timer.as_mut().reset(tokio::time::Instant::now() + after);
                 match start(&common, &mut elsewhere, uid) {
@@ -139,43 +136,51 @@ pub async fn race(
             if midway.get() {
                 return Poll::Pending;
             }
-            let mut index = 0;
-            while index < tries.len() {
-                match tries[index].as_mut().poll(cx) {
-                    Poll::Pending => index += 1,
-                    Poll::Ready(Some(won)) => {
-                        drop(tries.swap_remove(index));
-                        return Poll::Ready((None, Some(won)));
-                    }
-                    Poll::Ready(None) => {
-                        drop(tries.swap_remove(index));
-                        noted.hedge = "failed";
-                        count("hedge_failed");
-                    }
-                }
-            }
-            match failed {
-                Some(failure) if tries.is_empty() => Poll::Ready((Some(Err(failure)), None)),
-                _ => Poll::Pending,
-            }
+            poll_tries(cx, &mut tries, || {
+                noted.hedge = "failed";
+                count("hedge_failed");
+            })
+            .map(Race::Hedge)
         })
         .await
     };
+    let mut failed: Option<Failure> = None;
+    if let Race::First(Err(failure)) = race
+        && failure.outcome.cause != Cause::Client
+        && !tries.is_empty()
+    {
+        failed = Some(failure);
+        race = poll_fn(|cx| {
+            if attempt.connection.poll_client_gone(cx).is_ready() {
+                let gone = Failure::client(Reason::ClientGone);
+                return Poll::Ready(Race::First(Err(gone)));
+            }
+            let won = poll_tries(cx, &mut tries, || {
+                noted.hedge = "failed";
+                count("hedge_failed");
+            });
+            match won.map(Race::Hedge) {
+                Poll::Pending if tries.is_empty() => Poll::Ready(Race::First(Err(failure))),
+                won => won,
+            }
+        })
+        .await;
+    }
     for _ in &tries {
         noted.hedge = "lost";
         count("hedge_lost");
     }
     drop(tries);
     worker.buffers.give_out(common.request);
-    let Some((lease, upstream, response)) = won else {
-        let ran = ran.unwrap_or_else(|| Err(Failure::status()));
-        return (ran, None);
+    let (lease, upstream, answer) = match race {
+        Race::First(ran) => return (ran, None),
+        Race::Hedge(won) => won,
     };
     noted.hedge = "won";
     count("hedge_won");
     match failed {
-        Some(failure) if !failure.stale => {
-            first_lease.failed(&worker, failure.kind, failure.reason);
+        Some(failure) if failure.outcome.is_held_against() => {
+            first_lease.failed(&worker, failure.kind(), failure.reason);
         }
         _ => {
             // It would have taken at least that long; without it, what is slow would look quick.
@@ -188,8 +193,30 @@ pub async fn race(
         }
     }
     first_lease.release();
-    scratch.response = response;
+    *response = answer;
     (Ok(upstream), Some(lease))
+}
+
+/// Moves the hedges on; the first good answer. `failed` is told of each that comes to nothing.
+fn poll_tries(
+    cx: &mut Context<'_>,
+    tries: &mut Vec<Try<'_>>,
+    mut failed: impl FnMut(),
+) -> Poll<Won> {
+    let mut index = 0;
+    while index < tries.len() {
+        match tries[index].as_mut().poll(cx) {
+            Poll::Pending => index += 1,
+            Poll::Ready(answer) => {
+                drop(tries.swap_remove(index));
+                match answer {
+                    Some(won) => return Poll::Ready(won),
+                    None => failed(),
+                }
+            }
+        }
+    }
+    Poll::Pending
 }
 
 /// A place for a hedge, if there is one and the budget allows it; why not.
@@ -218,11 +245,46 @@ fn start(
     Ok(lease)
 }
 
+/// A hedge's side of its call: it shares nothing with the client's connection.
+struct Hedging<'a> {
+    request: &'a [u8],
+    slot: Slot,
+}
+
+impl Caller for Hedging<'_> {
+    fn slot(&self) -> &Slot {
+        &self.slot
+    }
+
+    fn split(&mut self) -> (&Slot, Client<'_>) {
+        (&self.slot, Client::NONE)
+    }
+
+    fn prepare(&mut self, out: &mut Vec<u8>, _http2: bool) {
+        out.extend_from_slice(self.request);
+    }
+}
+
 /// Runs one hedge: its answer, if that is a good one.
 async fn hedge(common: &Common<'_>, lease: Lease) -> Option<Won> {
     let worker = &common.worker;
-    match answered(common, &lease).await {
-        Ok((upstream, response)) => {
+    let mut response = ResponseHead::default();
+    let mut hedging = Hedging {
+        request: &common.request,
+        slot: worker.timer.own_slot().await,
+    };
+    let mut call = Call {
+        worker,
+        lease: &lease,
+        ends: common.ends,
+        switching: false,
+        afresh: false,
+        head_request: common.head_request,
+        deadline: common.route_deadline,
+        per_try_ms: common.route.retries.per_try_timeout_ms,
+    };
+    match call.run_here(&mut hedging, &mut response, true).await {
+        Ok(upstream) => {
             let status = response.status;
             if status < 500 && !common.route.retries.statuses.contains(&status) {
                 return Some((lease, upstream, response));
@@ -232,89 +294,9 @@ async fn hedge(common: &Common<'_>, lease: Lease) -> Option<Won> {
             } else {
                 lease.succeeded(worker);
             }
-            worker.buffers.give(upstream.buffer);
+            upstream.discard(worker);
         }
-        Err(failure) => lease.failed(worker, failure.kind, failure.reason),
+        Err(failure) => lease.failed(worker, failure.kind(), failure.reason),
     }
     None
-}
-
-/// Sends the request and awaits the answer's head, on a kept connection first and then on a new one.
-async fn answered(common: &Common<'_>, lease: &Lease) -> Result<(Upstream, ResponseHead), Failure> {
-    let worker = &common.worker;
-    let member = lease.member();
-    let slot = worker.timer.own_slot().await;
-    let started = Instant::now();
-    let mut kept = lease.kept(worker, member.made(), false);
-    let deadline = deadline(worker, common.route, common.route_deadline);
-    loop {
-        let now = worker.coarse_ms.get();
-        let made = member.made();
-        let reused = kept.is_some();
-        let stream = if let Some(stream) = kept.take() {
-            stream
-        } else {
-            slot.arm((now + member.connect_timeout_ms).min(deadline));
-            let reached = reach(worker, lease, || common.ends, &slot, false).await;
-            reached.map_err(|reason| Failure::new(ErrorKind::Connect, reason))?
-        };
-        let now = worker.coarse_ms.get();
-        slot.arm((now + member.first_byte_timeout_ms).min(deadline));
-        let mut upstream = Upstream::new(stream, made);
-        let (sent, written) = write_head(&mut upstream.stream, &common.request, b"", &slot).await;
-        upstream.sent = sent as u64;
-        let timeout = Failure::new(ErrorKind::Timeout, Reason::UpstreamTimeout);
-        if let Err(None) = written {
-            return Err(timeout);
-        }
-        let mut response = ResponseHead::default();
-        let mut failure = Failure::new(ErrorKind::Protocol, ENDLESS);
-        for _ in 0..=MAX_INTERIM {
-            let mut scanned = 0;
-            let step =
-                poll_fn(
-                    |cx| match poll_head(cx, worker, &mut upstream, &mut scanned, reused) {
-                        Poll::Pending if slot.fired() => Poll::Ready(Step::Failed(timeout)),
-                        step => step,
-                    },
-                )
-                .await;
-            let len = match step {
-                Step::Head(len) => len,
-                Step::Failed(reason) => {
-                    if reason.kind == ErrorKind::Timeout {
-                        upstream.stream.note_timeout();
-                    }
-                    failure = reason;
-                    break;
-                }
-            };
-            let head = &upstream.buffer.bytes()[..len];
-            match response.parse(head, common.head_request) {
-                Ok(()) if response.status >= 200 => {
-                    let latency = started.elapsed();
-                    lease.answered_after(latency);
-                    let mut stats = worker.stats.borrow_mut();
-                    let stats = stats.endpoint(member.endpoint.uid);
-                    stats.first_byte.record(latency.as_nanos() as u64);
-                    let latency_ms = latency.as_secs_f32() * 1000.0;
-                    let now = worker.coarse_ms.get();
-                    member.endpoint.observe_latency(latency_ms, now);
-                    return Ok((upstream, response));
-                }
-                Ok(()) if response.status != 101 => upstream.buffer.consume(len),
-                Ok(()) => break,
-                Err(detail) => {
-                    failure.reason = Reason::UpstreamProtocol(detail);
-                    break;
-                }
-            }
-        }
-        worker.buffers.give(upstream.buffer);
-        if !failure.stale {
-            return Err(failure);
-        }
-        // A kept connection that died: its siblings are likely dead too.
-        worker.idle.forget(member.endpoint.uid);
-    }
 }

@@ -1,7 +1,7 @@
 //! One body on its way from one stream to another, with back-pressure: nothing is read before what
 //! was read last has been written. Used for requests, responses and TCP alike.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::task::{Context, Poll, ready};
 
 use evenflow_rules::reason::Reason;
@@ -10,6 +10,7 @@ use evenflow_wire::http1::head::Length;
 
 use crate::buffer::{BODY_BYTES, Buffer, Buffers, LARGE_BYTES, UPLOAD_BYTES};
 use crate::stream::Stream;
+use crate::write::poll_write_all;
 
 /// Bodies with more than this still to come are read into large buffers.
 const LARGE_BODY: u64 = 128 * 1024;
@@ -241,31 +242,14 @@ impl Relay {
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, to: &mut Stream) -> Poll<Result<(), Broken>> {
-        loop {
-            let data = self.buffer.slice(self.data.0, self.data.1);
-            let parts = [&self.lead[..], data, &self.tail[..]];
-            let mut skip = self.written;
-            let mut slices = [IoSlice::new(&[]), IoSlice::new(&[]), IoSlice::new(&[])];
-            let mut count = 0;
-            for part in parts {
-                let part_skip = skip.min(part.len());
-                skip -= part_skip;
-                if part_skip < part.len() {
-                    slices[count] = IoSlice::new(&part[part_skip..]);
-                    count += 1;
-                }
-            }
-            if count == 0 {
-                break;
-            }
-            match ready!(to.poll_write_vectored(cx, &slices[..count])) {
-                Ok(written) if written > 0 => {
-                    self.written += written;
-                    self.sent += written as u64;
-                    self.moved = true;
-                }
-                _ => return Poll::Ready(Err(Broken::Write)),
-            }
+        let data = self.buffer.slice(self.data.0, self.data.1);
+        let parts = [&self.lead[..], data, &self.tail[..]];
+        let before = self.written;
+        let polled = poll_write_all(cx, to, parts, &mut self.written);
+        self.sent += (self.written - before) as u64;
+        self.moved |= self.written > before;
+        if ready!(polled).is_err() {
+            return Poll::Ready(Err(Broken::Write));
         }
         self.lead.clear();
         self.tail.clear();

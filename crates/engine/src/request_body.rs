@@ -125,19 +125,19 @@ impl RequestBody {
         self.used = here;
     }
 
-    /// The data that is here, framed for the endpoint, is appended to `out` if it must be framed;
-    /// else it is returned to be written from where it is.
-    pub fn first<'a>(&mut self, buffer: &'a Buffer, out: &mut Vec<u8>) -> &'a [u8] {
-        let data = &buffer.bytes()[self.data.0..self.data.1];
+    /// Begins to send: what is here goes with the head. Data that must be framed is appended to
+    /// `out`; else [`first`](Self::first) is to be written behind it.
+    pub fn begin(&mut self, buffer: &Buffer, out: &mut Vec<u8>) {
+        let here = self.data.1 - self.data.0;
         if let Rest::FilterState { sent, first, .. } = &mut self.rest {
-            (*sent, *first) = (data.len(), data.len());
+            (*sent, *first) = (here, here);
         }
         if !self.chunked {
-            return data;
+            return;
         }
-        if !data.is_empty() {
-            encode_size_line(data.len(), out);
-            out.extend_from_slice(data);
+        if here > 0 {
+            encode_size_line(here, out);
+            out.extend_from_slice(&buffer.bytes()[self.data.0..self.data.1]);
             out.extend_from_slice(b"\r\n");
         }
         if matches!(self.rest, Rest::Here) {
@@ -145,7 +145,18 @@ impl RequestBody {
             out.extend_from_slice(&self.trailers);
             out.extend_from_slice(b"\r\n");
         }
-        b""
+    }
+
+    /// The data that goes with the head as it is.
+    pub fn first<'a>(&self, buffer: &'a Buffer) -> &'a [u8] {
+        if self.chunked {
+            return b"";
+        }
+        let end = match self.rest {
+            Rest::FilterState { first, .. } => self.data.0 + first,
+            Rest::Here | Rest::Stream(_) => self.data.1,
+        };
+        &buffer.bytes()[self.data.0..end]
     }
 
     /// Whether all of it was received and sent.
@@ -276,8 +287,8 @@ impl RequestBody {
     }
 
     /// Gives up; the connection closes.
-    pub fn abandon(self, connection: &mut Connection) {
-        if let Rest::Stream(relay) = self.rest {
+    pub fn abandon(&mut self, connection: &mut Connection) {
+        if let Rest::Stream(relay) = std::mem::replace(&mut self.rest, Rest::Here) {
             let (buffer, _) = relay.into_buffers();
             connection.worker.buffers.give(buffer);
         }
@@ -285,7 +296,7 @@ impl RequestBody {
 
     /// Takes a finished body out of the connection's buffer, so that only the head and what
     /// follows the body are left.
-    pub fn finish(self, connection: &mut Connection, head_len: usize) {
+    pub fn finish(&mut self, connection: &mut Connection, head_len: usize) {
         if !self.is_done() {
             self.abandon(connection);
             return;
@@ -294,7 +305,7 @@ impl RequestBody {
         let len = bytes.len();
         bytes.copy_within(head_len + self.used..len, head_len);
         connection.buffer.end -= self.used;
-        if let Rest::Stream(relay) = self.rest {
+        if let Rest::Stream(relay) = std::mem::replace(&mut self.rest, Rest::Here) {
             let (buffer, _) = relay.into_buffers();
             // What was read behind the body by the body's own reads came before what was read
             // while the answer was waited for.

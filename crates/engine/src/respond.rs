@@ -1,8 +1,5 @@
 //! Answers of the balancer's own, written to the client.
 
-use std::future::poll_fn;
-use std::task::Poll;
-
 use evenflow_rules::answer::Answer;
 use evenflow_rules::filters::Refusal;
 use evenflow_rules::reason::Reason;
@@ -14,6 +11,7 @@ use crate::buffer::Buffer;
 use crate::connection::{Connection, LINGER_MS, origin_of};
 use crate::exchange::{Next, RequestContext};
 use crate::record::AccessRecord;
+use crate::write::write_all;
 
 /// Answers with an error of the balancer's own.
 pub async fn refuse(
@@ -99,20 +97,9 @@ pub async fn respond(
     connection
         .slot
         .arm(connection.worker.coarse_ms.get() + write_ms);
-    let mut written = 0;
-    let done = poll_fn(|cx| {
-        while written < out.len() {
-            let slice = [std::io::IoSlice::new(&out[written..])];
-            match connection.stream.poll_write_vectored(cx, &slice) {
-                Poll::Ready(Ok(count)) if count > 0 => written += count,
-                Poll::Ready(_) => return Poll::Ready(false),
-                Poll::Pending if connection.slot.fired() => return Poll::Ready(false),
-                Poll::Pending => return Poll::Pending,
-            }
-        }
-        Poll::Ready(true)
-    })
-    .await;
+    let done = write_all(&mut connection.stream, &out, &connection.slot)
+        .await
+        .is_ok();
     if done && !head_request {
         noted.sent = answer.content.map_or(0, |(_, body)| body.len() as u64);
     }

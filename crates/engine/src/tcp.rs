@@ -169,7 +169,7 @@ async fn session(connection: &mut Connection) {
             tried = Tried::default();
         }
         if listener.retries.delay_ms > 0
-            && let Err(reason) = pause(connection, listener.retries.delay_ms).await
+            && let Err(reason) = connection.pause(listener.retries.delay_ms).await
         {
             outcome.reason = Some(reason);
             break None;
@@ -246,22 +246,6 @@ pub struct SessionDetails<'a> {
     pub attempts: u32,
     /// When it began.
     pub started: Instant,
-}
-
-/// Waits between two attempts, unless the client goes away meanwhile.
-async fn pause(connection: &mut Connection, for_ms: u64) -> Result<(), Reason> {
-    let until = connection.worker.shared.now_ms() + for_ms;
-    connection.slot.arm(until);
-    poll_fn(|cx| {
-        if connection.slot.fired() {
-            return Poll::Ready(Ok(()));
-        }
-        if connection.poll_client_gone(cx).is_ready() {
-            return Poll::Ready(Err(Reason::ClientGone));
-        }
-        Poll::Pending
-    })
-    .await
 }
 
 async fn open(connection: &Connection, lease: &Lease) -> Result<Stream, Reason> {

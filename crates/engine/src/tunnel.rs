@@ -21,8 +21,8 @@ use evenflow_wire::http1::head::Length;
 
 use crate::access_log::Record;
 use crate::answer;
-use crate::attempt::Upstream;
 use crate::buffer::{BODY_BYTES, Buffer};
+use crate::call::Upstream;
 use crate::connection::{Connection, origin_of};
 use crate::exchange::RequestContext;
 use crate::lease::Lease;

@@ -16,6 +16,7 @@ pub mod password;
 pub mod picker;
 pub mod plan;
 pub mod reason;
+pub mod retry;
 pub mod rewrite;
 pub mod route;
 pub mod split;

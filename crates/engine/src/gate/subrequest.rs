@@ -3,27 +3,24 @@
 //!
 //! The service sees the fields it is to judge by and where the request is bound for, never its body.
 
-use std::future::poll_fn;
-use std::io::IoSlice;
 use std::rc::Rc;
-use std::task::Poll;
 
 use evenflow_rules::filters::auth::External;
 use evenflow_rules::picker::Tried;
 use evenflow_rules::reason::Reason;
-use evenflow_state::stats::ErrorKind;
-use evenflow_wire::http1::head::{Length, ResponseHead, Scan, scan};
+use evenflow_rules::retry::Cause;
+use evenflow_wire::http1::head::ResponseHead;
 
-use crate::buffer::{Buffer, HEAD_BYTES};
-use crate::connection::{Connection, origin_of};
+use crate::buffer::{BODY_BYTES, Buffer};
+use crate::call::{Call, Caller, Failure};
+use crate::connection::{Client, Connection, origin_of};
 use crate::exchange::RequestContext;
 use crate::lease::{self, Lease};
-use crate::stream::Stream;
-use crate::upstream::reach;
-use crate::worker::{Scratch, Worker};
+use crate::timer::Slot;
+use crate::worker::Scratch;
 
 /// A longer answer costs the connection to the service: it is not read.
-const READ_BODY: u64 = 64 * 1024;
+const READ_BODY: usize = 64 * 1024;
 
 /// Asks whether a request may pass.
 ///
@@ -90,10 +87,14 @@ pub async fn ask(
             let asked = exchange(connection, &lease, &rules.path, &out, deadline).await;
             match &asked {
                 Ok(_) => lease.succeeded(&worker),
-                Err((kind, reason)) => lease.failed(&worker, *kind, *reason),
+                Err(failure) if failure.outcome.cause == Cause::Client => {
+                    return Err(Reason::ClientGone);
+                }
+                Err(failure) => lease.failed(&worker, failure.kind(), failure.reason),
             }
             asked.ok()
         }
+        Err(Reason::ClientGone) => return Err(Reason::ClientGone),
         Err(_) => None,
     };
     worker.buffers.give_out(out);
@@ -151,15 +152,35 @@ fn first<'a>(head: &ResponseHead, base: &'a [u8], name: &[u8]) -> &'a [u8] {
         .map_or(b"", |told| told.value.get(base))
 }
 
-/// Sends the question and reads the answer, on a kept connection first and then on a new one.
+/// A sub-request's side of its call: the client waits for it.
+struct Asking<'a> {
+    connection: &'a mut Connection,
+    question: &'a [u8],
+}
+
+impl Caller for Asking<'_> {
+    fn slot(&self) -> &Slot {
+        &self.connection.slot
+    }
+
+    fn split(&mut self) -> (&Slot, Client<'_>) {
+        self.connection.split()
+    }
+
+    fn prepare(&mut self, out: &mut Vec<u8>, _http2: bool) {
+        out.extend_from_slice(self.question);
+    }
+}
+
+/// Sends the question and reads the answer.
 async fn exchange(
-    connection: &Connection,
+    connection: &mut Connection,
     lease: &Lease,
     path: &str,
     lines: &[u8],
     deadline: u64,
-) -> Result<(ResponseHead, Buffer), (ErrorKind, Reason)> {
-    let worker = &connection.worker;
+) -> Result<(ResponseHead, Buffer), Failure> {
+    let worker = Rc::clone(&connection.worker);
     let endpoint = &lease.member().endpoint;
     let mut question = Vec::with_capacity(128 + path.len() + lines.len());
     question.extend_from_slice(b"GET ");
@@ -168,112 +189,35 @@ async fn exchange(
     question.extend_from_slice(endpoint.authority().as_bytes());
     question.extend_from_slice(b"\r\n");
     question.extend_from_slice(lines);
-    connection.slot.arm(deadline);
-    if let Some(stream) = lease.kept(worker, lease.member().made(), false)
-        && let Ok(answer) = once(connection, lease, stream, &question).await
-    {
-        return Ok(answer);
-    }
-    let stream = reach(worker, lease, || connection.ends(), &connection.slot, false)
-        .await
-        .map_err(|reason| match reason {
-            Reason::ConnectTimeout => (ErrorKind::Timeout, reason),
-            _ => (ErrorKind::Connect, reason),
-        })?;
-    let answer = once(connection, lease, stream, &question).await;
-    answer.map_err(|kind| (kind, Reason::AuthUnavailable))
-}
-
-async fn once(
-    connection: &Connection,
-    lease: &Lease,
-    mut stream: Stream,
-    question: &[u8],
-) -> Result<(ResponseHead, Buffer), ErrorKind> {
-    let worker: &Worker = &connection.worker;
-    let slot = &connection.slot;
-    let made = lease.member().made();
-    let mut written = 0;
-    poll_fn(|cx| {
-        while written < question.len() {
-            let slice = [IoSlice::new(&question[written..])];
-            match stream.poll_write_vectored(cx, &slice) {
-                Poll::Ready(Ok(count)) if count > 0 => written += count,
-                Poll::Ready(_) => return Poll::Ready(Err(ErrorKind::Reset)),
-                Poll::Pending if slot.fired() => return Poll::Ready(Err(ErrorKind::Timeout)),
-                Poll::Pending => return Poll::Pending,
-            }
-        }
-        Poll::Ready(Ok(()))
-    })
-    .await?;
-    let mut buffer = worker.buffers.take(HEAD_BYTES);
-    let mut head = ResponseHead::default();
-    let mut scanned = 0;
-    loop {
-        match scan(buffer.bytes(), scanned) {
-            Ok(Scan::Complete(len)) => {
-                head.parse(&buffer.bytes()[..len], false)
-                    .map_err(|_| ErrorKind::Protocol)?;
-                break;
-            }
-            Ok(Scan::Partial(at)) => scanned = at,
-            Err(_) => return Err(ErrorKind::Protocol),
-        }
-        if buffer.spare().is_empty() {
-            return Err(ErrorKind::Protocol);
-        }
-        read(&mut stream, &mut buffer, connection).await?;
-    }
-    if head.status < 200 {
-        return Err(ErrorKind::Protocol);
-    }
-    let length = match head.length {
-        Length::None => Some(0),
-        Length::Known(length) if length <= READ_BODY => Some(length as usize),
-        _ => None,
+    let mut call = Call {
+        worker: &worker,
+        lease,
+        ends: lease.pool().send_proxy.and_then(|_| connection.ends()),
+        switching: false,
+        afresh: false,
+        head_request: false,
+        deadline,
+        per_try_ms: 0,
     };
-    if let Some(length) = length
-        && head.keep_alive
-    {
-        let mut rest = (head.len + length).saturating_sub(buffer.bytes().len());
-        let mut more = worker.buffers.take(HEAD_BYTES);
-        while rest > 0 {
-            if read(&mut stream, &mut more, connection).await.is_err() {
-                break;
-            }
-            let count = more.bytes().len();
-            if count > rest {
-                break;
-            }
-            rest -= count;
-            more.consume(count);
-        }
-        let clean = rest == 0 && buffer.bytes().len() <= head.len + length;
-        worker.buffers.give(more);
-        if clean {
-            lease.keep(worker, made, stream);
-        }
+    let mut response = ResponseHead::default();
+    let mut asking = Asking {
+        connection,
+        question: &question,
+    };
+    let mut upstream = call.run_here(&mut asking, &mut response, true).await?;
+    let head = std::mem::take(&mut upstream.buffer);
+    let begun = &head.bytes()[response.len..];
+    if !begun.is_empty() {
+        upstream.buffer = worker.buffers.take(BODY_BYTES);
+        upstream.buffer.extend(begun);
     }
-    Ok((head, buffer))
-}
-
-async fn read(
-    stream: &mut Stream,
-    buffer: &mut Buffer,
-    connection: &Connection,
-) -> Result<(), ErrorKind> {
-    let slot = &connection.slot;
-    let count = poll_fn(|cx| match stream.poll_read(cx, buffer.spare()) {
-        Poll::Ready(Ok(count)) if count > 0 => Poll::Ready(Ok(count)),
-        Poll::Ready(_) => Poll::Ready(Err(ErrorKind::Reset)),
-        Poll::Pending if slot.fired() => {
-            stream.note_timeout();
-            Poll::Ready(Err(ErrorKind::Timeout))
-        }
-        Poll::Pending => Poll::Pending,
-    })
-    .await?;
-    buffer.end += count;
-    Ok(())
+    asking.connection.slot.arm(deadline);
+    match call
+        .drain(upstream, &mut asking, &response, READ_BODY)
+        .await
+    {
+        Err(failure) if failure.outcome.cause == Cause::Client => Err(failure),
+        // The answer stands, whatever became of its body.
+        _ => Ok((response, head)),
+    }
 }

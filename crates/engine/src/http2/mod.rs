@@ -123,13 +123,12 @@ impl Exchange {
 }
 
 /// An error of the h2 crate's as one of a stream. `NotConnected` says that the other end has done
-/// nothing with the request.
+/// nothing with the request, `ConnectionAborted` that it reset this stream alone.
 fn broken(error: &h2::Error) -> io::Error {
-    let refused =
-        error.is_reset() && error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
-    if refused {
-        io::ErrorKind::NotConnected.into()
-    } else {
-        io::ErrorKind::ConnectionReset.into()
+    let reset = error.is_reset() && error.is_remote();
+    match error.reason() {
+        Some(h2::Reason::REFUSED_STREAM) if reset => io::ErrorKind::NotConnected.into(),
+        _ if reset => io::ErrorKind::ConnectionAborted.into(),
+        _ => io::ErrorKind::ConnectionReset.into(),
     }
 }
