@@ -11,5 +11,6 @@ mod fleet;
 mod probe;
 mod proofs;
 mod queue;
+mod repeats;
 mod support;
 mod tunnel;
