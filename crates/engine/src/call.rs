@@ -362,7 +362,7 @@ impl Call<'_> {
         let mut reached = pin!(reached);
         let reached = poll_fn(|cx| match reached.as_mut().poll(cx) {
             Poll::Pending => client.poll_gone(cx).map(|()| Err(Reason::ClientGone)),
-            reached => reached,
+            reached @ Poll::Ready(_) => reached,
         });
         let cause = |reason| match reason {
             Reason::ClientGone => Cause::Client,

@@ -185,19 +185,20 @@ impl<'a> Forward<'a> {
                 Ok(lease) => return Ok(lease),
                 Err(reason) => reason,
             };
+            let none_is_usable = matches!(
+                reason,
+                Reason::NoBackend | Reason::TooFewBackends | Reason::BreakerOpen
+            );
             let fallback = self.rules().fallback.filter(|pool| *pool != self.pool);
-            match (reason, fallback) {
-                (Reason::NoBackend | Reason::TooFewBackends | Reason::BreakerOpen, Some(pool)) => {
-                    self.fall_back(pool);
-                }
-                _ => {
-                    let rest_ms = self.pool().broken(self.worker.coarse_ms.get());
-                    return Err(Refusal {
-                        reason,
-                        retry_after_ns: rest_ms.unwrap_or_default() * 1_000_000,
-                    });
-                }
+            if let Some(pool) = fallback.filter(|_| none_is_usable) {
+                self.fall_back(pool);
+                continue;
             }
+            let rest_ms = self.pool().broken(self.worker.coarse_ms.get());
+            return Err(Refusal {
+                reason,
+                retry_after_ns: rest_ms.unwrap_or_default() * 1_000_000,
+            });
         }
     }
 
