@@ -4,13 +4,18 @@ use std::io::{self, IoSlice};
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use evenflow_wire::proxy_protocol::AddressPair;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::http2::Exchange;
 use crate::tls::stream::TlsStream;
+
+/// Keep-alive probes without an answer after which the kernel ends a connection.
+const KEEPALIVE_PROBES: u32 = 3;
 
 /// A connected stream.
 #[derive(Debug)]
@@ -45,6 +50,23 @@ impl Stream {
             Self::Unix(_) => None,
             Self::Tls(stream) => stream.inner().ends(),
             Self::Http2(stream) => stream.ends(),
+        }
+    }
+
+    /// Has the kernel probe whether the other host is still there after so long without a packet, in
+    /// milliseconds, and end the connection after [`KEEPALIVE_PROBES`] without an answer; 0 does
+    /// nothing. A connection that cannot be set so works without.
+    pub fn set_keepalive(&self, after_ms: u64) {
+        if let Self::Tcp(stream) = self
+            && after_ms > 0
+        {
+            // The kernel counts in seconds.
+            let after = Duration::from_millis(after_ms).max(Duration::from_secs(1));
+            let keepalive = TcpKeepalive::new()
+                .with_time(after)
+                .with_interval(after)
+                .with_retries(KEEPALIVE_PROBES);
+            let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);
         }
     }
 

@@ -177,6 +177,7 @@ async fn open_to(
     let member = lease.member();
     let started = Instant::now();
     let mut stream = connect(&member.endpoint, slot).await?;
+    stream.set_keepalive(lease.pool().connections.tcp_keepalive_ms);
     if let Some(version) = lease.pool().send_proxy {
         let mut header = Vec::new();
         push_header(&mut header, version, ends());

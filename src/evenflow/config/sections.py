@@ -257,6 +257,12 @@ class Connections(Model):
         default=128, description="Idle ones kept."
     )
     idle_timeout: Duration = Field(default=50.0, description="How long an idle one is kept.")
+    tcp_keepalive: Duration = Field(
+        default=30.0,
+        description="After this time without a packet, and then as often again, the kernel probes "
+        "whether the backend's host is still there; three probes without an answer end the "
+        "connection. 0s is off.",
+    )
 
 
 class StrategyConfig(Model):

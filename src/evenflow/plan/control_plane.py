@@ -45,7 +45,7 @@ def control_pool(admin_socket: str) -> document.Pool:
         "outlier": None,
         "breaker": None,
         "sticky": None,
-        "connections": {"max_idle": 16, "idle_ms": 4000},
+        "connections": {"max_idle": 16, "idle_ms": 4000, "tcp_keepalive_ms": 0},
         "retry_budget": 0.0,
         "retry_floor": 0,
         "tls": None,

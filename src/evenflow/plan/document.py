@@ -346,6 +346,7 @@ class Breaker(TypedDict):
 class Connections(TypedDict):
     max_idle: int
     idle_ms: int
+    tcp_keepalive_ms: int
 
 
 Panic = Literal["fail", "use_all"]

@@ -94,6 +94,7 @@ def compile_pool(
         "connections": {
             "max_idle": connections.max_idle,
             "idle_ms": milliseconds(connections.idle_timeout),
+            "tcp_keepalive_ms": milliseconds(connections.tcp_keepalive),
         },
         "retry_budget": given(pool.retry_budget),
         "retry_floor": given(pool.retry_floor),

@@ -226,4 +226,7 @@ pub struct Connections {
     pub max_idle: u32,
     /// How long an idle one is kept.
     pub idle_ms: u64,
+    /// How long a connection may be silent before the kernel probes whether the other host is still
+    /// there; 0 never does.
+    pub tcp_keepalive_ms: u64,
 }
