@@ -15,11 +15,13 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use evenflow_rules::compile::{self, Compiled, Registry};
 use evenflow_rules::decode::decode;
 use evenflow_rules::explain;
 use evenflow_rules::filters::fleet::{self, LimitUsage, LimitUsages};
 use evenflow_rules::plan::{self, Plan};
-use evenflow_rules::table::{self, Compiled, Pool, Registry, Table};
+use evenflow_rules::pool::{Pool, offer_all};
+use evenflow_rules::table::Table;
 use evenflow_state::address::Address;
 use evenflow_state::breaker;
 use evenflow_state::endpoint::GONE;
@@ -166,7 +168,7 @@ impl Engine {
             pools: Vec::new(),
         };
         let mut registry = Registry::default();
-        let table = table::compile(&empty, &mut registry, None)?.table;
+        let table = compile::compile(&empty, &mut registry, None)?.table;
         let shared = Arc::new(Shared {
             table: ArcSwap::from_pointee(Published::new(table, None)),
             generation: AtomicU64::new(1),
@@ -283,7 +285,7 @@ impl Engine {
         let state = &mut *state;
         let previous = self.shared.table.load_full();
         let compiled =
-            table::change_members(&change, &mut state.registry, &previous).inspect_err(|_| {
+            compile::change_members(&change, &mut state.registry, &previous).inspect_err(|_| {
                 state.registry.prune(&previous);
             })?;
         let stale = compiled.configure_endpoints();
@@ -298,7 +300,7 @@ impl Engine {
             ask_all(&state.workers, Command::Refresh);
         }
         if let Some(pool) = table.pools.iter().find(|pool| *pool.name == *change.pool) {
-            table::offer_all(&pool.state);
+            offer_all(&pool.state);
         }
         encode(&ApplyReport {
             revision: table.revision,
@@ -325,10 +327,10 @@ impl Engine {
             return Err(EngineError::new("plan", "pool", message));
         };
         let old = &current.pools[index];
-        let picker = table::compile_picker(&update.picker, old.members.len(), "picker")?;
+        let picker = compile::compile_picker(&update.picker, old.members.len(), "picker")?;
         let pool = Pool {
             // A pool that ever counted goes on counting: requests in flight were counted in.
-            counts_in_flight: old.counts_in_flight || table::counts_in_flight(&picker),
+            counts_in_flight: old.counts_in_flight || compile::counts_in_flight(&picker),
             picker,
             use_all: update.use_all,
             panic: update.panic,
@@ -340,7 +342,7 @@ impl Engine {
         let next = current.with(table);
         drop(current);
         self.publish(&mut state, Arc::new(next));
-        table::offer_all(&waiting);
+        offer_all(&waiting);
         Ok(())
     }
 
@@ -363,7 +365,7 @@ impl Engine {
         if stale {
             forget_idle(&state.workers, vec![endpoint.uid]);
         }
-        table::offer_all(&pool.state);
+        offer_all(&pool.state);
         Ok(())
     }
 
@@ -393,7 +395,7 @@ impl Engine {
         };
         let until_ms = update.for_ms.map_or(0, |ms| self.shared.now_ms() + ms);
         breaker.set(update.state, update.probes, until_ms);
-        table::offer_all(&pool.state);
+        offer_all(&pool.state);
         Ok(())
     }
 
@@ -642,7 +644,7 @@ fn prepare(
     state: &mut State,
     previous: &Published,
 ) -> Result<(Compiled, Option<Arc<AccessLog>>, Changes), EngineError> {
-    let mut compiled = table::compile(plan, &mut state.registry, Some(previous))?;
+    let mut compiled = compile::compile(plan, &mut state.registry, Some(previous))?;
     let access_log = open_log(plan, previous)?;
     let mut changes = sockets::plan_sockets(&compiled.table, state)?;
     sockets::prepare(state, &mut changes).map_err(internal)?;

@@ -11,12 +11,12 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
-use evenflow_rules::picker::{Choice, Picked, Tried, hash_key};
+use evenflow_rules::key::hash_key;
+use evenflow_rules::member::{ConnectionVersion, Member};
+use evenflow_rules::picker::{Choice, Picked, Tried};
 use evenflow_rules::plan::{Http, Panic};
+use evenflow_rules::pool::{POOL_PROBE, PROBE, Pool, Seat, Waiter, offer_all};
 use evenflow_rules::reason::Reason;
-use evenflow_rules::table::{
-    ConnectionVersion, Member, POOL_PROBE, PROBE, Pool, Seat, Waiter, offer_all,
-};
 use evenflow_state::breaker::Outcome;
 use evenflow_state::endpoint::{EJECTED, GONE};
 use evenflow_state::stats::ErrorKind;

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use evenflow_rules::table::{Pool, Table};
+use evenflow_rules::pool::Pool;
+use evenflow_rules::table::Table;
 use evenflow_state::breaker::Breaker;
 use evenflow_state::endpoint::Endpoint;
 use evenflow_state::handshake::ENDS;

@@ -9,7 +9,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use evenflow_rules::filters::RequestView;
 use evenflow_rules::filters::context::FilterContext;
-use evenflow_rules::picker::{Tried, hash_key};
+use evenflow_rules::key::hash_key;
+use evenflow_rules::picker::Tried;
 use evenflow_rules::reason::Reason;
 use evenflow_state::stats::ErrorKind;
 use evenflow_wire::client_hello::{self, ClientHello};

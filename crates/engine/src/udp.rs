@@ -18,7 +18,8 @@ use std::time::{Duration, Instant};
 
 use evenflow_rules::filters::RequestView;
 use evenflow_rules::filters::context::FilterContext;
-use evenflow_rules::picker::{Tried, hash_key};
+use evenflow_rules::key::hash_key;
+use evenflow_rules::picker::Tried;
 use evenflow_rules::reason::Reason;
 use evenflow_rules::table::Listener;
 use evenflow_state::address::Address;

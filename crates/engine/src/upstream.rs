@@ -7,9 +7,9 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Instant;
 
+use evenflow_rules::member::ConnectionVersion;
 use evenflow_rules::plan::Http;
 use evenflow_rules::reason::Reason;
-use evenflow_rules::table::ConnectionVersion;
 use evenflow_state::endpoint::Endpoint;
 use evenflow_wire::http2::ALPN;
 use evenflow_wire::proxy_protocol::AddressPair;

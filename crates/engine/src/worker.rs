@@ -12,7 +12,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use evenflow_rules::filters::context::FilterContext;
 use evenflow_rules::filters::fleet::{Counts, FleetUsage};
-use evenflow_rules::table::{Pool, PoolState, Route};
+use evenflow_rules::pool::{Pool, PoolState};
+use evenflow_rules::table::Route;
 use evenflow_state::endpoint::Endpoint;
 
 use evenflow_state::stats::{EndpointStats, Stats};

@@ -13,6 +13,13 @@ pub struct Refused {
     pub message: String,
 }
 
+pub(crate) fn refuse<T>(path: impl Into<String>, message: impl Into<String>) -> Result<T, Refused> {
+    Err(Refused {
+        path: path.into(),
+        message: message.into(),
+    })
+}
+
 impl fmt::Display for Refused {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.path.is_empty() {

@@ -9,11 +9,13 @@ use crate::action::Action;
 use crate::filters::auth::{AuthCheck, Verdict, unix_s};
 use crate::filters::context::FilterContext;
 use crate::filters::{Chain, RequestView};
-use crate::picker::{Choice, Picked, Picker, Tried, hash_key, pick};
+use crate::key::hash_key;
+use crate::picker::{Choice, Picked, Picker, Tried, pick};
 use crate::plan::Protocol;
+use crate::pool::Pool;
 use crate::reason::Reason;
 use crate::route::{RouteQuery, decode_in_place};
-use crate::table::{Listener, Pool, Table};
+use crate::table::{Listener, Table};
 
 /// A request to explain.
 #[derive(Debug, Deserialize)]
@@ -331,7 +333,7 @@ impl Explanation {
             self.reason = "its session is there".into();
             return;
         }
-        match pick(pool, &choice) {
+        match pick(&pool.candidates(), &choice) {
             Picked::Member(index) => {
                 self.backend = Some(pool.members[index as usize].endpoint.id.clone());
                 self.reason = match &pool.picker {

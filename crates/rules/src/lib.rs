@@ -5,16 +5,20 @@
 
 pub mod action;
 pub mod answer;
+pub mod compile;
 pub mod consistent;
 pub mod decode;
 pub mod explain;
 pub mod filters;
 pub mod hedge;
+pub mod key;
+pub mod member;
 pub mod mirror;
 pub mod passthrough;
 pub mod password;
 pub mod picker;
 pub mod plan;
+pub mod pool;
 pub mod reason;
 pub mod retry;
 pub mod rewrite;

@@ -3,14 +3,12 @@
 //! The cost of a choice does not depend on the size of the pool: tables are indexed, not searched,
 //! and only when dozens of neighbours in a table are all unusable is the pool looked through.
 
-use std::net::IpAddr;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use evenflow_state::endpoint::Unusable;
-use evenflow_wire::http1::head::RequestHead;
 
+use crate::member::Member;
 use crate::plan::{Panic, RequestKey, Score};
-use crate::table::Pool;
 
 /// How far a table is walked past unusable endpoints before the whole pool is looked through.
 const WALK: usize = 64;
@@ -101,7 +99,7 @@ pub enum Picked {
 /// What a choice depends on besides the pool.
 #[derive(Debug)]
 pub struct Choice<'a> {
-    /// The request's key as [`hash_key`] gives it; 0 where the picker needs none.
+    /// The request's key as [`hash_key`](crate::key::hash_key) gives it; 0 where the picker needs none.
     pub hash: u64,
     /// Not these.
     pub tried: &'a Tried,
@@ -111,8 +109,31 @@ pub struct Choice<'a> {
     pub dry: bool,
 }
 
+/// What a choice is made from: a pool, as pickers see it.
+#[derive(Debug)]
+pub struct Candidates<'a> {
+    /// How one is chosen.
+    pub picker: &'a Picker,
+    /// All there are.
+    pub members: &'a [Member],
+    /// When none is usable, use all that are not draining.
+    pub use_all: bool,
+    /// What happens while too few are usable.
+    pub panic: Option<Panic>,
+    /// Where the cycle stands.
+    pub cursor: &'a AtomicUsize,
+    /// Requests in flight, over all members.
+    pub in_flight: &'a AtomicU32,
+}
+
+impl Candidates<'_> {
+    fn looks_past_health(&self) -> bool {
+        self.use_all || self.panic == Some(Panic::UseAll)
+    }
+}
+
 /// Chooses a member and counts the request in.
-pub fn pick(pool: &Pool, choice: &Choice<'_>) -> Picked {
+pub fn pick(pool: &Candidates<'_>, choice: &Choice<'_>) -> Picked {
     let desperate = match pool.panic {
         Some(Panic::Fail) => return Picked::None,
         Some(Panic::UseAll) => true,
@@ -137,20 +158,20 @@ pub fn pick(pool: &Pool, choice: &Choice<'_>) -> Picked {
     }
 }
 
-fn any_full(pool: &Pool, choice: &Choice<'_>, desperate: bool) -> bool {
+fn any_full(pool: &Candidates<'_>, choice: &Choice<'_>, desperate: bool) -> bool {
     (0u32..).zip(pool.members.iter()).any(|(index, member)| {
         !choice.tried.contains(index) && member.endpoint.usable(desperate) == Err(Unusable::Full)
     })
 }
 
-fn pass(pool: &Pool, choice: &Choice<'_>, turn: usize, desperate: bool) -> Option<u32> {
+fn pass(pool: &Candidates<'_>, choice: &Choice<'_>, turn: usize, desperate: bool) -> Option<u32> {
     let take = |index: u32| {
         let endpoint = &pool.members[index as usize].endpoint;
         !choice.tried.contains(index)
             && endpoint.usable(desperate).is_ok()
             && (choice.dry || endpoint.enter())
     };
-    match &pool.picker {
+    match pool.picker {
         Picker::Cycle(table) => walk(table, turn, take).or_else(|| search(pool, turn, take)),
         Picker::Hash {
             table, load_bound, ..
@@ -182,11 +203,11 @@ fn pass(pool: &Pool, choice: &Choice<'_>, turn: usize, desperate: bool) -> Optio
 /// Whose turn it is, taken once per request. A further attempt of the same request takes no turn of
 /// its own: with two endpoints, one of them failing, every first attempt would else meet the
 /// failing one.
-fn turn(pool: &Pool, choice: &Choice<'_>) -> usize {
-    match &pool.picker {
+fn turn(pool: &Candidates<'_>, choice: &Choice<'_>) -> usize {
+    match pool.picker {
         Picker::Hash { .. } => 0,
-        _ if choice.dry || !choice.tried.is_empty() => pool.state.cursor.load(Ordering::Relaxed),
-        _ => pool.state.cursor.fetch_add(1, Ordering::Relaxed),
+        _ if choice.dry || !choice.tried.is_empty() => pool.cursor.load(Ordering::Relaxed),
+        _ => pool.cursor.fetch_add(1, Ordering::Relaxed),
     }
 }
 
@@ -207,20 +228,20 @@ fn walk(table: &[u32], start: usize, mut take: impl FnMut(u32) -> bool) -> Optio
     None
 }
 
-fn search(pool: &Pool, start: usize, mut take: impl FnMut(u32) -> bool) -> Option<u32> {
+fn search(pool: &Candidates<'_>, start: usize, mut take: impl FnMut(u32) -> bool) -> Option<u32> {
     let all = pool.members.len();
     (0..all)
         .map(|step| (start.wrapping_add(step) % all) as u32)
         .find(|&index| take(index))
 }
 
-fn bound_of(pool: &Pool, bound: f64) -> u32 {
-    let total = f64::from(pool.state.in_flight.load(Ordering::Relaxed) + 1);
+fn bound_of(pool: &Candidates<'_>, bound: f64) -> u32 {
+    let total = f64::from(pool.in_flight.load(Ordering::Relaxed) + 1);
     (total * bound / pool.members.len() as f64).ceil() as u32
 }
 
 fn lowest(
-    pool: &Pool,
+    pool: &Candidates<'_>,
     choice: &Choice<'_>,
     score: Score,
     desperate: bool,
@@ -248,61 +269,4 @@ fn lowest(
         }
     }
     best
-}
-
-/// A hash of the part of a request that `key` names. The same in every process and on every
-/// machine, so that several balancers send one client to one endpoint.
-pub fn hash_key(
-    key: &RequestKey,
-    head: Option<(&RequestHead, &[u8])>,
-    client: Option<IpAddr>,
-) -> u64 {
-    match (key, head) {
-        (RequestKey::Random, _) => fastrand::u64(..),
-        (RequestKey::ClientIp, _) => match client {
-            Some(IpAddr::V4(ip)) => hash(&ip.octets()),
-            Some(IpAddr::V6(ip)) => hash(&ip.octets()[..8]),
-            None => 0,
-        },
-        (_, Some((head, base))) => hash(key_bytes(key, head, base).unwrap_or_default()),
-        _ => 0,
-    }
-}
-
-/// The bytes of a request that `key` names, where it names bytes.
-pub fn key_bytes<'a>(key: &RequestKey, head: &RequestHead, base: &'a [u8]) -> Option<&'a [u8]> {
-    match key {
-        RequestKey::Header(name) => head
-            .fields
-            .iter()
-            .find(|field| field.name.get(base).eq_ignore_ascii_case(name.as_bytes()))
-            .map(|field| field.value.get(base)),
-        RequestKey::Cookie(name) => head
-            .fields
-            .iter()
-            .filter(|field| field.name.get(base).eq_ignore_ascii_case(b"cookie"))
-            .find_map(|field| pair(field.value.get(base), b';', name.as_bytes())),
-        RequestKey::Query(name) => pair(head.query(base), b'&', name.as_bytes()),
-        RequestKey::Path => Some(head.path(base)),
-        RequestKey::ClientIp | RequestKey::Random | RequestKey::All | RequestKey::Route => None,
-    }
-}
-
-fn pair<'a>(text: &'a [u8], separator: u8, name: &[u8]) -> Option<&'a [u8]> {
-    text.split(|&byte| byte == separator).find_map(|part| {
-        let part = part.trim_ascii();
-        let rest = part.strip_prefix(name)?;
-        rest.strip_prefix(b"=")
-    })
-}
-
-/// FNV-1a, finished by the mixer of `SplitMix64` so that neighbouring addresses land far apart.
-pub fn hash(bytes: &[u8]) -> u64 {
-    let mut sum = 0xcbf2_9ce4_8422_2325_u64;
-    for &byte in bytes {
-        sum = (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    }
-    sum = (sum ^ sum >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    sum = (sum ^ sum >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    sum ^ sum >> 31
 }

@@ -3,7 +3,7 @@
 use evenflow_wire::http1::encode::push_number;
 
 use crate::filters::RequestView;
-use crate::picker::{hash_key, key_bytes};
+use crate::key::{hash_key, key_bytes};
 use crate::plan::{self, RequestKey};
 use crate::route::{Conditions, Refusal};
 
@@ -83,7 +83,7 @@ impl Split {
             let mut value = [0; 16];
             value.fill_with(|| fastrand::alphanumeric() as u8);
             push_cookie(lines, name, &value, *seconds, view.secure);
-            return self.at(crate::picker::hash(&value));
+            return self.at(crate::key::hash(&value));
         }
         let head = Some((view.head, view.base));
         self.at(hash_key(&self.key, head, view.client))

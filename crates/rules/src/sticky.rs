@@ -7,7 +7,7 @@
 use evenflow_wire::http1::head::RequestHead;
 use rustc_hash::FxHashMap;
 
-use crate::picker::key_bytes;
+use crate::key::key_bytes;
 use crate::plan::{self, RequestKey};
 use crate::split::push_cookie;
 

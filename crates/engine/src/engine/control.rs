@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use evenflow_rules::table::offer_all;
+use evenflow_rules::pool::offer_all;
 use evenflow_state::endpoint::EJECTED;
 use tokio::sync::oneshot;
 

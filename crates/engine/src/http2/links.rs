@@ -11,7 +11,7 @@ use std::sync::{Arc, Weak};
 use std::task::Poll;
 
 use bytes::Bytes;
-use evenflow_rules::table::ConnectionVersion;
+use evenflow_rules::member::ConnectionVersion;
 use h2::client::{Builder, Connection, SendRequest};
 use http::uri::Scheme;
 use rustc_hash::FxHashMap;

@@ -1,10 +1,10 @@
 //! A path that backends may read in several ways reaches nothing beyond its route.
 
+use evenflow_rules::compile::{Registry, compile};
 use evenflow_rules::explain::{Request, explain};
 use evenflow_rules::plan::{EscapedSlashes, Match, PathMatch};
 use evenflow_rules::reason::Reason;
 use evenflow_rules::route::{RouteQuery, Router, decode_in_place, normal_path};
-use evenflow_rules::table::{Registry, compile};
 use evenflow_wire::http1::head::RequestHead;
 use proptest::prelude::*;
 use serde_json::{Value, json};

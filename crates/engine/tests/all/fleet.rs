@@ -126,7 +126,7 @@ fn a_message_that_is_wrong_charges_nothing() {
 fn a_secret_that_is_too_short_is_refused() {
     let origin = Origin::saying("hello");
     let document = limited(&origin, &json!([1, 2, 3])).to_string();
-    let error = evenflow_rules::table::check(document.as_bytes()).unwrap_err();
+    let error = evenflow_rules::compile::check(document.as_bytes()).unwrap_err();
     assert_eq!(error.path, "filters[0].steps[0].limit.fleet_seed");
 }
 

@@ -17,7 +17,7 @@ use evenflow_wire::edit::Edit;
 use evenflow_wire::http1::encode::push_number;
 use evenflow_wire::http1::head::RequestHead;
 
-use crate::picker::key_bytes;
+use crate::key::key_bytes;
 use crate::plan::{self, RequestKey};
 use crate::reason::Reason;
 use crate::route::RouteQuery;

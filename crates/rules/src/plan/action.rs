@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::plan::filter::RequestKey;
-use crate::plan::route::Match;
+use crate::plan::matching::Match;
 
 /// Who answers.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -7,6 +7,7 @@
 mod action;
 mod filter;
 mod listener;
+mod matching;
 mod pool;
 mod route;
 mod tls;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 pub use action::*;
 pub use filter::*;
 pub use listener::*;
+pub use matching::*;
 pub use pool::*;
 pub use route::*;
 pub use tls::*;

@@ -3,7 +3,7 @@
 use evenflow_state::address::Address;
 use serde::{Deserialize, Serialize};
 
-use crate::plan::RequestKey;
+use crate::plan::filter::RequestKey;
 use crate::plan::tls::UpstreamTls;
 
 /// A group of endpoints that serve the same thing.

@@ -5,10 +5,10 @@ use std::net::IpAddr;
 use regex::bytes::Regex;
 
 use crate::filters::ip_set::IpSet;
-use crate::picker::key_bytes;
+use crate::key::key_bytes;
 use crate::plan::{Match, RequestKey, ValueMatch};
 use crate::route::pattern::anchored;
-use crate::route::{Refusal, RouteQuery};
+use crate::route::query::{Refusal, RouteQuery};
 
 /// Conditions that must all hold.
 #[derive(Debug)]

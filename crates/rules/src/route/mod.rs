@@ -17,12 +17,11 @@ mod conditions;
 mod normal;
 mod paths;
 mod pattern;
+mod query;
 mod readings;
 
 use std::borrow::Cow;
-use std::net::IpAddr;
 
-use evenflow_wire::http1::head::RequestHead;
 use rustc_hash::FxHashMap;
 
 use crate::plan::{EscapedSlashes, Match};
@@ -32,6 +31,7 @@ pub use normal::normal_path;
 use paths::Paths;
 pub use paths::{Candidate, MAX_ALTERNATIVES};
 pub use pattern::anchored;
+pub use query::{Refusal, RouteQuery};
 pub use readings::decode_in_place;
 
 /// The routes of one listener. Values are indices into the table's routes.
@@ -45,30 +45,6 @@ pub struct Router {
     any_host: Paths,
     /// What becomes of paths that may be read in more than one way.
     escaped_slashes: EscapedSlashes,
-}
-
-/// A request as routes see it.
-#[derive(Debug, Clone, Copy)]
-pub struct RouteQuery<'a> {
-    /// With or without port.
-    pub host: &'a [u8],
-    /// As received, without the query.
-    pub path: &'a [u8],
-    /// The head.
-    pub head: &'a RequestHead,
-    /// The bytes that the head was parsed from.
-    pub base: &'a [u8],
-    /// The client's address as far as it is believed.
-    pub client: Option<IpAddr>,
-}
-
-/// Why a route cannot be added.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refusal {
-    /// The route of this number takes the very same requests.
-    Taken(usize),
-    /// The path below `match` and what is wrong there.
-    Wrong(String, String),
 }
 
 impl Router {

@@ -5,8 +5,9 @@ use rustc_hash::FxHashMap;
 
 use crate::plan::{Match, PathMatch};
 use crate::route::conditions::Conditions;
+use crate::route::normal::normal_path;
 use crate::route::pattern::{anchored, anchored_set};
-use crate::route::{Refusal, RouteQuery, normal_path};
+use crate::route::query::{Refusal, RouteQuery};
 
 /// How many routes may have the very same host and path.
 pub const MAX_ALTERNATIVES: usize = 128;

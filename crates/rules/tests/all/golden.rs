@@ -54,7 +54,7 @@ fn normal(value: &Value) -> Value {
 fn a_golden_plan_compiles() {
     for (name, document) in golden_plans() {
         let bytes = serde_json::to_vec(&document).unwrap();
-        if let Err(error) = evenflow_rules::table::check(&bytes) {
+        if let Err(error) = evenflow_rules::compile::check(&bytes) {
             panic!("{name}: {error}");
         }
     }

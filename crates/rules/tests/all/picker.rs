@@ -5,10 +5,11 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use evenflow_rules::picker::{Choice, Picked, Tried, hash_key, key_bytes, pick};
+use evenflow_rules::compile::check;
+use evenflow_rules::key::{hash_key, key_bytes};
+use evenflow_rules::picker::{Choice, Picked, Tried, pick};
 use evenflow_rules::plan::RequestKey;
-use evenflow_rules::table::Pool;
-use evenflow_rules::table::check;
+use evenflow_rules::pool::Pool;
 use evenflow_state::endpoint::{DRAIN, EJECTED, Endpoint, UP};
 use evenflow_wire::http1::head::RequestHead;
 
@@ -63,7 +64,7 @@ fn pick_with(pool: &Pool, hash: u64, tried: &Tried, dry: bool) -> Picked {
         now_ms: 1_000_000,
         dry,
     };
-    pick(pool, &choice)
+    pick(&pool.candidates(), &choice)
 }
 
 /// The member chosen; the request stays counted in.

@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
+use evenflow_rules::compile::check;
+use evenflow_rules::compile::{Compiled, Registry, change_members, compile};
 use evenflow_rules::plan::{MembersChange, Plan};
 use evenflow_rules::route::{RouteQuery, Router};
-use evenflow_rules::table::check;
-use evenflow_rules::table::{Compiled, Registry, Table, change_members, compile};
+use evenflow_rules::table::Table;
 use evenflow_wire::http1::head::RequestHead;
 
 use crate::picker::endpoints;

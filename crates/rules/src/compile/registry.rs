@@ -9,7 +9,8 @@ use evenflow_state::listener::ListenerState;
 
 use crate::filters::RefusalCounter;
 use crate::plan;
-use crate::table::{PoolState, Table};
+use crate::pool::PoolState;
+use crate::table::Table;
 use crate::tls;
 
 /// Everything that outlives tables, by identity.

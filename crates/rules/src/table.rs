@@ -4,46 +4,24 @@
 //! (endpoint state, cursors, counters, limiters) hangs off it by `Arc` and is carried into the next
 //! one by identity.
 
-mod admission;
-mod compile;
-mod pool;
-mod registry;
-
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-pub use admission::{POOL_PROBE, PROBE, Seat, Waiter, offer_all};
-pub use compile::{Compiled, check, compile};
-use evenflow_state::breaker::Breaker;
-use evenflow_state::endpoint::{Endpoint, Unusable};
 use evenflow_state::listener::ListenerState;
-use evenflow_state::queue::Queue;
 use evenflow_wire::http1::head::RequestHead;
-pub use pool::{change_members, compile_picker, counts_in_flight};
-pub use registry::Registry;
 use rustc_hash::FxHashMap;
 
 use crate::action::Action;
-use crate::decode::Refused;
 use crate::filters::ip_set::IpSet;
 use crate::filters::{Chain, Edits, FilterState, RefusalCounter};
 use crate::hedge::Hedge;
 use crate::mirror::Mirror;
 use crate::passthrough::Passthrough;
-use crate::picker::{Picker, Tried};
 use crate::plan::{self, Protocol};
+use crate::pool::Pool;
 use crate::rewrite::Rewrite;
 use crate::route::Router;
-use crate::sticky::Sticky;
-use crate::tls::client::{Rules, Upstream};
-
-pub(crate) fn refuse<T>(path: impl Into<String>, message: impl Into<String>) -> Result<T, Refused> {
-    Err(Refused {
-        path: path.into(),
-        message: message.into(),
-    })
-}
+use crate::tls::client::Upstream;
 
 /// Compiled state, one for all workers.
 #[derive(Debug, Clone)]
@@ -101,9 +79,6 @@ impl Table {
         pool.members.iter().find(|member| member.endpoint.id == id)
     }
 }
-
-/// How a connection was made: in which epoch of its endpoint, and by which TLS rules (0: none).
-pub type ConnectionVersion = (u32, u32);
 
 /// A listener's rules. Its sockets belong to the workers.
 #[derive(Debug)]
@@ -193,108 +168,6 @@ impl Route {
         self.rewrite.as_ref()?.host()
     }
 }
-
-/// A pool's members and rules.
-#[derive(Debug, Clone)]
-pub struct Pool {
-    /// Its name.
-    pub name: Arc<str>,
-    /// How a member is chosen.
-    pub picker: Picker,
-    /// The members.
-    pub members: Arc<[Member]>,
-    /// When none is usable, use all that are not draining.
-    pub use_all: bool,
-    /// What happens while too few are usable.
-    pub panic: Option<plan::Panic>,
-    /// Requests that wait while all are full.
-    pub queue: plan::Queue,
-    /// Passive health.
-    pub outlier: Option<plan::Outlier>,
-    /// Circuit breakers.
-    pub breaker: Option<plan::Breaker>,
-    /// Upstream connections.
-    pub connections: plan::Connections,
-    /// Sessions that stay with an endpoint.
-    pub sticky: Option<Arc<Sticky>>,
-    /// Retries as a share of live requests.
-    pub retry_budget: f64,
-    /// Retries per second allowed in any case.
-    pub retry_floor: u32,
-    /// The PROXY header that connections begin with.
-    pub send_proxy: Option<plan::ProxyVersion>,
-    /// Whether `state.in_flight` is kept.
-    pub counts_in_flight: bool,
-    /// Encryption to endpoints, as it was wanted and compiled.
-    pub tls: Option<Arc<(plan::UpstreamTls, Rules)>>,
-    /// Runtime state, kept across tables by name.
-    pub state: Arc<PoolState>,
-}
-
-impl Pool {
-    /// Whether endpoints get requests although their health speaks against it.
-    pub fn looks_past_health(&self) -> bool {
-        self.use_all || self.panic == Some(plan::Panic::UseAll)
-    }
-
-    /// Whether every member that could serve has been tried.
-    pub fn all_tried(&self, tried: &Tried) -> bool {
-        let past_health = self.looks_past_health();
-        (0u32..)
-            .zip(self.members.iter())
-            .take(64)
-            .all(|(index, member)| {
-                tried.contains(index) || member.endpoint.usable(past_health).is_err()
-            })
-    }
-
-    /// Whether breakers refuse requests that endpoints could serve otherwise: the time in
-    /// milliseconds until one lets some pass.
-    pub fn broken(&self, now_ms: u64) -> Option<u64> {
-        self.breaker?;
-        let left = |breaker: &Breaker| {
-            let until = breaker.until_ms.load(Ordering::Acquire);
-            until.saturating_sub(now_ms)
-        };
-        if !self.state.breaker.allows() {
-            return Some(left(&self.state.breaker));
-        }
-        let all = self.members.iter().map(|member| &member.endpoint);
-        let past_health = self.looks_past_health();
-        all.filter(|endpoint| endpoint.usable(past_health) == Err(Unusable::Broken))
-            .map(|endpoint| left(&endpoint.breaker))
-            .min()
-    }
-}
-
-/// An endpoint as a member of a pool.
-#[derive(Debug, Clone)]
-pub struct Member {
-    /// Its runtime state.
-    pub endpoint: Arc<Endpoint>,
-    /// Connecting.
-    pub connect_timeout_ms: u64,
-    /// Until the response head.
-    pub first_byte_timeout_ms: u64,
-    /// Between two reads.
-    pub idle_timeout_ms: u64,
-    /// Encryption; `None` sends in the clear.
-    pub tls: Option<Upstream>,
-    /// The version of HTTP.
-    pub http: plan::Http,
-}
-
-impl Member {
-    /// How a connection to it is made now.
-    pub fn made(&self) -> ConnectionVersion {
-        let rules = self.tls.as_ref().map_or(0, |tls| tls.uid);
-        (self.endpoint.epoch(), rules)
-    }
-}
-
-/// What is known of a pool while it runs. In its queue, a grant of `None` says that no endpoint can
-/// serve the request any more.
-pub type PoolState = evenflow_state::pool::PoolState<Queue<Waiter, Option<Seat>>>;
 
 /// A span of time as the engine's clock counts it.
 pub fn millis(duration: Duration) -> u64 {

@@ -3,12 +3,15 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use evenflow_state::endpoint::Endpoint;
 use evenflow_wire::http1::head::MAX_FIELDS;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use rustls::ServerConfig;
 
 use crate::action::Action;
+use crate::compile::Registry;
+use crate::compile::compiled::Compiled;
+use crate::compile::pool::compile_pool;
+use crate::decode::refuse;
 use crate::decode::{Refused, decode};
 use crate::filters::ip_set::IpSet;
 use crate::filters::{Chain, Edits, FilterState, RefusalCounter};
@@ -17,41 +20,8 @@ use crate::passthrough::Passthrough;
 use crate::plan::{self, EscapedSlashes, Plan, Protocol};
 use crate::rewrite::Rewrite;
 use crate::route::{Refusal, Router};
-use crate::table::pool::compile_pool;
-use crate::table::{Listener, Registry, Route, Table, refuse};
+use crate::table::{Listener, Route, Table};
 use crate::tls::server::{self, Certificates};
-
-/// A table ready to be published, and what publishing it means for the endpoints.
-#[derive(Debug)]
-pub struct Compiled {
-    /// The table.
-    pub table: Table,
-    /// Endpoints that no earlier table had.
-    pub added: usize,
-    /// The endpoints' states as the plan has them, set when the table is published.
-    pub(super) states: Vec<(Arc<Endpoint>, plan::Endpoint)>,
-}
-
-impl Compiled {
-    /// Sets the endpoints' states. New endpoints first become usable here. Answers those whose
-    /// connections are of no more use.
-    pub fn configure_endpoints(&self) -> Vec<u32> {
-        let mut stale = Vec::new();
-        for (endpoint, wanted) in &self.states {
-            let changed = endpoint.configure(
-                Some(wanted.up),
-                Some(wanted.drain),
-                Some(wanted.weight),
-                Some(wanted.max_connections),
-                Some(&wanted.addresses),
-            );
-            if changed {
-                stale.push(endpoint.uid);
-            }
-        }
-        stale
-    }
-}
 
 /// Compiles a plan. The registry may gain entries for a plan that is refused in the end; the next
 /// [`Registry::prune`] takes them away.

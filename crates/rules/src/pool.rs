@@ -1,15 +1,108 @@
-//! How a request is counted in at an endpoint and out again, and how a place that became free goes to
-//! the request that has waited longest.
+//! A pool: its members and rules, how a request is counted in at an endpoint and out again, and how a
+//! place that became free goes to the request that has waited longest.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use evenflow_state::breaker::Breaker;
 use evenflow_state::endpoint::Unusable;
-use evenflow_state::queue::Offer;
+use evenflow_state::queue::{Offer, Queue};
 
-use crate::picker::{Choice, Picked, Tried, pick};
-use crate::plan::Panic;
-use crate::table::{Pool, PoolState};
+use crate::member::Member;
+use crate::picker::{Candidates, Choice, Picked, Picker, Tried, pick};
+use crate::plan::{self, Panic};
+use crate::sticky::Sticky;
+use crate::tls::client::Rules;
+
+/// A pool's members and rules.
+#[derive(Debug, Clone)]
+pub struct Pool {
+    /// Its name.
+    pub name: Arc<str>,
+    /// How a member is chosen.
+    pub picker: Picker,
+    /// The members.
+    pub members: Arc<[Member]>,
+    /// When none is usable, use all that are not draining.
+    pub use_all: bool,
+    /// What happens while too few are usable.
+    pub panic: Option<plan::Panic>,
+    /// Requests that wait while all are full.
+    pub queue: plan::Queue,
+    /// Passive health.
+    pub outlier: Option<plan::Outlier>,
+    /// Circuit breakers.
+    pub breaker: Option<plan::Breaker>,
+    /// Upstream connections.
+    pub connections: plan::Connections,
+    /// Sessions that stay with an endpoint.
+    pub sticky: Option<Arc<Sticky>>,
+    /// Retries as a share of live requests.
+    pub retry_budget: f64,
+    /// Retries per second allowed in any case.
+    pub retry_floor: u32,
+    /// The PROXY header that connections begin with.
+    pub send_proxy: Option<plan::ProxyVersion>,
+    /// Whether `state.in_flight` is kept.
+    pub counts_in_flight: bool,
+    /// Encryption to endpoints, as it was wanted and compiled.
+    pub tls: Option<Arc<(plan::UpstreamTls, Rules)>>,
+    /// Runtime state, kept across tables by name.
+    pub state: Arc<PoolState>,
+}
+
+impl Pool {
+    /// The pool as pickers see it.
+    #[inline]
+    pub fn candidates(&self) -> Candidates<'_> {
+        Candidates {
+            picker: &self.picker,
+            members: &self.members,
+            use_all: self.use_all,
+            panic: self.panic,
+            cursor: &self.state.cursor,
+            in_flight: &self.state.in_flight,
+        }
+    }
+
+    /// Whether endpoints get requests although their health speaks against it.
+    pub fn looks_past_health(&self) -> bool {
+        self.use_all || self.panic == Some(plan::Panic::UseAll)
+    }
+
+    /// Whether every member that could serve has been tried.
+    pub fn all_tried(&self, tried: &Tried) -> bool {
+        let past_health = self.looks_past_health();
+        (0u32..)
+            .zip(self.members.iter())
+            .take(64)
+            .all(|(index, member)| {
+                tried.contains(index) || member.endpoint.usable(past_health).is_err()
+            })
+    }
+
+    /// Whether breakers refuse requests that endpoints could serve otherwise: the time in
+    /// milliseconds until one lets some pass.
+    pub fn broken(&self, now_ms: u64) -> Option<u64> {
+        self.breaker?;
+        let left = |breaker: &Breaker| {
+            let until = breaker.until_ms.load(Ordering::Acquire);
+            until.saturating_sub(now_ms)
+        };
+        if !self.state.breaker.allows() {
+            return Some(left(&self.state.breaker));
+        }
+        let all = self.members.iter().map(|member| &member.endpoint);
+        let past_health = self.looks_past_health();
+        all.filter(|endpoint| endpoint.usable(past_health) == Err(Unusable::Broken))
+            .map(|endpoint| left(&endpoint.breaker))
+            .min()
+    }
+}
+
+/// What is known of a pool while it runs. In its queue, a grant of `None` says that no endpoint can
+/// serve the request any more.
+pub type PoolState = evenflow_state::pool::PoolState<Queue<Waiter, Option<Seat>>>;
 
 /// The endpoint's half-open breaker admitted the request.
 pub const PROBE: u8 = 2;
@@ -33,7 +126,7 @@ impl Pool {
     /// [`Picked::Full`] or [`Picked::None`].
     pub fn choose(&self, choice: &Choice<'_>, refused: impl Fn(u32)) -> Result<(u32, u8), Picked> {
         while self.lets_pass() {
-            match pick(self, choice) {
+            match pick(&self.candidates(), choice) {
                 Picked::Member(index) => match self.admit(index) {
                     None => refused(index),
                     Some(probe) => return Ok((index, probe)),
@@ -153,7 +246,7 @@ impl Waiter {
 
     /// Whether all that could serve it are full.
     pub fn finds_full(&self) -> bool {
-        self.pool.lets_pass() && pick(&self.pool, &self.choice(true)) == Picked::Full
+        self.pool.lets_pass() && pick(&self.pool.candidates(), &self.choice(true)) == Picked::Full
     }
 
     /// Takes whatever place there is for it.

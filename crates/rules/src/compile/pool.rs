@@ -5,11 +5,15 @@ use std::sync::Arc;
 
 use evenflow_state::endpoint::Endpoint;
 
+use crate::compile::{Compiled, Registry};
 use crate::decode::Refused;
+use crate::decode::refuse;
+use crate::member::Member;
 use crate::picker::Picker;
 use crate::plan;
+use crate::pool::Pool;
 use crate::sticky::Sticky;
-use crate::table::{Compiled, Member, Pool, Registry, Table, refuse};
+use crate::table::Table;
 use crate::tls::client::{Rules, Upstream};
 
 pub fn compile_pool(

@@ -1,0 +1,11 @@
+//! From a plan to a table.
+
+mod compiled;
+mod pool;
+mod registry;
+mod table;
+
+pub use compiled::Compiled;
+pub use pool::{change_members, compile_picker, counts_in_flight};
+pub use registry::Registry;
+pub use table::{check, compile};
