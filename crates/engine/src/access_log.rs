@@ -84,7 +84,7 @@ pub struct Stats {
 /// was handed over and ends by itself.
 #[derive(Debug)]
 pub struct AccessLog {
-    plan: plan::AccessLog,
+    plan: plan::AccessLogPlan,
     queue: SyncSender<Message>,
     shared: Arc<Shared>,
     /// Disconnected when the writer has ended.
@@ -116,7 +116,7 @@ impl AccessLog {
     /// # Errors
     ///
     /// The output cannot be opened or the thread not be started.
-    pub fn open(plan: &plan::AccessLog) -> io::Result<Arc<Self>> {
+    pub fn open(plan: &plan::AccessLogPlan) -> io::Result<Arc<Self>> {
         let output = Output::open(&plan.output)?;
         let (queue, messages) = sync_channel(QUEUE_CHUNKS);
         let (end, ended) = sync_channel(0);
@@ -142,7 +142,7 @@ impl AccessLog {
     }
 
     /// What it was opened with.
-    pub fn plan(&self) -> &plan::AccessLog {
+    pub fn plan(&self) -> &plan::AccessLogPlan {
         &self.plan
     }
 

@@ -76,7 +76,7 @@ pub struct DrainReport {
 #[serde(deny_unknown_fields)]
 struct PoolUpdate {
     pool: String,
-    picker: plan::Picker,
+    picker: plan::PickerPlan,
     use_all: bool,
     panic: Option<plan::Panic>,
 }
@@ -284,8 +284,8 @@ impl Engine {
         let mut state = self.state()?;
         let state = &mut *state;
         let previous = self.shared.table.load_full();
-        let compiled =
-            compile::change_members(&change, &mut state.registry, &previous).inspect_err(|_| {
+        let compiled = compile::change_members(&change, &mut state.registry, &previous)
+            .inspect_err(|_| {
                 state.registry.prune(&previous);
             })?;
         let stale = compiled.configure_endpoints();

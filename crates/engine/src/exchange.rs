@@ -7,7 +7,7 @@
 use std::rc::Rc;
 use std::time::Instant;
 
-use evenflow_rules::action::{Action, Decision};
+use evenflow_rules::action::{Action, Destination};
 use evenflow_rules::answer::Answer;
 use evenflow_rules::filters::context::FilterContext;
 use evenflow_rules::filters::fleet::FleetUsage;
@@ -255,7 +255,7 @@ pub async fn exchange(connection: &mut Connection, scratch: &mut Scratch) -> Nex
                     secure,
                 };
                 match route.action.decide(&view) {
-                    Decision::Answer(own) => {
+                    Destination::Answer(own) => {
                         let mut lines = answer::lines(&context, head, base);
                         own.push_lines(&mut lines, &view);
                         lines.extend_from_slice(&noted.lines);
@@ -263,7 +263,7 @@ pub async fn exchange(connection: &mut Connection, scratch: &mut Scratch) -> Nex
                         let next = respond(connection, head, &mut noted, &answer).await;
                         (next, None)
                     }
-                    Decision::Forward(pool, lines) => {
+                    Destination::Forward(pool, lines) => {
                         let to = (pool, lines);
                         forward(
                             connection,

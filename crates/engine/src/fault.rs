@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use evenflow_rules::plan::Fault;
+use evenflow_rules::plan::FaultPlan;
 use evenflow_rules::table::Route;
 
 use crate::connection::Connection;
 
 /// Waits as the route's rule says; the status to answer with, if the request is to fail.
-pub async fn inject(connection: &Connection, route: &Route, fault: &Fault) -> Option<u16> {
+pub async fn inject(connection: &Connection, route: &Route, fault: &FaultPlan) -> Option<u16> {
     let happened = |what| {
         let mut stats = connection.worker.stats.borrow_mut();
         stats.happened(route.uid, what);

@@ -6,7 +6,7 @@ use std::task::Poll;
 
 use evenflow_rules::plan::ProxyVersion;
 use evenflow_rules::reason::Reason;
-use evenflow_wire::proxy_protocol::{AddressPair, ProxyHeader, Scan, push_v1, push_v2, scan};
+use evenflow_wire::proxy_protocol::{AddressPair, ProxyHeader, ProxyScan, push_v1, push_v2, scan};
 
 use crate::stream::Stream;
 use crate::worker::Worker;
@@ -26,9 +26,9 @@ pub async fn read_header(
     let mut header = Vec::new();
     loop {
         let needs = match scan(&header).map_err(Reason::BadProxyHeader)? {
-            Scan::Needs(needs) => needs,
-            Scan::Complete(_, ProxyHeader::Proxied(ends)) => return Ok(Some(ends)),
-            Scan::Complete(_, ProxyHeader::Local | ProxyHeader::Unknown) => return Ok(None),
+            ProxyScan::Needs(needs) => needs,
+            ProxyScan::Complete(_, ProxyHeader::Proxied(ends)) => return Ok(Some(ends)),
+            ProxyScan::Complete(_, ProxyHeader::Local | ProxyHeader::Unknown) => return Ok(None),
         };
         let from = header.len();
         header.resize(from + needs, 0);

@@ -12,7 +12,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use evenflow_rules::filters::context::FilterContext;
 use evenflow_rules::filters::fleet::{Counts, FleetUsage};
-use evenflow_rules::pool::{Pool, PoolState};
+use evenflow_rules::pool::{LivePool, Pool};
 use evenflow_rules::table::Route;
 use evenflow_state::endpoint::Endpoint;
 
@@ -47,7 +47,7 @@ pub struct Shared {
     /// The beginning of the engine's clock.
     pub epoch: Instant,
     /// Endpoints set aside by passive health, until their time is over.
-    pub ejected: Mutex<Vec<(Arc<Endpoint>, Arc<PoolState>)>>,
+    pub ejected: Mutex<Vec<(Arc<Endpoint>, Arc<LivePool>)>>,
     /// The bytes that buffers of all workers may hold.
     pub memory: Arc<MemoryBudget>,
 }

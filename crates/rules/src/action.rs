@@ -31,7 +31,7 @@ pub struct Own {
 
 /// Where a request goes.
 #[derive(Debug)]
-pub enum Decision<'t> {
+pub enum Destination<'t> {
     /// To this pool; these header lines go with its answer.
     Forward(usize, Vec<u8>),
     /// Nowhere.
@@ -44,36 +44,36 @@ impl Action {
     /// # Errors
     /// The path below the route and what is wrong there.
     pub fn compile(
-        action: &plan::Action,
+        action: &plan::ActionPlan,
         pools: impl Fn(&str) -> Option<usize>,
     ) -> Result<Self, (String, String)> {
         match action {
-            plan::Action::Pool(name) => match pools(name) {
+            plan::ActionPlan::Pool(name) => match pools(name) {
                 Some(pool) => Ok(Self::Pool(pool)),
                 None => Err(("action.pool".into(), format!("no pool {name:?}"))),
             },
-            plan::Action::Split(split) => match Split::compile(split, pools) {
+            plan::ActionPlan::Split(split) => match Split::compile(split, pools) {
                 Ok(split) => Ok(Self::Split(Box::new(split))),
                 Err((below, text)) => Err((format!("action.split.{below}"), text)),
             },
-            plan::Action::Redirect(redirect) => redirecting(redirect)
+            plan::ActionPlan::Redirect(redirect) => redirecting(redirect)
                 .map(|own| Self::Own(Box::new(own)))
                 .map_err(|(below, text)| (format!("action.redirect.{below}"), text)),
-            plan::Action::Respond(respond) => responding(respond)
+            plan::ActionPlan::Respond(respond) => responding(respond)
                 .map(|own| Self::Own(Box::new(own)))
                 .map_err(|(below, text)| (format!("action.respond.{below}"), text)),
         }
     }
 
     /// What becomes of a request.
-    pub fn decide(&self, view: &RequestView<'_>) -> Decision<'_> {
+    pub fn decide(&self, view: &RequestView<'_>) -> Destination<'_> {
         match self {
-            Self::Pool(pool) => Decision::Forward(*pool, Vec::new()),
+            Self::Pool(pool) => Destination::Forward(*pool, Vec::new()),
             Self::Split(split) => {
                 let mut lines = Vec::new();
-                Decision::Forward(split.choose(view, &mut lines), lines)
+                Destination::Forward(split.choose(view, &mut lines), lines)
             }
-            Self::Own(own) => Decision::Answer(own),
+            Self::Own(own) => Destination::Answer(own),
         }
     }
 }

@@ -15,8 +15,8 @@ pub struct Hedge {
     pub budget: f64,
 }
 
-impl From<plan::Hedge> for Hedge {
-    fn from(rules: plan::Hedge) -> Self {
+impl From<plan::HedgePlan> for Hedge {
+    fn from(rules: plan::HedgePlan) -> Self {
         Self {
             after_ms: AtomicU64::new(rules.after_ms),
             max: rules.max,

@@ -28,11 +28,11 @@ pub struct Pool {
     /// What happens while too few are usable.
     pub panic: Option<plan::Panic>,
     /// Requests that wait while all are full.
-    pub queue: plan::Queue,
+    pub queue: plan::QueuePlan,
     /// Passive health.
     pub outlier: Option<plan::Outlier>,
     /// Circuit breakers.
-    pub breaker: Option<plan::Breaker>,
+    pub breaker: Option<plan::BreakerPlan>,
     /// Upstream connections.
     pub connections: plan::Connections,
     /// Sessions that stay with an endpoint.
@@ -48,7 +48,7 @@ pub struct Pool {
     /// Encryption to endpoints, as it was wanted and compiled.
     pub tls: Option<Arc<(plan::UpstreamTls, Rules)>>,
     /// Runtime state, kept across tables by name.
-    pub state: Arc<PoolState>,
+    pub state: Arc<LivePool>,
 }
 
 impl Pool {
@@ -102,7 +102,7 @@ impl Pool {
 
 /// What is known of a pool while it runs. In its queue, a grant of `None` says that no endpoint can
 /// serve the request any more.
-pub type PoolState = evenflow_state::pool::PoolState<Queue<Waiter, Option<Seat>>>;
+pub type LivePool = evenflow_state::pool::PoolState<Queue<Waiter, Option<Seat>>>;
 
 /// The endpoint's half-open breaker admitted the request.
 pub const PROBE: u8 = 2;
@@ -200,7 +200,7 @@ impl Pool {
 
 /// Offers whatever is free in a pool to those who wait, after a change that may let more of them, or
 /// none any more, be served.
-pub fn offer_all(state: &PoolState) {
+pub fn offer_all(state: &LivePool) {
     if state.queue.waiting() == 0 {
         return;
     }

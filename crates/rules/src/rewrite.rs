@@ -102,7 +102,7 @@ impl Rewrite {
     ///
     /// # Errors
     /// The member that is wrong, and how.
-    pub fn compile(rewrite: &plan::Rewrite) -> Result<Self, (String, String)> {
+    pub fn compile(rewrite: &plan::RewritePlan) -> Result<Self, (String, String)> {
         let path = match &rewrite.path {
             None => None,
             Some(parts) => Some(Target::compile(rewrite.pattern.as_deref(), parts)?),

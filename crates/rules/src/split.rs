@@ -5,7 +5,7 @@ use evenflow_wire::http1::encode::push_number;
 use crate::filters::RequestView;
 use crate::key::{hash_key, key_bytes};
 use crate::plan::{self, RequestKey};
-use crate::route::{Conditions, Refusal};
+use crate::route::{Conditions, RouteError};
 
 /// Pools and their shares.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ impl Split {
     /// # Errors
     /// The path below the split and what is wrong there.
     pub fn compile(
-        split: &plan::Split,
+        split: &plan::SplitPlan,
         pools: impl Fn(&str) -> Option<usize>,
     ) -> Result<Self, (String, String)> {
         let mut arms = Vec::with_capacity(split.arms.len());
@@ -42,8 +42,8 @@ impl Split {
             let when = match &arm.when {
                 None => None,
                 Some(matcher) => Conditions::compile(matcher).map_err(|refusal| match refusal {
-                    Refusal::Wrong(below, text) => (format!("arms[{index}].when.{below}"), text),
-                    Refusal::Taken(_) => (format!("arms[{index}].when"), String::new()),
+                    RouteError::Wrong(below, text) => (format!("arms[{index}].when.{below}"), text),
+                    RouteError::Taken(_) => (format!("arms[{index}].when"), String::new()),
                 })?,
             };
             let weight = u64::from(arm.weight);

@@ -26,7 +26,10 @@ impl Sticky {
     ///
     /// # Errors
     /// What is wrong with a token.
-    pub fn compile(sticky: &plan::Sticky, endpoints: &[plan::Endpoint]) -> Result<Self, String> {
+    pub fn compile(
+        sticky: &plan::StickyPlan,
+        endpoints: &[plan::EndpointPlan],
+    ) -> Result<Self, String> {
         let mut by_token = FxHashMap::default();
         let mut tokens = Vec::with_capacity(endpoints.len());
         for (index, endpoint) in (0..).zip(endpoints) {

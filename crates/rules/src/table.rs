@@ -15,13 +15,13 @@ use crate::action::Action;
 use crate::filters::ip_set::IpSet;
 use crate::filters::{Chain, Edits, FilterState, RefusalCounter};
 use crate::hedge::Hedge;
+use crate::member::Member;
 use crate::mirror::Mirror;
 use crate::passthrough::Passthrough;
 use crate::plan::{self, Protocol};
 use crate::pool::Pool;
 use crate::rewrite::Rewrite;
 use crate::route::Router;
-use crate::tls::client::Upstream;
 
 /// Compiled state, one for all workers.
 #[derive(Debug, Clone)]
@@ -144,7 +144,7 @@ pub struct Route {
     /// Copies for another pool.
     pub mirror: Option<Box<Mirror>>,
     /// Faults put in on purpose.
-    pub fault: Option<Box<plan::Fault>>,
+    pub fault: Option<Box<plan::FaultPlan>>,
     /// The control plane's own.
     pub internal: bool,
     /// The whole exchange; 0 is no bound.

@@ -41,7 +41,7 @@ pub enum ProxyHeader {
 
 /// What can be said of the bytes so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scan {
+pub enum ProxyScan {
     /// The header goes on for at least so many bytes.
     Needs(usize),
     /// It is complete, and this long.
@@ -52,7 +52,7 @@ pub enum Scan {
 ///
 /// # Errors
 /// It does not begin with a header, or with one that breaks the rules; the text says which.
-pub fn scan(bytes: &[u8]) -> Result<Scan, &'static str> {
+pub fn scan(bytes: &[u8]) -> Result<ProxyScan, &'static str> {
     let shared = bytes.len().min(SIGNATURE.len());
     if bytes[..shared] == SIGNATURE[..shared] && !bytes.is_empty() {
         return scan_v2(bytes);
@@ -65,7 +65,7 @@ pub fn scan(bytes: &[u8]) -> Result<Scan, &'static str> {
     scan_v1(bytes)
 }
 
-fn scan_v1(bytes: &[u8]) -> Result<Scan, &'static str> {
+fn scan_v1(bytes: &[u8]) -> Result<ProxyScan, &'static str> {
     let window = &bytes[..bytes.len().min(MAX_LINE)];
     let Some(end) = memchr::memchr(b'\n', window) else {
         if bytes.len() >= MAX_LINE {
@@ -73,7 +73,7 @@ fn scan_v1(bytes: &[u8]) -> Result<Scan, &'static str> {
         }
         let ended = usize::from(bytes.last() == Some(&b'\r'));
         let sure = MIN_LINE.saturating_sub(bytes.len()).max(2 - ended);
-        return Ok(Scan::Needs(sure.min(MAX_LINE - bytes.len())));
+        return Ok(ProxyScan::Needs(sure.min(MAX_LINE - bytes.len())));
     };
     let Some(line) = bytes[..end].strip_suffix(b"\r") else {
         return Err("the header's line ends without CR");
@@ -87,7 +87,7 @@ fn scan_v1(bytes: &[u8]) -> Result<Scan, &'static str> {
         Some("TCP6") => ProxyHeader::Proxied(ends_v1::<Ipv6Addr>(words)?),
         _ => return Err("the header names no known protocol"),
     };
-    Ok(Scan::Complete(end + 1, said))
+    Ok(ProxyScan::Complete(end + 1, said))
 }
 
 fn ends_v1<'a, A: std::str::FromStr + Into<IpAddr>>(
@@ -115,9 +115,9 @@ fn ends_v1<'a, A: std::str::FromStr + Into<IpAddr>>(
     })
 }
 
-fn scan_v2(bytes: &[u8]) -> Result<Scan, &'static str> {
+fn scan_v2(bytes: &[u8]) -> Result<ProxyScan, &'static str> {
     if bytes.len() < FIXED {
-        return Ok(Scan::Needs(FIXED - bytes.len()));
+        return Ok(ProxyScan::Needs(FIXED - bytes.len()));
     }
     let length = usize::from(u16::from_be_bytes([bytes[14], bytes[15]]));
     if bytes[12] >> 4 != 2 {
@@ -128,7 +128,7 @@ fn scan_v2(bytes: &[u8]) -> Result<Scan, &'static str> {
     }
     let total = FIXED + length;
     if bytes.len() < total {
-        return Ok(Scan::Needs(total - bytes.len()));
+        return Ok(ProxyScan::Needs(total - bytes.len()));
     }
     let body = &bytes[FIXED..total];
     let (ends, rest) = match bytes[13] {
@@ -151,7 +151,7 @@ fn scan_v2(bytes: &[u8]) -> Result<Scan, &'static str> {
         _ => return Err("the header's command is not known"),
     };
     check_extensions(&bytes[..total], total - rest.len())?;
-    Ok(Scan::Complete(total, said))
+    Ok(ProxyScan::Complete(total, said))
 }
 
 const SHORT: &str = "the header is too short for its addresses";

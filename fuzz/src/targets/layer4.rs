@@ -1,7 +1,7 @@
 //! What stands before a connection's own protocol: PROXY headers, and TLS client hellos.
 
 use evenflow_wire::client_hello;
-use evenflow_wire::proxy_protocol::{self, Scan};
+use evenflow_wire::proxy_protocol::{self, ProxyScan};
 
 use super::{Target, rule};
 
@@ -34,12 +34,12 @@ fn check_proxy_header(input: &[u8]) -> Result<(), String> {
     let mut taken = 0;
     loop {
         match proxy_protocol::scan(&input[..taken]) {
-            Ok(Scan::Needs(0)) => return Err("nothing more is needed, yet it goes on".into()),
-            Ok(Scan::Needs(more)) if taken + more > input.len() => return Ok(()),
-            Ok(Scan::Needs(more)) => taken += more,
-            Ok(Scan::Complete(length, said)) => {
+            Ok(ProxyScan::Needs(0)) => return Err("nothing more is needed, yet it goes on".into()),
+            Ok(ProxyScan::Needs(more)) if taken + more > input.len() => return Ok(()),
+            Ok(ProxyScan::Needs(more)) => taken += more,
+            Ok(ProxyScan::Complete(length, said)) => {
                 rule(length == taken, "bytes behind the header were taken")?;
-                let same = proxy_protocol::scan(input) == Ok(Scan::Complete(length, said));
+                let same = proxy_protocol::scan(input) == Ok(ProxyScan::Complete(length, said));
                 return rule(same, "in pieces it is read otherwise");
             }
             Err(_) => {

@@ -1,6 +1,6 @@
 //! Plans: any document is compiled or refused with a reason.
 
-use evenflow_rules::table;
+use evenflow_rules::compile;
 
 use super::{Target, rule};
 
@@ -34,7 +34,7 @@ pub const PLAN: Target = Target {
 };
 
 fn check(input: &[u8]) -> Result<(), String> {
-    match table::check(input) {
+    match compile::check(input) {
         Ok(_) => Ok(()),
         Err(error) => rule(
             !error.message.is_empty(),

@@ -40,7 +40,7 @@ impl Drop for Scratch {
 
 fn open(format: AccessFormat, output: &Path) -> Arc<AccessLog> {
     let output = output.to_str().unwrap().to_owned();
-    AccessLog::open(&plan::AccessLog {
+    AccessLog::open(&plan::AccessLogPlan {
         format,
         output,
         sample: 1.0,
@@ -333,7 +333,7 @@ fn lines_that_cannot_be_written_count_as_dropped() {
 
 #[test]
 fn an_output_that_cannot_be_opened_is_an_error() {
-    let plan = plan::AccessLog {
+    let plan = plan::AccessLogPlan {
         format: AccessFormat::Json,
         output: "/nonexistent/directory/access.log".into(),
         sample: 1.0,

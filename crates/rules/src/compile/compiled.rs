@@ -15,7 +15,7 @@ pub struct Compiled {
     /// Endpoints that no earlier table had.
     pub added: usize,
     /// The endpoints' states as the plan has them, set when the table is published.
-    pub(super) states: Vec<(Arc<Endpoint>, plan::Endpoint)>,
+    pub(super) states: Vec<(Arc<Endpoint>, plan::EndpointPlan)>,
 }
 
 impl Compiled {

@@ -17,11 +17,11 @@ use crate::table::Table;
 use crate::tls::client::{Rules, Upstream};
 
 pub fn compile_pool(
-    pool: &plan::Pool,
+    pool: &plan::PoolPlan,
     path: &str,
     registry: &mut Registry,
     kept: Option<&Arc<Pool>>,
-    states: &mut Vec<(Arc<Endpoint>, plan::Endpoint)>,
+    states: &mut Vec<(Arc<Endpoint>, plan::EndpointPlan)>,
     added: &mut usize,
 ) -> Result<Pool, Refused> {
     if let Some(outlier) = &pool.outlier
@@ -89,7 +89,7 @@ pub fn compile_pool(
 }
 
 fn check_endpoint<'a>(
-    wanted: &'a plan::Endpoint,
+    wanted: &'a plan::EndpointPlan,
     ids: &mut HashSet<&'a str>,
     path: impl Fn() -> String,
 ) -> Result<(), Refused> {
@@ -104,7 +104,7 @@ fn check_endpoint<'a>(
 
 /// An endpoint's TLS by its pool's rules; `before` is what it had by the very same ones.
 fn member_tls(
-    wanted: &plan::Endpoint,
+    wanted: &plan::EndpointPlan,
     rules: Option<&Arc<(plan::UpstreamTls, Rules)>>,
     before: Option<&Upstream>,
     registry: &mut Registry,
@@ -130,7 +130,7 @@ fn member_tls(
     })
 }
 
-fn member(endpoint: Arc<Endpoint>, wanted: &plan::Endpoint, tls: Option<Upstream>) -> Member {
+fn member(endpoint: Arc<Endpoint>, wanted: &plan::EndpointPlan, tls: Option<Upstream>) -> Member {
     Member {
         endpoint,
         connect_timeout_ms: wanted.connect_timeout_ms,
@@ -210,7 +210,7 @@ type PoolTls = Option<Arc<(plan::UpstreamTls, Rules)>>;
 
 /// The pool's TLS; what is as it was in the plan before is not compiled again.
 fn compile_tls(
-    pool: &plan::Pool,
+    pool: &plan::PoolPlan,
     path: &str,
     kept: Option<&Arc<Pool>>,
 ) -> Result<PoolTls, Refused> {
@@ -252,7 +252,7 @@ pub fn counts_in_flight(picker: &Picker) -> bool {
 /// # Errors
 /// An index outside the pool, or an empty table for a pool that has members.
 pub fn compile_picker(
-    picker: &plan::Picker,
+    picker: &plan::PickerPlan,
     members: usize,
     path: &str,
 ) -> Result<Picker, Refused> {
@@ -269,8 +269,8 @@ pub fn compile_picker(
         Ok(Box::from(table))
     };
     Ok(match picker {
-        plan::Picker::Cycle { table } => Picker::Cycle(checked(table)?),
-        plan::Picker::Hash {
+        plan::PickerPlan::Cycle { table } => Picker::Cycle(checked(table)?),
+        plan::PickerPlan::Hash {
             key,
             table,
             load_bound,
@@ -284,7 +284,7 @@ pub fn compile_picker(
                 load_bound: *load_bound,
             }
         }
-        plan::Picker::Least { score, choices } => Picker::Least {
+        plan::PickerPlan::Least { score, choices } => Picker::Least {
             score: *score,
             choices: *choices,
         },

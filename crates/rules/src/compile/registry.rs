@@ -9,7 +9,7 @@ use evenflow_state::listener::ListenerState;
 
 use crate::filters::RefusalCounter;
 use crate::plan;
-use crate::pool::PoolState;
+use crate::pool::LivePool;
 use crate::table::Table;
 use crate::tls;
 
@@ -18,7 +18,7 @@ use crate::tls;
 pub struct Registry {
     next_uid: u32,
     endpoints: HashMap<(String, String, String), Arc<Endpoint>>,
-    pools: HashMap<String, Arc<PoolState>>,
+    pools: HashMap<String, Arc<LivePool>>,
     listeners: HashMap<String, Arc<ListenerState>>,
     routes: HashMap<String, (u32, Arc<str>)>,
     tallies: HashMap<String, Arc<RefusalCounter>>,
@@ -35,7 +35,7 @@ impl Registry {
     pub(super) fn endpoint(
         &mut self,
         pool: &str,
-        wanted: &plan::Endpoint,
+        wanted: &plan::EndpointPlan,
     ) -> (Arc<Endpoint>, bool) {
         let identity = (pool.to_owned(), wanted.id.clone(), wanted.target.clone());
         if let Some(endpoint) = self.endpoints.get(&identity) {
@@ -47,13 +47,13 @@ impl Registry {
         (endpoint, true)
     }
 
-    pub(super) fn pool(&mut self, name: &str) -> Arc<PoolState> {
+    pub(super) fn pool(&mut self, name: &str) -> Arc<LivePool> {
         if let Some(state) = self.pools.get(name) {
             return Arc::clone(state);
         }
-        let state = Arc::new(PoolState {
+        let state = Arc::new(LivePool {
             uid: self.uid(),
-            ..PoolState::default()
+            ..LivePool::default()
         });
         self.pools.insert(name.into(), Arc::clone(&state));
         state

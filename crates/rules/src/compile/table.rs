@@ -19,7 +19,7 @@ use crate::mirror::Mirror;
 use crate::passthrough::Passthrough;
 use crate::plan::{self, EscapedSlashes, Plan, Protocol};
 use crate::rewrite::Rewrite;
-use crate::route::{Refusal, Router};
+use crate::route::{RouteError, Router};
 use crate::table::{Listener, Route, Table};
 use crate::tls::server::{self, Certificates};
 
@@ -188,7 +188,7 @@ fn certificates<'a>(plan: &'a Plan, registry: &mut Registry) -> Result<Certifica
 }
 
 fn tls(
-    listener: &plan::Listener,
+    listener: &plan::ListenerPlan,
     path: &str,
     certificates: &Certificates<'_>,
     registry: &mut Registry,
@@ -214,7 +214,7 @@ fn tls(
 }
 
 fn compile_route(
-    route: &plan::Route,
+    route: &plan::RoutePlan,
     path: &str,
     registry: &mut Registry,
     pools: &Indices<'_>,
@@ -277,7 +277,7 @@ fn compile_route(
 }
 
 fn listener_pool(
-    listener: &plan::Listener,
+    listener: &plan::ListenerPlan,
     path: &str,
     pools: &Indices<'_>,
 ) -> Result<Option<usize>, Refused> {
@@ -299,7 +299,7 @@ fn listener_pool(
 }
 
 /// The addresses to bind; those for datagrams are marked, so that they are never taken for others.
-fn addresses(listener: &plan::Listener) -> Vec<String> {
+fn addresses(listener: &plan::ListenerPlan) -> Vec<String> {
     let mark = match listener.protocol {
         Protocol::Udp => plan::DATAGRAMS,
         Protocol::Http | Protocol::Tcp => "",
@@ -311,7 +311,7 @@ fn addresses(listener: &plan::Listener) -> Vec<String> {
 }
 
 fn passthrough(
-    listener: &plan::Listener,
+    listener: &plan::ListenerPlan,
     path: &str,
     pools: &Indices<'_>,
 ) -> Result<Option<Passthrough>, Refused> {
@@ -355,7 +355,7 @@ fn check_listeners_of_routes(plan: &Plan, names: &HashSet<&str>) -> Result<(), R
     Ok(())
 }
 
-fn check_listener(listener: &plan::Listener, path: &str) -> Result<(), Refused> {
+fn check_listener(listener: &plan::ListenerPlan, path: &str) -> Result<(), Refused> {
     if listener.addresses.is_empty() {
         return refuse(format!("{path}.addresses"), "expected at least one address");
     }
@@ -451,7 +451,7 @@ impl<'a> Filters<'a> {
     fn edits_by_route(
         &self,
         plan: &Plan,
-        listener: &plan::Listener,
+        listener: &plan::ListenerPlan,
         chain: &Chain,
         routes: &[Route],
     ) -> Result<Vec<Edits>, Refused> {
@@ -489,7 +489,7 @@ fn trusted(networks: &[IpNet]) -> Option<IpSet> {
     (!networks.is_empty()).then(|| IpSet::new(networks, &[]))
 }
 
-fn router(plan: &Plan, listener: &plan::Listener) -> Result<Router, Refused> {
+fn router(plan: &Plan, listener: &plan::ListenerPlan) -> Result<Router, Refused> {
     let mut router = Router::new(listener.escaped_slashes);
     if listener.protocol != Protocol::Http {
         return Ok(router);
@@ -501,12 +501,12 @@ fn router(plan: &Plan, listener: &plan::Listener) -> Result<Router, Refused> {
         let at = format!("routes[{index}].match");
         match router.add(&route.matcher, index, route.internal) {
             Ok(()) => {}
-            Err(Refusal::Taken(earlier)) => {
+            Err(RouteError::Taken(earlier)) => {
                 let earlier = &plan.routes[earlier].name;
                 return refuse(at, format!("the same as that of route {earlier:?}"));
             }
-            Err(Refusal::Wrong(below, text)) if below.is_empty() => return refuse(at, text),
-            Err(Refusal::Wrong(below, text)) => return refuse(format!("{at}.{below}"), text),
+            Err(RouteError::Wrong(below, text)) if below.is_empty() => return refuse(at, text),
+            Err(RouteError::Wrong(below, text)) => return refuse(format!("{at}.{below}"), text),
         }
     }
     if let Err(text) = router.finish() {

@@ -42,7 +42,7 @@ impl Cors {
     ///
     /// # Errors
     /// The path of what is wrong and what is wrong with it.
-    pub fn compile(cors: &plan::Cors) -> Result<Self, (String, String)> {
+    pub fn compile(cors: &plan::CorsPlan) -> Result<Self, (String, String)> {
         let credentials = cors.allow_credentials;
         let all = cors.allow_origins.iter().any(|origin| origin == "*");
         if all && credentials {
@@ -172,7 +172,7 @@ impl Cors {
     }
 }
 
-fn checked_origins(cors: &plan::Cors) -> Result<Vec<Box<[u8]>>, (String, String)> {
+fn checked_origins(cors: &plan::CorsPlan) -> Result<Vec<Box<[u8]>>, (String, String)> {
     let origins = cors.allow_origins.iter().enumerate();
     origins
         .map(|(index, origin)| {

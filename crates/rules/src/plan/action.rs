@@ -8,11 +8,11 @@ use crate::plan::matching::Match;
 /// Who answers.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Action {
+pub enum ActionPlan {
     /// The pool of this name.
     Pool(String),
     /// One of several pools.
-    Split(Split),
+    Split(SplitPlan),
     /// The balancer, which names another place.
     Redirect(Redirect),
     /// The balancer, always the same.
@@ -22,7 +22,7 @@ pub enum Action {
 /// Shares of the traffic.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Split {
+pub struct SplitPlan {
     /// Requests with the same key go the same way.
     pub key: RequestKey,
     /// When the key is a cookie that the request does not have, it is set, for so many seconds; 0
@@ -94,7 +94,7 @@ pub struct Respond {
 /// What a pool's endpoint is asked for instead of what the client asked.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Rewrite {
+pub struct RewritePlan {
     /// A regular expression for the path. A path that it does not take stays as it is.
     pub pattern: Option<String>,
     /// The path; `null` leaves it as it was sent. The query always stays.
@@ -106,7 +106,7 @@ pub struct Rewrite {
 /// A copy of some requests for a pool whose answers nobody sees.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Mirror {
+pub struct MirrorPlan {
     /// The pool's name.
     pub pool: String,
     /// Of the requests, 0 to 1.
@@ -120,7 +120,7 @@ pub struct Mirror {
 /// Faults put in on purpose.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Fault {
+pub struct FaultPlan {
     /// Waited before anything else…
     pub delay_ms: u64,
     /// …by this share of the requests.

@@ -28,7 +28,7 @@ pub enum Filter {
     /// Refuses larger request bodies: 413.
     BodyLimit(BodyLimit),
     /// Cross-origin resource sharing; answers preflight requests itself.
-    Cors(Cors),
+    Cors(CorsPlan),
     /// Bounds the requests in flight: 429.
     Concurrency(ConcurrencyFilter),
     /// Asks for a name and a password: 401.
@@ -207,7 +207,7 @@ pub struct BodyLimit {
 /// Cross-origin resource sharing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Cors {
+pub struct CorsPlan {
     /// Allowed origins; `*` allows all.
     pub allow_origins: Vec<String>,
     /// `Access-Control-Allow-Methods`.

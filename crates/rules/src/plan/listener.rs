@@ -36,7 +36,7 @@ pub enum EscapedSlashes {
 /// One or more sockets that share routes, limits and timeouts.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Listener {
+pub struct ListenerPlan {
     /// Unique among listeners.
     pub name: String,
     /// `ip:port`, `[v6]:port` or `unix:/path`; port 0 takes a free one.
@@ -69,7 +69,7 @@ pub struct Listener {
     pub redirect_https: Option<u16>,
     /// For `tcp`: TLS that is not decrypted, by what its clients ask for. Where no rule takes a
     /// client, `pool` does; empty looks into nothing.
-    pub passthrough: Vec<Passthrough>,
+    pub passthrough: Vec<PassthroughPlan>,
     /// For `udp`: how many datagrams answer one, after which a session is over; 0 is any number.
     pub answers: u32,
     /// For `tcp` and `udp`: further endpoints for a session that reached none.
@@ -91,7 +91,7 @@ pub struct StreamRetries {
 /// TLS clients that a pool serves.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Passthrough {
+pub struct PassthroughPlan {
     /// Server names in lower case, exact or as `*.example.org`; `*` takes any and none.
     pub server_names: Vec<String>,
     /// Application protocols, of which the client must offer one; empty takes any.

@@ -37,7 +37,7 @@ pub struct Plan {
     /// The control plane's number for this state; reported back in reports and snapshots.
     pub revision: u64,
     /// Where and how access records are written; `null` writes none.
-    pub access_log: Option<AccessLog>,
+    pub access_log: Option<AccessLogPlan>,
     /// The name in `Via`, and in answers the balancer makes itself.
     pub server_name: String,
     /// How many bytes the buffers of all workers may hold together.
@@ -45,19 +45,19 @@ pub struct Plan {
     /// Certificates that listeners refer to by name.
     pub certificates: Vec<Certificate>,
     /// Sockets to serve.
-    pub listeners: Vec<Listener>,
+    pub listeners: Vec<ListenerPlan>,
     /// Named lists of filters that listeners and routes refer to.
     pub filters: Vec<FilterChain>,
     /// Routes of the HTTP listeners.
-    pub routes: Vec<Route>,
+    pub routes: Vec<RoutePlan>,
     /// Groups of endpoints.
-    pub pools: Vec<Pool>,
+    pub pools: Vec<PoolPlan>,
 }
 
 /// Access records.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct AccessLog {
+pub struct AccessLogPlan {
     /// The shape of one line.
     pub format: AccessFormat,
     /// `stdout`, `stderr` or a file's path.

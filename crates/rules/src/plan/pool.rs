@@ -9,27 +9,27 @@ use crate::plan::tls::UpstreamTls;
 /// A group of endpoints that serve the same thing.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Pool {
+pub struct PoolPlan {
     /// Unique among pools; a label in metrics and logs.
     pub name: String,
     /// How one endpoint is chosen; indices are into `endpoints`.
-    pub picker: Picker,
+    pub picker: PickerPlan,
     /// The members. Order matters only to the picker's indices.
-    pub endpoints: Vec<Endpoint>,
+    pub endpoints: Vec<EndpointPlan>,
     /// When no endpoint is usable, use all that are not draining.
     pub use_all: bool,
     /// What happens while too few endpoints are usable; `null` while enough are.
     pub panic: Option<Panic>,
     /// Requests that wait while every endpoint is full.
-    pub queue: Queue,
+    pub queue: QueuePlan,
     /// Passive health; `null` ejects nothing.
     pub outlier: Option<Outlier>,
     /// Circuit breakers; `null` has none.
-    pub breaker: Option<Breaker>,
+    pub breaker: Option<BreakerPlan>,
     /// Upstream connections.
     pub connections: Connections,
     /// Sessions stay with an endpoint by a cookie.
-    pub sticky: Option<Sticky>,
+    pub sticky: Option<StickyPlan>,
     /// Retries allowed, as a share of the pool's live requests (0 to 1)…
     pub retry_budget: f64,
     /// …or this many per second, whichever is more.
@@ -65,12 +65,12 @@ pub struct MembersChange {
     /// How many members go, from there on.
     pub remove: usize,
     /// The members that come in their place.
-    pub insert: Vec<Endpoint>,
-    /// As in [`Pool`]; indices are those after the change.
-    pub picker: Picker,
-    /// As in [`Pool`].
+    pub insert: Vec<EndpointPlan>,
+    /// As in [`PoolPlan`]; indices are those after the change.
+    pub picker: PickerPlan,
+    /// As in [`PoolPlan`].
     pub use_all: bool,
-    /// As in [`Pool`].
+    /// As in [`PoolPlan`].
     pub panic: Option<Panic>,
 }
 
@@ -87,7 +87,7 @@ pub enum Panic {
 /// A cookie that names an endpoint by its token.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Sticky {
+pub struct StickyPlan {
     /// The cookie's name.
     pub cookie: String,
     /// `Max-Age`; 0 is until the browser closes.
@@ -97,7 +97,7 @@ pub struct Sticky {
 /// How an endpoint is chosen.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Picker {
+pub enum PickerPlan {
     /// Walk the table, all workers together.
     Cycle {
         /// Endpoint indices.
@@ -135,7 +135,7 @@ pub enum Score {
 /// (in-flight, ejection, latency, idle connections, counters) survives every plan that keeps it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Endpoint {
+pub struct EndpointPlan {
     /// Unique in its pool; a label in metrics and logs.
     pub id: String,
     /// Host and port, or `unix:/path`, as configured; names it in errors.
@@ -180,7 +180,7 @@ pub enum Http {
 /// Requests that wait while every endpoint is full.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Queue {
+pub struct QueuePlan {
     /// How many may wait, over all workers; over it 503.
     pub max: u32,
     /// How long one may wait; over it 503.
@@ -205,7 +205,7 @@ pub struct Outlier {
 /// Circuit breakers: what of them happens per request.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Breaker {
+pub struct BreakerPlan {
     /// Each endpoint has one.
     pub endpoints: bool,
     /// The pool as a whole has one.

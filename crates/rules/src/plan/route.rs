@@ -1,13 +1,13 @@
 //! Routes: which requests go where, and how often they are tried.
 
-use crate::plan::action::{Action, Fault, Mirror, Rewrite};
+use crate::plan::action::{ActionPlan, FaultPlan, MirrorPlan, RewritePlan};
 use crate::plan::matching::Match;
 use serde::{Deserialize, Serialize};
 
 /// One route.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Route {
+pub struct RoutePlan {
     /// Unique among routes; a label in metrics and logs.
     pub name: String,
     /// The HTTP listeners it stands on, by name; empty is all of them.
@@ -18,15 +18,15 @@ pub struct Route {
     /// Filter chains, by name, in order, after those of the listener.
     pub filters: Vec<String>,
     /// Who answers.
-    pub action: Action,
+    pub action: ActionPlan,
     /// The pool that serves it while the action's has no usable endpoint.
     pub fallback: Option<String>,
     /// What the endpoint is asked for instead.
-    pub rewrite: Option<Rewrite>,
+    pub rewrite: Option<RewritePlan>,
     /// A copy for another pool.
-    pub mirror: Option<Mirror>,
+    pub mirror: Option<MirrorPlan>,
     /// Faults put in on purpose.
-    pub fault: Option<Fault>,
+    pub fault: Option<FaultPlan>,
     /// The control plane's own: the client's address is passed in `evenflow-client`, forwarding
     /// headers are left as the client sent them, and no retry or metric of a pool is counted.
     pub internal: bool,
@@ -35,7 +35,7 @@ pub struct Route {
     /// Further attempts.
     pub retries: Retries,
     /// Second tries of slow requests; `null` makes none.
-    pub hedge: Option<Hedge>,
+    pub hedge: Option<HedgePlan>,
     /// Switching to another protocol, such as WebSocket; `null` forwards no such wish.
     pub upgrade: Option<Upgrade>,
 }
@@ -43,7 +43,7 @@ pub struct Route {
 /// Tries at further endpoints while the first has not answered; the first good answer wins.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Hedge {
+pub struct HedgePlan {
     /// Waited for a response head before each; 0 makes none, until another delay is told.
     pub after_ms: u64,
     /// How many for one request.

@@ -8,7 +8,7 @@ use crate::filters::ip_set::IpSet;
 use crate::key::key_bytes;
 use crate::plan::{Match, RequestKey, ValueMatch};
 use crate::route::pattern::anchored;
-use crate::route::query::{Refusal, RouteQuery};
+use crate::route::query::{RouteError, RouteQuery};
 
 /// Conditions that must all hold.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ impl Conditions {
     ///
     /// # Errors
     /// What is wrong with a regular expression, and where.
-    pub fn compile(matcher: &Match) -> Result<Option<Box<Self>>, Refusal> {
+    pub fn compile(matcher: &Match) -> Result<Option<Box<Self>>, RouteError> {
         let mut values = Vec::new();
         let mut add = |group: &str, members: &[(String, ValueMatch)], key: KeyOf| {
             for (name, value) in members {
@@ -49,7 +49,7 @@ impl Conditions {
                     ValueMatch::Present(present) => Value::Present(*present),
                     ValueMatch::Regex(pattern) => Value::Regex(
                         anchored(pattern)
-                            .map_err(|error| Refusal::Wrong(format!("{group}.{name}"), error))?,
+                            .map_err(|error| RouteError::Wrong(format!("{group}.{name}"), error))?,
                     ),
                 };
                 let key = key(name.clone());

@@ -31,7 +31,7 @@ pub use normal::normal_path;
 use paths::Paths;
 pub use paths::{Candidate, MAX_ALTERNATIVES};
 pub use pattern::anchored;
-pub use query::{Refusal, RouteQuery};
+pub use query::{RouteError, RouteQuery};
 pub use readings::decode_in_place;
 
 /// The routes of one listener. Values are indices into the table's routes.
@@ -60,7 +60,7 @@ impl Router {
     ///
     /// # Errors
     /// Why it cannot be added.
-    pub fn add(&mut self, matcher: &Match, route: usize, claimed: bool) -> Result<(), Refusal> {
+    pub fn add(&mut self, matcher: &Match, route: usize, claimed: bool) -> Result<(), RouteError> {
         let paths = match matcher.host.as_deref() {
             _ if claimed => &mut self.claimed,
             None => &mut self.any_host,

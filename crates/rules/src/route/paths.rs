@@ -7,7 +7,7 @@ use crate::plan::{Match, PathMatch};
 use crate::route::conditions::Conditions;
 use crate::route::normal::normal_path;
 use crate::route::pattern::{anchored, anchored_set};
-use crate::route::query::{Refusal, RouteQuery};
+use crate::route::query::{RouteError, RouteQuery};
 
 /// How many routes may have the very same host and path.
 pub const MAX_ALTERNATIVES: usize = 128;
@@ -84,7 +84,7 @@ impl Candidate {
 }
 
 impl Choices {
-    fn add(&mut self, matcher: &Match, route: usize) -> Result<(), Refusal> {
+    fn add(&mut self, matcher: &Match, route: usize) -> Result<(), RouteError> {
         let new = Candidate {
             route,
             conditions: Conditions::compile(matcher)?,
@@ -100,11 +100,11 @@ impl Choices {
                 }
         };
         if let Some(old) = self.0.iter().find(same) {
-            return Err(Refusal::Taken(old.route));
+            return Err(RouteError::Taken(old.route));
         }
         if self.0.len() >= MAX_ALTERNATIVES {
             let text = format!("more than {MAX_ALTERNATIVES} routes have this host and path");
-            return Err(Refusal::Wrong(String::new(), text));
+            return Err(RouteError::Wrong(String::new(), text));
         }
         let rank = |one: &Candidate| (one.priority, one.count());
         let at = self.0.partition_point(|old| rank(old) >= rank(&new));
@@ -118,8 +118,8 @@ impl Choices {
 }
 
 impl Paths {
-    pub fn add(&mut self, matcher: &Match, route: usize) -> Result<(), Refusal> {
-        let wrong = |text: &str| Err(Refusal::Wrong("path".into(), text.into()));
+    pub fn add(&mut self, matcher: &Match, route: usize) -> Result<(), RouteError> {
+        let wrong = |text: &str| Err(RouteError::Wrong("path".into(), text.into()));
         let choices = match &matcher.path {
             None => &mut self.any,
             Some(PathMatch::Exact(path) | PathMatch::Prefix(path)) if !path.starts_with('/') => {
@@ -159,7 +159,7 @@ impl Paths {
             }
             Some(PathMatch::Regex(pattern)) => {
                 if let Err(error) = anchored(pattern) {
-                    return Err(Refusal::Wrong("path".into(), error));
+                    return Err(RouteError::Wrong("path".into(), error));
                 }
                 let regexes = self.regexes.get_or_insert_default();
                 regexes.choices(matcher.priority, pattern)

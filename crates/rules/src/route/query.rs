@@ -21,7 +21,7 @@ pub struct RouteQuery<'a> {
 
 /// Why a route cannot be added.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refusal {
+pub enum RouteError {
     /// The route of this number takes the very same requests.
     Taken(usize),
     /// The path below `match` and what is wrong there.

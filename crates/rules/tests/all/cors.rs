@@ -8,8 +8,8 @@ fn strings(list: &[&str]) -> Vec<String> {
     list.iter().map(|item| (*item).into()).collect()
 }
 
-fn rules(origins: &[&str]) -> plan::Cors {
-    plan::Cors {
+fn rules(origins: &[&str]) -> plan::CorsPlan {
+    plan::CorsPlan {
         allow_origins: strings(origins),
         allow_methods: strings(&["GET", "PUT"]),
         allow_headers: strings(&["X-A", "Content-Type"]),
@@ -19,14 +19,14 @@ fn rules(origins: &[&str]) -> plan::Cors {
     }
 }
 
-fn preflight(rules: &plan::Cors, origin: &str, method: &str, headers: &str) -> Option<String> {
+fn preflight(rules: &plan::CorsPlan, origin: &str, method: &str, headers: &str) -> Option<String> {
     Cors::compile(rules)
         .unwrap()
         .preflight(origin.as_bytes(), method.as_bytes(), headers.as_bytes())
         .map(|lines| String::from_utf8(lines).unwrap())
 }
 
-fn response(rules: &plan::Cors, origin: &str) -> String {
+fn response(rules: &plan::CorsPlan, origin: &str) -> String {
     let mut out = Vec::new();
     Cors::compile(rules)
         .unwrap()
@@ -99,7 +99,7 @@ fn any_origin_is_answered_the_same_for_all() {
 
 #[test]
 fn credentials_are_allowed_to_named_origins_only() {
-    let named = plan::Cors {
+    let named = plan::CorsPlan {
         allow_credentials: true,
         ..rules(&["https://a.example"])
     };
@@ -111,7 +111,7 @@ fn credentials_are_allowed_to_named_origins_only() {
             .contains(line)
     );
     assert!(!response(&named, "https://b.example").contains(line));
-    let any = plan::Cors {
+    let any = plan::CorsPlan {
         allow_credentials: true,
         ..rules(&["*"])
     };
@@ -120,7 +120,7 @@ fn credentials_are_allowed_to_named_origins_only() {
 
 #[test]
 fn no_list_of_headers_reflects_what_is_asked_for() {
-    let rules = plan::Cors {
+    let rules = plan::CorsPlan {
         allow_headers: Vec::new(),
         ..rules(&["*"])
     };
@@ -141,7 +141,7 @@ fn no_list_of_headers_reflects_what_is_asked_for() {
 
 #[test]
 fn wildcards_with_credentials_repeat_what_is_asked_for() {
-    let rules = plan::Cors {
+    let rules = plan::CorsPlan {
         allow_credentials: true,
         allow_methods: strings(&["*"]),
         allow_headers: strings(&["*"]),
@@ -195,26 +195,26 @@ fn what_no_browser_would_understand_is_refused() {
         let (path, message) = Cors::compile(&rules(&["https://ok", origin])).unwrap_err();
         assert_eq!(path, "allow_origins[1]", "{origin}: {message}");
     }
-    let refused = |rules: plan::Cors| Cors::compile(&rules).unwrap_err().0;
+    let refused = |rules: plan::CorsPlan| Cors::compile(&rules).unwrap_err().0;
     assert_eq!(refused(rules(&["*", "https://a"])), "allow_origins");
     let wrong = strings(&["ok", "not ok"]);
     let base = rules(&["*"]);
     assert_eq!(
-        refused(plan::Cors {
+        refused(plan::CorsPlan {
             allow_methods: wrong.clone(),
             ..base.clone()
         }),
         "allow_methods[1]"
     );
     assert_eq!(
-        refused(plan::Cors {
+        refused(plan::CorsPlan {
             allow_headers: wrong.clone(),
             ..base.clone()
         }),
         "allow_headers[1]"
     );
     assert_eq!(
-        refused(plan::Cors {
+        refused(plan::CorsPlan {
             expose_headers: wrong,
             ..base
         }),
@@ -230,7 +230,7 @@ proptest! {
         headers: Vec<u8>,
         any_origin: bool,
     ) {
-        let rules = plan::Cors {
+        let rules = plan::CorsPlan {
             allow_origins: strings(if any_origin { &["*"] } else { &["https://a.example"] }),
             allow_credentials: !any_origin,
             allow_methods: strings(&["*"]),

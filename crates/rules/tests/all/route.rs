@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use evenflow_rules::plan::{Match, PathMatch};
-use evenflow_rules::route::{Refusal, RouteQuery, Router, normal_path};
+use evenflow_rules::route::{RouteError, RouteQuery, Router, normal_path};
 use evenflow_wire::http1::head::RequestHead;
 use proptest::prelude::*;
 
@@ -152,7 +152,7 @@ fn routes_that_take_the_same_requests_are_refused() {
         let mut router = Router::default();
         router.add(&first, 7, false).unwrap();
         let again = router.add(&second, 8, false);
-        assert_eq!(again, Err(Refusal::Taken(7)), "{first:?} {second:?}");
+        assert_eq!(again, Err(RouteError::Taken(7)), "{first:?} {second:?}");
     }
     router(&[
         exact("/a"),

@@ -2,7 +2,7 @@
 //! at every route.
 
 use evenflow_rules::plan::{Match, PathMatch, ValueMatch};
-use evenflow_rules::route::{Refusal, RouteQuery, Router};
+use evenflow_rules::route::{RouteError, RouteQuery, Router};
 use evenflow_wire::http1::head::RequestHead;
 use proptest::prelude::*;
 
@@ -281,7 +281,7 @@ fn wrong_and_doubled_routes_are_refused() {
         ),
     ] {
         match router.add(&matcher, 1000, false) {
-            Err(Refusal::Wrong(_, text)) => assert!(text.contains(word), "{text}"),
+            Err(RouteError::Wrong(_, text)) => assert!(text.contains(word), "{text}"),
             other => panic!("{matcher:?}: {other:?}"),
         }
     }
@@ -295,7 +295,7 @@ fn wrong_and_doubled_routes_are_refused() {
     router.add(&both(["x", "y"]), 7, false).unwrap();
     assert_eq!(
         router.add(&both(["y", "x"]), 8, false),
-        Err(Refusal::Taken(7))
+        Err(RouteError::Taken(7))
     );
 }
 

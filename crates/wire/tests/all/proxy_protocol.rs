@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use evenflow_wire::proxy_protocol::{
-    AddressPair, MAX_V2, ProxyHeader, Scan, push_v1, push_v2, scan,
+    AddressPair, MAX_V2, ProxyHeader, ProxyScan, push_v1, push_v2, scan,
 };
 use proptest::prelude::*;
 
@@ -16,7 +16,7 @@ fn ends(source: &str, destination: &str) -> AddressPair {
 
 fn complete(bytes: &[u8]) -> ProxyHeader {
     match scan(bytes) {
-        Ok(Scan::Complete(len, said)) if len == bytes.len() => said,
+        Ok(ProxyScan::Complete(len, said)) if len == bytes.len() => said,
         other => panic!("{other:?} for {bytes:?}"),
     }
 }
@@ -152,8 +152,8 @@ proptest! {
         let mut taken = 0;
         let said = loop {
             match scan(&header[..taken]).unwrap() {
-                Scan::Needs(more) => { prop_assert!(more > 0); taken += more; }
-                Scan::Complete(len, said) => { prop_assert_eq!(len, taken); break said; }
+                ProxyScan::Needs(more) => { prop_assert!(more > 0); taken += more; }
+                ProxyScan::Complete(len, said) => { prop_assert_eq!(len, taken); break said; }
             }
             prop_assert!(taken <= length, "took bytes that are not the header's");
         };
@@ -167,8 +167,8 @@ proptest! {
         let mut header = if signed { b"\r\n\r\n\0\r\nQUIT\n".to_vec() } else { b"PROXY ".to_vec() };
         header.extend(bytes);
         match scan(&header) {
-            Ok(Scan::Complete(len, _)) => prop_assert!(len <= header.len()),
-            Ok(Scan::Needs(more)) => prop_assert!(more > 0),
+            Ok(ProxyScan::Complete(len, _)) => prop_assert!(len <= header.len()),
+            Ok(ProxyScan::Needs(more)) => prop_assert!(more > 0),
             Err(_) => {}
         }
     }
