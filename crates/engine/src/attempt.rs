@@ -8,7 +8,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use evenflow_rules::filters::Edits;
-use evenflow_rules::member::ConnectionVersion;
 use evenflow_rules::reason::Reason;
 use evenflow_rules::retry::Cause;
 use evenflow_rules::table::{Listener, Route};

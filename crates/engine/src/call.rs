@@ -8,9 +8,9 @@ use std::pin::pin;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use evenflow_rules::member::ConnectionVersion;
 use evenflow_rules::reason::Reason;
 use evenflow_rules::retry::{Cause, Next, Outcome, Request, Rules, judge};
-use evenflow_rules::table::ConnectionVersion;
 use evenflow_state::stats::ErrorKind;
 use evenflow_wire::http1::body::Decoder;
 use evenflow_wire::http1::head::{Length, ResponseHead, Scan, scan};

@@ -10,9 +10,10 @@ use std::task::Poll;
 
 use evenflow_rules::filters::Refusal;
 use evenflow_rules::picker::Tried;
+use evenflow_rules::pool::Pool;
 use evenflow_rules::reason::Reason;
 use evenflow_rules::retry::{self, Cause, Outcome, Rules};
-use evenflow_rules::table::{Pool, Route};
+use evenflow_rules::table::Route;
 use evenflow_state::stats::ErrorKind;
 use evenflow_wire::http1::encode::Origin;
 use evenflow_wire::http1::head::{RequestHead, ResponseHead};
