@@ -1,44 +1,29 @@
 //! The data plane of evenflow: what happens once per request or per byte.
 //!
-//! Python decides and sends a [`plan`]; [`table`] compiles it; workers serve by it. [`exchange`]
-//! holds one request's life, its phases in order, and is the place to begin reading.
+//! Python decides and sends a [`plan`](evenflow_rules::plan), which
+//! [`compile`](evenflow_rules::compile) makes a table of; workers serve by it.
+//! [`exchange`](request::exchange) holds one request's life, its phases in order, and is the place to
+//! begin reading.
 
-mod acceptor;
-pub mod access_log;
-mod answer;
-mod attempt;
-mod buffer;
-mod call;
-pub mod connect;
-mod connection;
-mod deliver;
-pub mod engine;
-pub mod events;
-mod exchange;
-mod fault;
-mod forward;
-mod gate;
-mod hedge;
+mod control;
 pub mod http2;
-mod lease;
-mod listen;
-mod memory;
-mod mirror;
-pub mod output;
-pub mod probe;
-mod proxied;
-mod published;
-mod record;
-mod relay;
-mod request_body;
-mod respond;
-pub mod snapshot;
-mod stream;
-mod tcp;
-mod timer;
-pub mod tls;
-mod tunnel;
-mod udp;
+mod io;
+mod layer4;
+mod request;
+mod serve;
 mod upstream;
-mod worker;
-mod write;
+
+pub use control::{engine, events, probe, snapshot};
+pub use io::{output, tls};
+pub use request::access_log;
+pub use upstream::connect;
+
+use control::published;
+use io::{buffer, listen, memory, relay, stream, timer, write};
+use layer4::{tcp, udp};
+use request::{
+    answer, attempt, call, exchange, fault, forward, gate, hedge, mirror, record, request_body,
+    respond, tunnel,
+};
+use serve::{acceptor, connection, proxied, worker};
+use upstream::lease;

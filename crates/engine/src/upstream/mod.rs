@@ -1,5 +1,8 @@
 //! Connections to endpoints: made, kept while idle, and taken again, per worker.
 
+pub mod connect;
+pub mod lease;
+
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
@@ -15,8 +18,6 @@ use evenflow_wire::http2::ALPN;
 use evenflow_wire::proxy_protocol::AddressPair;
 use nix::errno::Errno;
 use rustc_hash::FxHashMap;
-
-use crate::connect;
 
 use crate::http2::links::Links;
 use crate::lease::Lease;

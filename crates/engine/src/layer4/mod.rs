@@ -1,0 +1,4 @@
+//! TCP and UDP as they are, without a look at what they carry.
+
+pub mod tcp;
+pub mod udp;
