@@ -149,6 +149,8 @@ pub struct Route {
     pub internal: bool,
     /// The whole exchange; 0 is no bound.
     pub timeout_ms: u64,
+    /// What becomes of a request whose client leaves.
+    pub on_client_close: plan::OnClientClose,
     /// Further attempts.
     pub retries: plan::Retries,
     /// Second tries of slow requests.

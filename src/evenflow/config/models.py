@@ -44,7 +44,17 @@ from .sections import (
 )
 from .targets import Target, check_address, check_url, parse_server_name, parse_url
 from .tls import Certificate, ListenerTls, PoolTls
-from .types import Duration, EscapedSlashes, Items, Name, Network, Port, Share, parse_name
+from .types import (
+    Duration,
+    EscapedSlashes,
+    Items,
+    Name,
+    Network,
+    OnClientClose,
+    Port,
+    Share,
+    parse_name,
+)
 
 Url = Annotated[str, AfterValidator(check_url)]
 Weight = Annotated[int, Field(ge=1, le=65535)]
@@ -289,6 +299,9 @@ class Route(Model):
     retries: Retries = Retries()
     hedge: Hedge | None = None
     upgrade: Upgrade | None = Field(default=None, description="As in `load_balancer` when absent.")
+    on_client_close: OnClientClose | None = Field(
+        default=None, description="As in `server` when absent."
+    )
 
     @property
     def pools(self) -> tuple[str, ...]:

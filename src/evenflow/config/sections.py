@@ -28,6 +28,7 @@ from .types import (
     Listed,
     Name,
     Network,
+    OnClientClose,
     RequestKeyText,
     Secret,
     SetFields,
@@ -587,6 +588,12 @@ class ServerConfig(Model):
         description="Paths that backends may read in several ways (`%2f`, `\\`, `..;`): auto answers "
         "400 where a reading leads out of the route; reject does so for every escaped slash or "
         "backslash; decode makes slashes of them first; keep forwards them unchecked.",
+    )
+    on_client_close: OnClientClose = Field(
+        default="abort",
+        description="What becomes of a request whose client closes the connection: abort ends it "
+        "wherever it waits and sends nothing further to a backend; finish lets the backend's request "
+        "run to its end. A client that closes only its sending side counts as gone.",
     )
     http2: bool = Field(
         default=True,

@@ -407,6 +407,7 @@ Size = Annotated[
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Port = Annotated[int, Field(ge=0, le=65535)]
+OnClientClose = Literal["abort", "finish"]
 EscapedSlashes = Literal["auto", "reject", "decode", "keep"]
 Network = Annotated[str, AfterValidator(parse_network)]
 Listed = Annotated[str, AfterValidator(parse_listed)]

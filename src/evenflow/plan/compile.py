@@ -233,6 +233,7 @@ def _route(config: Config, route: Route, http_listeners: list[str]) -> document.
         "fault": compile_fault(route.fault),
         "internal": False,
         "timeout_ms": milliseconds(route.timeout),
+        "on_client_close": route.on_client_close or config.server.on_client_close,
         "retries": {
             "max": given(retries.max),
             "delay_ms": milliseconds(given(retries.delay)),

@@ -106,6 +106,7 @@ def _route(
         "fault": None,
         "internal": True,
         "timeout_ms": 0,
+        "on_client_close": "abort",
         "retries": {
             "max": 0,
             "delay_ms": 0,

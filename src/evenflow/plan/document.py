@@ -254,6 +254,7 @@ class Route(TypedDict):
     fault: Fault | None
     internal: bool
     timeout_ms: int
+    on_client_close: Literal["abort", "finish"]
     retries: Retries
     hedge: Hedge | None
     upgrade: Upgrade | None

@@ -74,6 +74,8 @@ pub struct Relay {
     limit: Option<u64>,
     /// One read while much is still to come.
     large: usize,
+    /// The receiver is gone, and what comes is thrown away.
+    discards: bool,
     /// The sender is done, and whoever asked has been told.
     told: bool,
     /// Data bytes taken from the sender.
@@ -125,6 +127,7 @@ impl Relay {
             written: 0,
             limit,
             large: LARGE_BYTES,
+            discards: false,
             told: false,
             received: 0,
             sent: 0,
@@ -141,6 +144,16 @@ impl Relay {
     /// Takes the buffers back; the first holds what came behind the body.
     pub fn into_buffers(self) -> (Buffer, Vec<u8>) {
         (self.buffer, self.lead)
+    }
+
+    /// The receiver is gone: the rest is read and thrown away.
+    pub fn discard(&mut self) {
+        self.discards = true;
+    }
+
+    /// Whether the receiver is gone.
+    pub fn discards(&self) -> bool {
+        self.discards
     }
 
     /// Whether all that came was passed on.
@@ -245,7 +258,11 @@ impl Relay {
         let data = self.buffer.slice(self.data.0, self.data.1);
         let parts = [&self.lead[..], data, &self.tail[..]];
         let before = self.written;
-        let polled = poll_write_all(cx, to, parts, &mut self.written);
+        let polled = if self.discards {
+            Poll::Ready(Ok(()))
+        } else {
+            poll_write_all(cx, to, parts, &mut self.written)
+        };
         self.sent += (self.written - before) as u64;
         self.moved |= self.written > before;
         if ready!(polled).is_err() {

@@ -14,6 +14,7 @@ use evenflow_wire::http1::head::{Length, ResponseHead};
 use crate::answer;
 use crate::attempt::Attempt;
 use crate::call::{Failure, Upstream};
+use crate::connection::ClientWatch;
 use crate::exchange::Next;
 use crate::record::AccessRecord;
 use crate::relay::{Broken, Relay, Waiting};
@@ -102,6 +103,15 @@ impl Attempt<'_> {
                     }
                 },
             );
+            if matches!(done, Poll::Ready(Err(Broken::Write)))
+                && connection.watch == ClientWatch::Off
+                && !relay.discards()
+            {
+                // The endpoint's request is to run to its end.
+                relay.discard();
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             if let Poll::Ready(result) = done {
                 return Poll::Ready(result.map_err(Some));
             }
@@ -144,6 +154,7 @@ impl Attempt<'_> {
         noted.sent = relay.received;
         noted.received = body.received();
         let upstream_bytes = relay.received + response.len as u64;
+        let client_left = relay.discards();
         let (waiting, untouched) = (relay.waiting, relay.sent == 0);
         let (rest, lead) = relay.into_buffers();
         let clean = rest.is_empty();
@@ -155,6 +166,10 @@ impl Attempt<'_> {
             Ok(()) => {
                 if clean && response.keep_alive && body.is_done() {
                     upstream.keep(&worker, lease);
+                }
+                if client_left {
+                    noted.reason = Some(Reason::ClientGone);
+                    return Ok(Next::Drop);
                 }
                 Ok(if keep { Next::Keep } else { Next::Close })
             }

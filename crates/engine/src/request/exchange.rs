@@ -129,6 +129,7 @@ pub struct RequestContext<'a> {
 /// One request and its answer.
 #[allow(clippy::too_many_lines)] // One phase after the other.
 pub async fn exchange(connection: &mut Connection, scratch: &mut Scratch) -> Next {
+    connection.watch_client();
     let table = connection.worker.table();
     let Some(listener) = table.listener(connection.door.get()) else {
         return Next::Drop;
@@ -239,10 +240,15 @@ pub async fn exchange(connection: &mut Connection, scratch: &mut Scratch) -> Nex
                 };
                 (next, None)
             } else if let Some(fault) = &route.fault
-                && let Some(status) = Box::pin(fault::inject(connection, route, fault)).await
+                && let Some(failed) = Box::pin(fault::inject(connection, route, fault)).await
             {
                 let head = &scratch.request;
-                let next = fail(connection, &context, head, &mut noted, status).await;
+                let next = match failed {
+                    Ok(status) => fail(connection, &context, head, &mut noted, status).await,
+                    Err(reason) => {
+                        refuse(connection, &context, head, &mut noted, reason.into()).await
+                    }
+                };
                 (next, None)
             } else {
                 let (head, base) = (&scratch.request, connection.buffer.bytes());

@@ -137,6 +137,7 @@ impl<'a> Forward<'a> {
             0 => u64::MAX,
             timeout => worker.coarse_ms.get() + timeout,
         };
+        connection.watch_as(route.on_client_close);
         let head = &scratch.request;
         let limit = body_limit(listener, route);
         let edit = &listener.edits[index].request;

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
+use evenflow_rules::plan::OnClientClose;
 use evenflow_rules::reason::Reason;
 use evenflow_rules::route::decode_in_place;
 use evenflow_rules::table::Listener;
@@ -152,6 +153,18 @@ impl Connection {
             self.poll_client_gone(cx).map(|()| Err(Reason::ClientGone))
         })
         .await
+    }
+
+    /// Begins to watch the client for a request.
+    pub fn watch_client(&mut self) {
+        self.watch = ClientWatch::ReadAhead;
+    }
+
+    /// Watches the client as its request's route says.
+    pub fn watch_as(&mut self, rule: OnClientClose) {
+        if rule == OnClientClose::Finish {
+            self.watch = ClientWatch::Off;
+        }
     }
 
     /// A streamed body begins: what comes now is to be left to it.

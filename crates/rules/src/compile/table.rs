@@ -267,6 +267,7 @@ fn compile_route(
         fault: route.fault.map(Box::new),
         internal: route.internal,
         timeout_ms: route.timeout_ms,
+        on_client_close: route.on_client_close,
         retries: plan::Retries {
             budget: route.retries.budget.map(|share| share.clamp(0.0, 1.0)),
             ..route.retries.clone()

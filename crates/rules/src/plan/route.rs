@@ -32,12 +32,24 @@ pub struct RoutePlan {
     pub internal: bool,
     /// The whole exchange; over it 504. 0 is no bound.
     pub timeout_ms: u64,
+    /// What becomes of a request whose client leaves.
+    pub on_client_close: OnClientClose,
     /// Further attempts.
     pub retries: Retries,
     /// Second tries of slow requests; `null` makes none.
     pub hedge: Option<HedgePlan>,
     /// Switching to another protocol, such as WebSocket; `null` forwards no such wish.
     pub upgrade: Option<Upgrade>,
+}
+
+/// What becomes of a request whose client closes the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnClientClose {
+    /// It ends wherever it waits, and nothing further is sent to an endpoint.
+    Abort,
+    /// The endpoint's request runs to its end.
+    Finish,
 }
 
 /// Tries at further endpoints while the first has not answered; the first good answer wins.

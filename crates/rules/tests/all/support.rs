@@ -70,6 +70,7 @@ pub fn route(name: &str, pool: &str) -> Value {
         "fault": null,
         "internal": false,
         "timeout_ms": 0,
+        "on_client_close": "abort",
         "retries": {
             "max": 0, "delay_ms": 0, "per_try_timeout_ms": 0, "statuses": [], "on_timeout": false,
             "budget": null,
