@@ -20,7 +20,7 @@ use crate::table::{Listener, Table};
 /// A request to explain.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Request {
+pub struct ExplainRequest {
     /// The listener's name; `null` is the first.
     listener: Option<String>,
     method: String,
@@ -80,7 +80,7 @@ struct Candidate {
 #[allow(clippy::too_many_lines)] // One phase after the other, as in an exchange.
 pub fn explain(
     table: &Table,
-    request: &Request,
+    request: &ExplainRequest,
     now_ms: u64,
 ) -> Result<Explanation, (&'static str, String)> {
     let listener = match &request.listener {
@@ -205,7 +205,7 @@ pub fn explain(
 /// a real request gets.
 fn parse(
     listener: &Listener,
-    request: &Request,
+    request: &ExplainRequest,
 ) -> Result<(RequestHead, Vec<u8>), (&'static str, String)> {
     let mut text = format!("{} {} HTTP/1.1\r\n", request.method, request.target);
     let has_host = request

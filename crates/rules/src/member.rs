@@ -5,7 +5,7 @@ use std::sync::Arc;
 use evenflow_state::endpoint::Endpoint;
 
 use crate::plan;
-use crate::tls::client::Upstream;
+use crate::tls::client::EndpointTls;
 
 /// How a connection was made: in which epoch of its endpoint, and by which TLS rules (0: none).
 pub type ConnectionVersion = (u32, u32);
@@ -22,7 +22,7 @@ pub struct Member {
     /// Between two reads.
     pub idle_timeout_ms: u64,
     /// Encryption; `None` sends in the clear.
-    pub tls: Option<Upstream>,
+    pub tls: Option<EndpointTls>,
     /// The version of HTTP.
     pub http: plan::Http,
 }

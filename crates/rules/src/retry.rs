@@ -38,7 +38,7 @@ pub enum Cause {
 
 /// What happened in an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Outcome {
+pub struct AttemptOutcome {
     /// How it ended.
     pub cause: Cause,
     /// Bytes of the request that were sent.
@@ -51,7 +51,7 @@ pub struct Outcome {
 
 /// The request and what became of it so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Request {
+pub struct RetriedRequest {
     /// Doing it twice is doing it once.
     pub idempotent: bool,
     /// All of its body that was read can be sent again.
@@ -66,7 +66,7 @@ pub struct Request {
 
 /// A route's rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rules {
+pub struct RetryRules {
     /// Attempts beyond the first.
     pub max: u32,
     /// Milliseconds before an attempt at another endpoint.
@@ -75,7 +75,7 @@ pub struct Rules {
     pub on_timeout: bool,
 }
 
-impl Rules {
+impl RetryRules {
     /// No retries.
     pub const NONE: Self = Self {
         max: 0,
@@ -86,7 +86,7 @@ impl Rules {
 
 /// What comes next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Next {
+pub enum NextAttempt {
     /// The answer goes to the client.
     Deliver,
     /// The same endpoint, on a new connection. `counted`: what happened was an attempt.
@@ -105,16 +105,16 @@ pub enum Next {
 
 /// What follows an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Verdict {
+pub struct RetryVerdict {
     /// What comes next.
-    pub next: Next,
+    pub next: NextAttempt,
     /// The endpoint is charged with a failure.
     pub held_against: bool,
     /// A further attempt makes a new connection, for kept ones may be dead as well.
     pub afresh: bool,
 }
 
-impl Outcome {
+impl AttemptOutcome {
     /// The endpoint cannot have done anything with the request.
     pub fn unsent(&self) -> bool {
         match self.cause {
@@ -150,33 +150,33 @@ impl Outcome {
 /// What follows an attempt. `spend` takes one retry from the budget; it is asked last, and only
 /// where everything else allows a repetition.
 pub fn judge(
-    outcome: &Outcome,
-    request: &Request,
-    rules: &Rules,
+    outcome: &AttemptOutcome,
+    request: &RetriedRequest,
+    rules: &RetryRules,
     spend: impl FnOnce() -> bool,
-) -> Verdict {
+) -> RetryVerdict {
     let next = match outcome.cause {
-        Cause::Answered => Next::Deliver,
-        Cause::NoSocket | Cause::Deadline | Cause::Client => Next::GiveUp,
+        Cause::Answered => NextAttempt::Deliver,
+        Cause::NoSocket | Cause::Deadline | Cause::Client => NextAttempt::GiveUp,
         _ => after_failure(outcome, request, rules, spend),
     };
-    Verdict {
+    RetryVerdict {
         next,
         // An answer that is delivered is judged by its status then.
-        held_against: next != Next::Deliver && outcome.is_held_against(),
+        held_against: next != NextAttempt::Deliver && outcome.is_held_against(),
         afresh: outcome.met_closed() || outcome.died(),
     }
 }
 
 fn after_failure(
-    outcome: &Outcome,
-    request: &Request,
-    rules: &Rules,
+    outcome: &AttemptOutcome,
+    request: &RetriedRequest,
+    rules: &RetryRules,
     spend: impl FnOnce() -> bool,
-) -> Next {
+) -> NextAttempt {
     let repeatable = request.replayable && (outcome.unsent() || request.idempotent);
     if outcome.met_closed() && request.replayable && !request.replaced {
-        return Next::Here { counted: false };
+        return NextAttempt::Here { counted: false };
     }
     let wanted = outcome.cause != Cause::Timeout || outcome.unsent() || rules.on_timeout;
     if !repeatable || !wanted {
@@ -185,19 +185,19 @@ fn after_failure(
     if request.attempts <= rules.max {
         let in_time = request.left_ms.is_none_or(|left| rules.delay_ms < left);
         if in_time && spend() {
-            return Next::Elsewhere {
+            return NextAttempt::Elsewhere {
                 after_ms: rules.delay_ms,
             };
         }
     } else if outcome.died() && request.attempts == 1 && spend() {
-        return Next::Here { counted: true };
+        return NextAttempt::Here { counted: true };
     }
     give_up(outcome)
 }
 
-fn give_up(outcome: &Outcome) -> Next {
+fn give_up(outcome: &AttemptOutcome) -> NextAttempt {
     match outcome.cause {
-        Cause::Status => Next::Deliver,
-        _ => Next::GiveUp,
+        Cause::Status => NextAttempt::Deliver,
+        _ => NextAttempt::GiveUp,
     }
 }

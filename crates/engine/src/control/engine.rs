@@ -533,7 +533,7 @@ impl Engine {
     /// # Errors
     /// Where the description of the request is wrong.
     pub fn explain(&self, document: &[u8]) -> Result<Vec<u8>, EngineError> {
-        let request: explain::Request = decode(document)?;
+        let request: explain::ExplainRequest = decode(document)?;
         let table = self.shared.table.load_full();
         let explained = explain::explain(&table, &request, self.shared.now_ms())
             .map_err(|(path, message)| EngineError::new("plan", path, message))?;

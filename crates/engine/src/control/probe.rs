@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use evenflow_rules::plan::ProxyVersion;
-use evenflow_rules::tls::client::Upstream;
+use evenflow_rules::tls::client::EndpointTls;
 use evenflow_state::address::{Address, Preferred};
 use evenflow_state::endpoint::Endpoint;
 use serde::{Deserialize, Serialize};
@@ -60,7 +60,7 @@ pub struct Probe {
     pub encrypted: bool,
     /// What encrypts it; found when the probe is submitted.
     #[serde(skip)]
-    pub upstream: Option<Upstream>,
+    pub upstream: Option<EndpointTls>,
     /// What is known of the endpoint; likewise.
     #[serde(skip)]
     pub known: Option<Arc<Endpoint>>,
@@ -100,7 +100,7 @@ pub struct ProbeResult {
     /// The probe's.
     pub id: u64,
     /// What happened.
-    pub outcome: Outcome,
+    pub outcome: ProbeOutcome,
     /// In words; empty when fine.
     pub detail: String,
     /// Of the final response, if there was one.
@@ -114,7 +114,7 @@ pub struct ProbeResult {
 /// What happened to a probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome {
+pub enum ProbeOutcome {
     /// Connected, and received a well-formed response where one was asked for.
     Ok,
     /// Nobody listens there.
@@ -134,26 +134,26 @@ pub enum Outcome {
 /// Why a probe failed.
 #[derive(Debug)]
 struct Failure {
-    outcome: Outcome,
+    outcome: ProbeOutcome,
     detail: String,
 }
 
 impl Failure {
     fn protocol(detail: impl Into<String>) -> Self {
         Self {
-            outcome: Outcome::Protocol,
+            outcome: ProbeOutcome::Protocol,
             detail: detail.into(),
         }
     }
 
     fn connecting(error: &io::Error) -> Self {
         let outcome = match error.kind() {
-            _ if is_ours(error) => Outcome::NoSocket,
+            _ if is_ours(error) => ProbeOutcome::NoSocket,
             // A Unix socket's file that is missing is a server that is not there.
-            io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => Outcome::Refused,
-            io::ErrorKind::ConnectionReset => Outcome::Reset,
-            io::ErrorKind::TimedOut => Outcome::Timeout,
-            _ => Outcome::Unreachable,
+            io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => ProbeOutcome::Refused,
+            io::ErrorKind::ConnectionReset => ProbeOutcome::Reset,
+            io::ErrorKind::TimedOut => ProbeOutcome::Timeout,
+            _ => ProbeOutcome::Unreachable,
         };
         Self {
             outcome,
@@ -163,8 +163,8 @@ impl Failure {
 
     fn exchanging(error: &io::Error) -> Self {
         let outcome = match error.kind() {
-            io::ErrorKind::TimedOut => Outcome::Timeout,
-            _ => Outcome::Reset,
+            io::ErrorKind::TimedOut => ProbeOutcome::Timeout,
+            _ => ProbeOutcome::Reset,
         };
         Self {
             outcome,
@@ -189,11 +189,11 @@ pub async fn run(probe: Probe) -> ProbeResult {
     // The time until the answer, not until the server closed after it.
     let elapsed_s = elapsed.unwrap_or_else(|| start.elapsed()).as_secs_f64();
     let (outcome, detail, answer) = match outcome {
-        Ok(Ok(answer)) => (Outcome::Ok, String::new(), answer),
+        Ok(Ok(answer)) => (ProbeOutcome::Ok, String::new(), answer),
         Ok(Err(failure)) => (failure.outcome, failure.detail, Answer::default()),
         Err(_) => {
             let detail = format!("not over within {} ms", probe.timeout_ms);
-            (Outcome::Timeout, detail, Answer::default())
+            (ProbeOutcome::Timeout, detail, Answer::default())
         }
     };
     ProbeResult {

@@ -101,7 +101,7 @@ async fn session(connection: &mut Connection) {
         return;
     };
     let started = Instant::now();
-    let mut outcome = Outcome::default();
+    let mut outcome = SessionOutcome::default();
     let mut name = String::new();
     let pool = match &listener.passthrough {
         None => listener.pool,
@@ -223,7 +223,7 @@ async fn await_hello(connection: &mut Connection, within_ms: u64) -> Result<Clie
 
 /// What became of a session: bytes from the client, bytes to it, and what ended it early.
 #[derive(Debug, Default)]
-pub struct Outcome {
+pub struct SessionOutcome {
     /// From the client.
     pub up: u64,
     /// To the client.
@@ -266,7 +266,7 @@ async fn both_ways(
     mut upstream: Stream,
     lease: &Lease,
     drain_ms: u64,
-) -> Outcome {
+) -> SessionOutcome {
     let worker = Rc::clone(&connection.worker);
     let relay = |buffer| Relay::new(Length::UntilClose, false, Vec::new(), buffer, None);
     let (mut up, mut down) = (
@@ -321,7 +321,7 @@ async fn both_ways(
         Poll::Pending
     })
     .await;
-    let outcome = Outcome {
+    let outcome = SessionOutcome {
         up: up.received,
         down: down.received,
         reason,
@@ -334,7 +334,7 @@ async fn both_ways(
 }
 
 /// Counts a session and writes its access record.
-pub fn record(worker: &Worker, told: &SessionDetails<'_>, outcome: &Outcome) {
+pub fn record(worker: &Worker, told: &SessionDetails<'_>, outcome: &SessionOutcome) {
     let (lease, latency_ns) = (told.lease, told.started.elapsed().as_nanos() as u64);
     {
         let mut stats = worker.stats.borrow_mut();

@@ -35,7 +35,7 @@ use tokio::sync::Notify;
 use crate::acceptor::ConnectionGuard;
 use crate::buffer::{BODY_BYTES, Buffer};
 use crate::lease::{self, Lease};
-use crate::tcp::{Outcome, SessionDetails, record};
+use crate::tcp::{SessionDetails, SessionOutcome, record};
 use crate::timer::Slot;
 use crate::worker::Worker;
 
@@ -438,7 +438,7 @@ async fn run(desk: Rc<DatagramSocket>, worker: Rc<Worker>, session: Rc<Session>)
     if desk.ending.get() && desk.sessions.borrow().is_empty() {
         desk.idle.notify_one();
     }
-    let outcome = Outcome {
+    let outcome = SessionOutcome {
         up: session.up.get(),
         down: session.down.get(),
         reason,

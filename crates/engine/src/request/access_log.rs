@@ -73,7 +73,7 @@ pub struct Record<'a> {
 
 /// How many lines became what.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Stats {
+pub struct LogStats {
     /// Lines written.
     pub written: u64,
     /// Lines lost, because the queue was full or writing failed.
@@ -157,8 +157,8 @@ impl AccessLog {
     }
 
     /// Lines written and dropped so far.
-    pub fn stats(&self) -> Stats {
-        Stats {
+    pub fn stats(&self) -> LogStats {
+        LogStats {
             written: self.shared.written.load(Ordering::Relaxed),
             dropped: self.shared.dropped.load(Ordering::Relaxed),
         }

@@ -10,7 +10,9 @@ use std::time::Instant;
 
 use evenflow_rules::member::ConnectionVersion;
 use evenflow_rules::reason::Reason;
-use evenflow_rules::retry::{Cause, Next, Outcome, Request, Rules, judge};
+use evenflow_rules::retry::{
+    AttemptOutcome, Cause, NextAttempt, RetriedRequest, RetryRules, judge,
+};
 use evenflow_state::stats::ErrorKind;
 use evenflow_wire::http1::body::Decoder;
 use evenflow_wire::http1::head::{Length, ResponseHead, Scan, scan};
@@ -66,7 +68,7 @@ impl Upstream {
 #[derive(Debug, Clone, Copy)]
 pub struct Failure {
     /// What happened, for the rule that decides what comes next.
-    pub outcome: Outcome,
+    pub outcome: AttemptOutcome,
     /// What the client is told.
     pub reason: Reason,
 }
@@ -75,7 +77,7 @@ impl Failure {
     /// A failure of this kind; how far the call had come is added by [`Call::run`].
     pub fn new(cause: Cause, reason: Reason) -> Self {
         Self {
-            outcome: Outcome {
+            outcome: AttemptOutcome {
                 cause,
                 sent: 0,
                 received: 0,
@@ -253,15 +255,15 @@ impl Call<'_> {
             Ok(upstream) => return Ok(upstream),
             Err(failure) => failure,
         };
-        let request = Request {
+        let request = RetriedRequest {
             idempotent,
             replayable: true,
             attempts: 1,
             replaced: false,
             left_ms: None,
         };
-        let verdict = judge(&failure.outcome, &request, &Rules::NONE, || true);
-        let Next::Here { .. } = verdict.next else {
+        let verdict = judge(&failure.outcome, &request, &RetryRules::NONE, || true);
+        let NextAttempt::Here { .. } = verdict.next else {
             return Err(failure);
         };
         if verdict.held_against {

@@ -12,7 +12,7 @@ use evenflow_rules::filters::Refusal;
 use evenflow_rules::picker::Tried;
 use evenflow_rules::pool::Pool;
 use evenflow_rules::reason::Reason;
-use evenflow_rules::retry::{self, Cause, Outcome, Rules};
+use evenflow_rules::retry::{self, AttemptOutcome, Cause, RetryRules};
 use evenflow_rules::table::Route;
 use evenflow_state::stats::ErrorKind;
 use evenflow_wire::http1::encode::Origin;
@@ -62,7 +62,7 @@ pub async fn forward(
                 return (forward.open_tunnel(lease, upstream), None);
             }
             Ok(upstream) => match forward.judge_answer(&lease, &upstream) {
-                retry::Next::Deliver => match forward.deliver(&lease, upstream).await {
+                retry::NextAttempt::Deliver => match forward.deliver(&lease, upstream).await {
                     Ok(next) => return (next, Some(lease)),
                     Err(failure) => forward.judge(&lease, failure),
                 },
@@ -74,14 +74,14 @@ pub async fn forward(
             Err(failure) => forward.judge(&lease, failure),
         };
         match next {
-            retry::Next::Here { .. } => here = Some(lease),
-            retry::Next::Elsewhere { after_ms } => {
+            retry::NextAttempt::Here { .. } => here = Some(lease),
+            retry::NextAttempt::Elsewhere { after_ms } => {
                 forward.leave(lease);
                 if let Err(reason) = forward.pause(after_ms).await {
                     return (forward.refuse(reason.into()).await, None);
                 }
             }
-            retry::Next::Deliver | retry::Next::GiveUp => {
+            retry::NextAttempt::Deliver | retry::NextAttempt::GiveUp => {
                 lease.release();
                 let reason = forward.reason;
                 return (forward.refuse(reason.into()).await, Some(lease));
@@ -321,10 +321,10 @@ impl<'a> Forward<'a> {
     }
 
     /// What follows an answer.
-    fn judge_answer(&mut self, lease: &Lease, upstream: &Upstream) -> retry::Next {
+    fn judge_answer(&mut self, lease: &Lease, upstream: &Upstream) -> retry::NextAttempt {
         let repeats = &self.rules().retries.statuses;
         if !repeats.contains(&self.scratch.response.status) {
-            return retry::Next::Deliver;
+            return retry::NextAttempt::Deliver;
         }
         let (sent, received) = (upstream.sent, self.scratch.response.len as u64);
         let reason = Reason::UpstreamReset;
@@ -333,25 +333,25 @@ impl<'a> Forward<'a> {
     }
 
     /// What follows a failed attempt, and what it means for the endpoint.
-    fn judge(&mut self, lease: &Lease, failure: Failure) -> retry::Next {
+    fn judge(&mut self, lease: &Lease, failure: Failure) -> retry::NextAttempt {
         self.noted.sent = 0;
         self.reason = failure.reason;
         let (route, pool) = (self.rules(), self.pool());
-        let outcome: Outcome = failure.outcome;
+        let outcome: AttemptOutcome = failure.outcome;
         let now = self.worker.coarse_ms.get();
         let method = self
             .scratch
             .request
             .method
             .get(self.connection.buffer.bytes());
-        let request = retry::Request {
+        let request = retry::RetriedRequest {
             idempotent: is_idempotent(method),
             replayable: self.body.is_replayable(),
             attempts: self.noted.attempts,
             replaced: self.replaced,
             left_ms: (self.deadline != u64::MAX).then(|| self.deadline.saturating_sub(now)),
         };
-        let rules = Rules {
+        let rules = RetryRules {
             max: route.retries.max,
             delay_ms: route.retries.delay_ms,
             on_timeout: route.retries.on_timeout,
@@ -368,14 +368,14 @@ impl<'a> Forward<'a> {
             self.worker.idle.forget(lease.member().endpoint.uid);
         }
         match verdict.next {
-            retry::Next::Here { counted: false } => {
+            retry::NextAttempt::Here { counted: false } => {
                 self.replaced = true;
                 self.noted.attempts -= 1;
             }
-            retry::Next::Here { counted: true } | retry::Next::Elsewhere { .. } => {
+            retry::NextAttempt::Here { counted: true } | retry::NextAttempt::Elsewhere { .. } => {
                 count_retry(pool, failure.kind());
             }
-            retry::Next::Deliver | retry::Next::GiveUp => {}
+            retry::NextAttempt::Deliver | retry::NextAttempt::GiveUp => {}
         }
         verdict.next
     }

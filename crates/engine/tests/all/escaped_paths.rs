@@ -1,7 +1,7 @@
 //! A path that backends may read in several ways reaches nothing beyond its route.
 
 use evenflow_rules::compile::{Registry, compile};
-use evenflow_rules::explain::{Request, explain};
+use evenflow_rules::explain::{ExplainRequest, explain};
 use evenflow_rules::plan::{EscapedSlashes, Match, PathMatch};
 use evenflow_rules::reason::Reason;
 use evenflow_rules::route::{RouteQuery, Router, decode_in_place, normal_path};
@@ -288,7 +288,7 @@ fn explain_says_that_a_path_is_refused() {
         .unwrap()
         .table;
     for path in ESCAPES.iter().filter(|path| path.starts_with("/public/")) {
-        let request: Request = serde_json::from_value(json!({
+        let request: ExplainRequest = serde_json::from_value(json!({
             "listener": null, "method": "GET", "target": path, "headers": [], "client": null,
         }))
         .unwrap();

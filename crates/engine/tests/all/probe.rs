@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use evenflow_engine::probe::{
-    BACKLOG, CONCURRENCY, HttpProbe, Outcome, Probe, ProbeResult, Prober, ProbesRejected, run,
+    BACKLOG, CONCURRENCY, HttpProbe, Probe, ProbeOutcome, ProbeResult, Prober, ProbesRejected, run,
 };
 use evenflow_state::address::Address;
 use serde_json::json;
@@ -90,14 +90,14 @@ fn assert_ok(response: &[u8], body_bytes: u32, status: u16, body: &str) {
     let result = answered(response, body_bytes);
     assert_eq!(
         (result.outcome, result.status, result.body.as_str()),
-        (Outcome::Ok, Some(status), body),
+        (ProbeOutcome::Ok, Some(status), body),
         "{}",
         result.detail
     );
 }
 
 #[track_caller]
-fn assert_fails(response: &[u8], outcome: Outcome, detail: &str) {
+fn assert_fails(response: &[u8], outcome: ProbeOutcome, detail: &str) {
     let result = answered(response, 100);
     assert_eq!(result.outcome, outcome, "{}", result.detail);
     assert!(result.detail.contains(detail), "{}", result.detail);
@@ -193,7 +193,7 @@ fn a_body_beyond_what_is_asked_for_is_not_waited_for() {
     let result = probe(get(address, 5));
     assert_eq!(
         (result.outcome, result.body.as_str()),
-        (Outcome::Ok, "begin")
+        (ProbeOutcome::Ok, "begin")
     );
     // The server does not close, so the probe resets: no socket stays in TIME_WAIT on either side.
     assert_eq!(
@@ -212,7 +212,7 @@ fn a_server_that_closes_first_is_closed_with_in_order() {
         let mut rest = [0; 16];
         stream.read(&mut rest)
     });
-    assert_eq!(probe(get(address, 0)).outcome, Outcome::Ok);
+    assert_eq!(probe(get(address, 0)).outcome, ProbeOutcome::Ok);
     assert_eq!(
         thread.join().unwrap().unwrap(),
         0,
@@ -222,7 +222,7 @@ fn a_server_that_closes_first_is_closed_with_in_order() {
 
 #[test]
 fn what_is_no_response_is_a_protocol_error() {
-    use Outcome::Protocol;
+    use ProbeOutcome::Protocol;
     assert_fails(b"SSH-2.0-OpenSSH\r\n", Protocol, "response head");
     assert_fails(b"HTTP/1.1 2000 OK\r\n\r\n", Protocol, "response head");
     assert_fails(b"HTTP/1.1 099 Low\r\n\r\n", Protocol, "status 99");
@@ -261,14 +261,14 @@ fn what_is_no_response_is_a_protocol_error() {
 fn an_endless_head_is_cut_off() {
     let mut head = b"HTTP/1.1 200 OK\r\n".to_vec();
     head.extend(b"X: ".iter().chain(&b"a".repeat(40_000)));
-    assert_fails(&head, Outcome::Protocol, "over 32768 bytes");
+    assert_fails(&head, ProbeOutcome::Protocol, "over 32768 bytes");
     let interim = b"HTTP/1.1 100 Continue\r\n\r\n".repeat(2000);
-    assert_fails(&interim, Outcome::Protocol, "over 32768 bytes");
+    assert_fails(&interim, ProbeOutcome::Protocol, "over 32768 bytes");
 }
 
 #[test]
 fn a_response_that_ends_early_is_a_reset() {
-    use Outcome::Reset;
+    use ProbeOutcome::Reset;
     assert_fails(b"", Reset, "without a response");
     assert_fails(
         b"HTTP/1.1 200 OK\r\nConte",
@@ -287,16 +287,21 @@ fn a_response_that_ends_early_is_a_reset() {
 #[test]
 fn nobody_listening_is_refused() {
     let result = probe(get(Address::Ip(unused_port()), 0));
-    assert_eq!(result.outcome, Outcome::Refused, "{}", result.detail);
+    assert_eq!(result.outcome, ProbeOutcome::Refused, "{}", result.detail);
     assert!(result.detail.starts_with("connect: "), "{}", result.detail);
     let missing = Address::Unix("/nonexistent/evenflow.sock".into());
-    assert_eq!(probe(get(missing, 0)).outcome, Outcome::Refused);
+    assert_eq!(probe(get(missing, 0)).outcome, ProbeOutcome::Refused);
 }
 
 #[test]
 fn an_address_that_cannot_be_connected_to_is_unreachable() {
     let result = probe(get(Address::Unix("x".repeat(300)), 0));
-    assert_eq!(result.outcome, Outcome::Unreachable, "{}", result.detail);
+    assert_eq!(
+        result.outcome,
+        ProbeOutcome::Unreachable,
+        "{}",
+        result.detail
+    );
 }
 
 #[test]
@@ -307,7 +312,7 @@ fn a_silent_server_is_a_timeout() {
         timeout_ms: 100,
         ..get(address, 0)
     });
-    assert_eq!(result.outcome, Outcome::Timeout, "{}", result.detail);
+    assert_eq!(result.outcome, ProbeOutcome::Timeout, "{}", result.detail);
     assert!(
         (0.1..5.0).contains(&result.elapsed_s),
         "{}",
@@ -333,7 +338,10 @@ fn the_timeout_covers_the_body_too() {
         timeout_ms: 100,
         ..get(address, 9)
     });
-    assert_eq!((result.outcome, result.status), (Outcome::Timeout, None));
+    assert_eq!(
+        (result.outcome, result.status),
+        (ProbeOutcome::Timeout, None)
+    );
     thread.join().unwrap();
 }
 
@@ -349,7 +357,10 @@ fn a_server_that_keeps_the_connection_does_not_spoil_its_answer() {
         timeout_ms: 1000,
         ..get(address, 9)
     });
-    assert_eq!((result.outcome, result.body.as_str()), (Outcome::Ok, "ok"));
+    assert_eq!(
+        (result.outcome, result.body.as_str()),
+        (ProbeOutcome::Ok, "ok")
+    );
     thread.join().unwrap();
 }
 
@@ -371,7 +382,10 @@ fn a_server_behind_the_proxy_protocol_gets_its_header_first() {
         send_proxy: Some(evenflow_rules::plan::ProxyVersion::V1),
         ..get(address, 0)
     });
-    assert_eq!((result.outcome, result.status), (Outcome::Ok, Some(204)));
+    assert_eq!(
+        (result.outcome, result.status),
+        (ProbeOutcome::Ok, Some(204))
+    );
     assert_eq!(&server.join().unwrap(), b"PROXY UNKNOWN\r\nGET /hea");
 }
 
@@ -391,7 +405,7 @@ fn connecting_is_enough_without_http() {
         http2: false,
         send_proxy: None,
     });
-    assert_eq!((result.outcome, result.status), (Outcome::Ok, None));
+    assert_eq!((result.outcome, result.status), (ProbeOutcome::Ok, None));
     let nobody = Address::Ip(unused_port());
     let result = probe(Probe {
         id: 1,
@@ -405,7 +419,7 @@ fn connecting_is_enough_without_http() {
         http2: false,
         send_proxy: None,
     });
-    assert_eq!(result.outcome, Outcome::Refused);
+    assert_eq!(result.outcome, ProbeOutcome::Refused);
 }
 
 #[test]
@@ -421,7 +435,10 @@ fn unix_sockets_are_probed_alike() {
             .unwrap();
     });
     let result = probe(get(Address::Unix(path.to_str().unwrap().into()), 9));
-    assert_eq!((result.outcome, result.body.as_str()), (Outcome::Ok, "ok"));
+    assert_eq!(
+        (result.outcome, result.body.as_str()),
+        (ProbeOutcome::Ok, "ok")
+    );
     thread.join().unwrap();
     std::fs::remove_file(path).unwrap();
 }
@@ -442,7 +459,7 @@ fn a_request_that_cannot_be_made_is_a_protocol_error_and_not_sent() {
         change(|http| http.headers = vec![("a b".into(), "c".into())]),
     ] {
         let result = probe(wanted);
-        assert_eq!(result.outcome, Outcome::Protocol, "{}", result.detail);
+        assert_eq!(result.outcome, ProbeOutcome::Protocol, "{}", result.detail);
     }
 }
 
@@ -462,7 +479,7 @@ fn documents_read_and_write_as_agreed() {
     assert!(serde_json::from_value::<Probe>(unknown).is_err());
     let result = ProbeResult {
         id: 123,
-        outcome: Outcome::Unreachable,
+        outcome: ProbeOutcome::Unreachable,
         detail: "no route".into(),
         status: None,
         body: String::new(),
@@ -517,7 +534,7 @@ fn a_prober_runs_every_probe_and_a_bounded_number_at_once() {
     for (id, result) in results.iter().enumerate() {
         assert_eq!(
             (result.id, result.outcome),
-            (id as u64, Outcome::Ok),
+            (id as u64, ProbeOutcome::Ok),
             "{}",
             result.detail
         );

@@ -14,7 +14,7 @@ use crate::plan;
 use crate::pool::Pool;
 use crate::sticky::Sticky;
 use crate::table::Table;
-use crate::tls::client::{Rules, Upstream};
+use crate::tls::client::{EndpointTls, Rules};
 
 pub fn compile_pool(
     pool: &plan::PoolPlan,
@@ -106,10 +106,10 @@ fn check_endpoint<'a>(
 fn member_tls(
     wanted: &plan::EndpointPlan,
     rules: Option<&Arc<(plan::UpstreamTls, Rules)>>,
-    before: Option<&Upstream>,
+    before: Option<&EndpointTls>,
     registry: &mut Registry,
     path: impl Fn() -> String,
-) -> Result<Option<Upstream>, Refused> {
+) -> Result<Option<EndpointTls>, Refused> {
     let Some(name) = &wanted.tls_name else {
         return Ok(None);
     };
@@ -130,7 +130,11 @@ fn member_tls(
     })
 }
 
-fn member(endpoint: Arc<Endpoint>, wanted: &plan::EndpointPlan, tls: Option<Upstream>) -> Member {
+fn member(
+    endpoint: Arc<Endpoint>,
+    wanted: &plan::EndpointPlan,
+    tls: Option<EndpointTls>,
+) -> Member {
     Member {
         endpoint,
         connect_timeout_ms: wanted.connect_timeout_ms,

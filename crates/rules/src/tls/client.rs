@@ -49,7 +49,7 @@ pub struct Rules {
 
 /// TLS to one endpoint; its sessions are its own.
 #[derive(Clone)]
-pub struct Upstream {
+pub struct EndpointTls {
     /// Never used again in this process: connections made by other rules are not taken for these.
     pub uid: u32,
     host: Arc<str>,
@@ -59,9 +59,9 @@ pub struct Upstream {
     name: ServerName<'static>,
 }
 
-impl fmt::Debug for Upstream {
+impl fmt::Debug for EndpointTls {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_tuple("Upstream").field(&self.name).finish()
+        out.debug_tuple("EndpointTls").field(&self.name).finish()
     }
 }
 
@@ -105,7 +105,7 @@ impl Rules {
     ///
     /// # Errors
     /// That the host is no name TLS can ask for.
-    pub fn endpoint(&self, host: &str, uid: u32) -> Result<Upstream, String> {
+    pub fn endpoint(&self, host: &str, uid: u32) -> Result<EndpointTls, String> {
         let name = match &self.name {
             Some(name) => name.clone(),
             None => server_name(host)?,
@@ -120,7 +120,7 @@ impl Rules {
             let protocols = &mut Arc::make_mut(&mut http1).alpn_protocols;
             protocols.retain(|name| name != ALPN);
         }
-        Ok(Upstream {
+        Ok(EndpointTls {
             uid,
             host: Arc::from(host),
             config,
@@ -130,7 +130,7 @@ impl Rules {
     }
 }
 
-impl Upstream {
+impl EndpointTls {
     /// Whether this was made for a host.
     pub fn is_for(&self, host: &str) -> bool {
         *self.host == *host

@@ -9,6 +9,7 @@ mod jwt;
 mod passthrough;
 mod password;
 mod picker;
+mod retry;
 mod route;
 mod route_choice;
 mod support;

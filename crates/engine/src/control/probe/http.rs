@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
-use super::{Answer, Failure, HttpProbe, Outcome};
+use super::{Answer, Failure, HttpProbe, ProbeOutcome};
 
 /// Heads together, interim ones included.
 const MAX_HEAD: usize = 32 * 1024;
@@ -82,7 +82,7 @@ pub(super) async fn exchange(
         bytes: Vec::new(),
     };
     let head = input.head().await.map_err(|failure| match &sent {
-        Err(error) if failure.outcome == Outcome::Reset => Failure::exchanging(error),
+        Err(error) if failure.outcome == ProbeOutcome::Reset => Failure::exchanging(error),
         _ => failure,
     })?;
     let limit = probe.body_bytes as usize;
@@ -176,7 +176,7 @@ impl<S: AsyncRead + Unpin> Input<'_, S> {
                     "closed within the response head"
                 };
                 return Err(Failure {
-                    outcome: Outcome::Reset,
+                    outcome: ProbeOutcome::Reset,
                     detail: detail.into(),
                 });
             }
@@ -246,7 +246,7 @@ impl<S: AsyncRead + Unpin> Input<'_, S> {
         }
         let detail = "closed within the response body".into();
         Err(Failure {
-            outcome: Outcome::Reset,
+            outcome: ProbeOutcome::Reset,
             detail,
         })
     }

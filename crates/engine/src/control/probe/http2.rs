@@ -9,7 +9,7 @@ use h2::client::{Builder, SendRequest};
 use http::{Request, Uri};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Answer, Failure, HttpProbe, Outcome};
+use super::{Answer, Failure, HttpProbe, ProbeOutcome};
 
 /// The largest head of a response.
 const MAX_HEAD: u32 = 32 * 1024;
@@ -103,7 +103,7 @@ fn failure(error: &h2::Error) -> Failure {
         Some(error) => Failure::exchanging(error),
         None if error.is_library() => Failure::protocol("the server does not speak HTTP/2"),
         None => Failure {
-            outcome: Outcome::Reset,
+            outcome: ProbeOutcome::Reset,
             detail: error.to_string(),
         },
     }

@@ -5,7 +5,7 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use evenflow_rules::tls::client::Upstream;
+use evenflow_rules::tls::client::EndpointTls;
 use evenflow_wire::http2::ALPN;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -22,7 +22,10 @@ const HANDSHAKE_READ: usize = 4096;
 pub(super) struct Encrypted(Box<TlsStream>);
 
 /// Carries the handshake through.
-pub(super) async fn connect(upstream: &Upstream, stream: TcpStream) -> Result<Encrypted, Failure> {
+pub(super) async fn connect(
+    upstream: &EndpointTls,
+    stream: TcpStream,
+) -> Result<Encrypted, Failure> {
     let session = upstream
         .session(false)
         .map_err(|error| Failure::protocol(format!("TLS: {error}")))?;

@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::task::Poll;
 
-use evenflow_rules::tls::client::Upstream;
+use evenflow_rules::tls::client::EndpointTls;
 use rustls::{CertificateError, Error};
 
 use super::stream::{HandshakeError, TlsStream};
@@ -17,7 +17,7 @@ use crate::timer::Slot;
 /// # Errors
 /// Why there is no encrypted connection; `None` for the deadline.
 pub async fn handshake(
-    upstream: &Upstream,
+    upstream: &EndpointTls,
     stream: Stream,
     slot: &Slot,
     buffers: &Buffers,

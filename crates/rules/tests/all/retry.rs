@@ -1,14 +1,16 @@
 //! What follows an attempt, as a table: no sockets, no clocks.
 
-use evenflow_rules::retry::{Cause, Next, Outcome, Request, Rules, Verdict, judge};
+use evenflow_rules::retry::{
+    AttemptOutcome, Cause, NextAttempt, RetriedRequest, RetryRules, RetryVerdict, judge,
+};
 
-const HERE_FREE: Next = Next::Here { counted: false };
-const HERE: Next = Next::Here { counted: true };
-const ELSEWHERE: Next = Next::Elsewhere { after_ms: 0 };
+const HERE_FREE: NextAttempt = NextAttempt::Here { counted: false };
+const HERE: NextAttempt = NextAttempt::Here { counted: true };
+const ELSEWHERE: NextAttempt = NextAttempt::Elsewhere { after_ms: 0 };
 
 /// A request that was sent whole on a new connection and got no byte of an answer.
-fn outcome(cause: Cause) -> Outcome {
-    Outcome {
+fn outcome(cause: Cause) -> AttemptOutcome {
+    AttemptOutcome {
         cause,
         sent: 100,
         received: 0,
@@ -17,8 +19,8 @@ fn outcome(cause: Cause) -> Outcome {
 }
 
 /// A GET after its first attempt.
-fn get() -> Request {
-    Request {
+fn get() -> RetriedRequest {
+    RetriedRequest {
         idempotent: true,
         replayable: true,
         attempts: 1,
@@ -27,94 +29,125 @@ fn get() -> Request {
     }
 }
 
-fn post() -> Request {
-    Request {
+fn post() -> RetriedRequest {
+    RetriedRequest {
         idempotent: false,
         ..get()
     }
 }
 
-fn rules(max: u32) -> Rules {
-    Rules {
+fn rules(max: u32) -> RetryRules {
+    RetryRules {
         max,
         delay_ms: 0,
         on_timeout: false,
     }
 }
 
-fn verdict(outcome: Outcome, request: Request, rules: Rules) -> Verdict {
+fn verdict(outcome: AttemptOutcome, request: RetriedRequest, rules: RetryRules) -> RetryVerdict {
     judge(&outcome, &request, &rules, || true)
 }
 
 #[test]
+#[allow(clippy::too_many_lines)] // A table, one cause after the other.
 fn every_cause_has_its_verdict() {
     let new = outcome;
-    let unsent = |cause| Outcome {
+    let unsent = |cause| AttemptOutcome {
         sent: 0,
         ..outcome(cause)
     };
-    let kept = |cause| Outcome {
+    let kept = |cause| AttemptOutcome {
         kept: true,
         ..outcome(cause)
     };
-    let met_closed = |cause| Outcome {
+    let met_closed = |cause| AttemptOutcome {
         kept: true,
         sent: 0,
         ..outcome(cause)
     };
-    let began = |cause| Outcome {
+    let began = |cause| AttemptOutcome {
         received: 25,
         ..kept(cause)
     };
-    let streamed = Request {
+    let streamed = RetriedRequest {
         replayable: false,
         ..post()
     };
-    let replaced = |request| Request {
+    let replaced = |request| RetriedRequest {
         replaced: true,
         ..request
     };
-    let second = |request| Request {
+    let second = |request| RetriedRequest {
         attempts: 2,
         ..request
     };
     // What happened, to which request, with so many retries allowed: the verdict.
     let table = [
-        (new(Cause::Answered), post(), 0, Next::Deliver, false),
+        (new(Cause::Answered), post(), 0, NextAttempt::Deliver, false),
         // A status that the route repeats.
         (new(Cause::Status), get(), 1, ELSEWHERE, true),
-        (new(Cause::Status), get(), 0, Next::Deliver, false),
-        (new(Cause::Status), post(), 1, Next::Deliver, false),
-        (began(Cause::Status), post(), 1, Next::Deliver, false),
+        (new(Cause::Status), get(), 0, NextAttempt::Deliver, false),
+        (new(Cause::Status), post(), 1, NextAttempt::Deliver, false),
+        (began(Cause::Status), post(), 1, NextAttempt::Deliver, false),
         // No connection: any request may go elsewhere.
         (unsent(Cause::Connect), get(), 1, ELSEWHERE, true),
         (unsent(Cause::Connect), post(), 1, ELSEWHERE, true),
-        (unsent(Cause::Connect), post(), 0, Next::GiveUp, true),
-        (unsent(Cause::Connect), streamed, 1, Next::GiveUp, true),
-        (unsent(Cause::NoSocket), get(), 1, Next::GiveUp, false),
+        (unsent(Cause::Connect), post(), 0, NextAttempt::GiveUp, true),
+        (
+            unsent(Cause::Connect),
+            streamed,
+            1,
+            NextAttempt::GiveUp,
+            true,
+        ),
+        (
+            unsent(Cause::NoSocket),
+            get(),
+            1,
+            NextAttempt::GiveUp,
+            false,
+        ),
         // A new connection ends: only what may be done twice is sent again.
         (new(Cause::Closed), get(), 1, ELSEWHERE, true),
-        (new(Cause::Closed), get(), 0, Next::GiveUp, true),
-        (new(Cause::Closed), post(), 1, Next::GiveUp, true),
+        (new(Cause::Closed), get(), 0, NextAttempt::GiveUp, true),
+        (new(Cause::Closed), post(), 1, NextAttempt::GiveUp, true),
         (unsent(Cause::Closed), post(), 1, ELSEWHERE, true),
         // A kept connection dies under the request: once afresh, even without retries.
         (kept(Cause::Closed), get(), 0, HERE, true),
         (kept(Cause::Closed), get(), 1, ELSEWHERE, true),
-        (kept(Cause::Closed), second(get()), 1, Next::GiveUp, true),
-        (kept(Cause::Closed), post(), 1, Next::GiveUp, true),
-        (kept(Cause::Closed), streamed, 1, Next::GiveUp, true),
-        (kept(Cause::Closed), second(get()), 0, Next::GiveUp, true),
-        (began(Cause::Closed), get(), 0, Next::GiveUp, true),
+        (
+            kept(Cause::Closed),
+            second(get()),
+            1,
+            NextAttempt::GiveUp,
+            true,
+        ),
+        (kept(Cause::Closed), post(), 1, NextAttempt::GiveUp, true),
+        (kept(Cause::Closed), streamed, 1, NextAttempt::GiveUp, true),
+        (
+            kept(Cause::Closed),
+            second(get()),
+            0,
+            NextAttempt::GiveUp,
+            true,
+        ),
+        (began(Cause::Closed), get(), 0, NextAttempt::GiveUp, true),
         (began(Cause::Closed), get(), 1, ELSEWHERE, true),
         // The endpoint had closed it before: nothing is held against the endpoint.
         (met_closed(Cause::Closed), get(), 0, HERE_FREE, false),
         (met_closed(Cause::Closed), post(), 0, HERE_FREE, false),
-        (met_closed(Cause::Closed), streamed, 0, Next::GiveUp, false),
+        (
+            met_closed(Cause::Closed),
+            streamed,
+            0,
+            NextAttempt::GiveUp,
+            false,
+        ),
         (
             met_closed(Cause::Closed),
             replaced(post()),
             0,
-            Next::GiveUp,
+            NextAttempt::GiveUp,
             false,
         ),
         (
@@ -126,18 +159,30 @@ fn every_cause_has_its_verdict() {
         ),
         // HTTP/2: only what the endpoint says it did nothing with is unsent.
         (kept(Cause::Refused), post(), 0, HERE_FREE, false),
-        (new(Cause::Refused), post(), 0, Next::GiveUp, true),
+        (new(Cause::Refused), post(), 0, NextAttempt::GiveUp, true),
         (new(Cause::Refused), post(), 1, ELSEWHERE, true),
-        (kept(Cause::StreamReset), get(), 0, Next::GiveUp, true),
+        (
+            kept(Cause::StreamReset),
+            get(),
+            0,
+            NextAttempt::GiveUp,
+            true,
+        ),
         (kept(Cause::StreamReset), get(), 1, ELSEWHERE, true),
-        (kept(Cause::StreamReset), post(), 1, Next::GiveUp, true),
+        (
+            kept(Cause::StreamReset),
+            post(),
+            1,
+            NextAttempt::GiveUp,
+            true,
+        ),
         (kept(Cause::Protocol), get(), 1, ELSEWHERE, true),
-        (kept(Cause::Protocol), post(), 1, Next::GiveUp, true),
+        (kept(Cause::Protocol), post(), 1, NextAttempt::GiveUp, true),
         // Time: a slow endpoint is left alone unless the route asks for more.
-        (new(Cause::Timeout), get(), 1, Next::GiveUp, true),
+        (new(Cause::Timeout), get(), 1, NextAttempt::GiveUp, true),
         (unsent(Cause::Timeout), post(), 1, ELSEWHERE, true),
-        (new(Cause::Deadline), get(), 1, Next::GiveUp, false),
-        (new(Cause::Client), get(), 1, Next::GiveUp, false),
+        (new(Cause::Deadline), get(), 1, NextAttempt::GiveUp, false),
+        (new(Cause::Client), get(), 1, NextAttempt::GiveUp, false),
     ];
     for (outcome, request, max, next, held_against) in table {
         let given = verdict(outcome, request, rules(max));
@@ -159,7 +204,7 @@ fn after_a_dead_kept_connection_a_new_one_is_made() {
         (Cause::StreamReset, 100, true, false),
         (Cause::Protocol, 100, true, false),
     ] {
-        let happened = Outcome {
+        let happened = AttemptOutcome {
             sent,
             kept,
             ..outcome(cause)
@@ -176,7 +221,7 @@ fn after_a_dead_kept_connection_a_new_one_is_made() {
 fn attempts_are_bounded() {
     for max in 0..4 {
         for attempts in 1..6 {
-            let request = Request { attempts, ..get() };
+            let request = RetriedRequest { attempts, ..get() };
             let next = verdict(outcome(Cause::Closed), request, rules(max)).next;
             assert_eq!(next == ELSEWHERE, attempts <= max, "{attempts} of {max}");
         }
@@ -198,17 +243,17 @@ fn whatever_happens_a_request_is_sent_at_most_twice_or_once_more_than_its_retrie
                 copies += 1;
                 let cause = causes[pattern >> (turn % 4 * 2) & 3];
                 let kept = turn % 2 == pattern & 1;
-                let happened = Outcome {
+                let happened = AttemptOutcome {
                     kept,
                     ..outcome(cause)
                 };
                 match verdict(happened, request, rules(max)).next {
-                    Next::Here { counted } => {
+                    NextAttempt::Here { counted } => {
                         assert!(counted, "something was sent");
                         request.attempts += 1;
                     }
-                    Next::Elsewhere { .. } => request.attempts += 1,
-                    Next::Deliver | Next::GiveUp => break,
+                    NextAttempt::Elsewhere { .. } => request.attempts += 1,
+                    NextAttempt::Deliver | NextAttempt::GiveUp => break,
                 }
             }
             assert!(copies <= 2.max(1 + max), "{copies} with {max} retries");
@@ -218,13 +263,13 @@ fn whatever_happens_a_request_is_sent_at_most_twice_or_once_more_than_its_retrie
 
 #[test]
 fn a_repetition_needs_the_budget_and_asks_for_it_last() {
-    let kept = Outcome {
+    let kept = AttemptOutcome {
         kept: true,
         ..outcome(Cause::Closed)
     };
     for outcome in [outcome(Cause::Closed), kept] {
         let broke = judge(&outcome, &get(), &rules(1), || false);
-        assert_eq!(broke.next, Next::GiveUp, "{outcome:?}");
+        assert_eq!(broke.next, NextAttempt::GiveUp, "{outcome:?}");
     }
     let unasked = |outcome, request, max| {
         judge(&outcome, &request, &rules(max), || {
@@ -235,7 +280,7 @@ fn a_repetition_needs_the_budget_and_asks_for_it_last() {
     unasked(outcome(Cause::Closed), post(), 1);
     unasked(outcome(Cause::Client), get(), 1);
     unasked(
-        Outcome {
+        AttemptOutcome {
             kept: true,
             sent: 0,
             ..outcome(Cause::Closed)
@@ -247,17 +292,17 @@ fn a_repetition_needs_the_budget_and_asks_for_it_last() {
 
 #[test]
 fn the_deadline_bounds_the_delay() {
-    let slow = Rules {
+    let slow = RetryRules {
         delay_ms: 500,
         ..rules(3)
     };
     for (left_ms, next) in [
-        (None, Next::Elsewhere { after_ms: 500 }),
-        (Some(501), Next::Elsewhere { after_ms: 500 }),
-        (Some(500), Next::GiveUp),
-        (Some(0), Next::GiveUp),
+        (None, NextAttempt::Elsewhere { after_ms: 500 }),
+        (Some(501), NextAttempt::Elsewhere { after_ms: 500 }),
+        (Some(500), NextAttempt::GiveUp),
+        (Some(0), NextAttempt::GiveUp),
     ] {
-        let request = Request { left_ms, ..get() };
+        let request = RetriedRequest { left_ms, ..get() };
         let given = verdict(outcome(Cause::Closed), request, slow).next;
         assert_eq!(given, next, "{left_ms:?}");
     }
@@ -265,7 +310,7 @@ fn the_deadline_bounds_the_delay() {
 
 #[test]
 fn timeouts_are_repeated_where_the_route_asks_for_it() {
-    let wanted = Rules {
+    let wanted = RetryRules {
         on_timeout: true,
         ..rules(1)
     };
@@ -275,6 +320,6 @@ fn timeouts_are_repeated_where_the_route_asks_for_it() {
     );
     assert_eq!(
         verdict(outcome(Cause::Timeout), post(), wanted).next,
-        Next::GiveUp
+        NextAttempt::GiveUp
     );
 }
