@@ -24,12 +24,14 @@ pub struct Target {
 }
 
 /// All entry points.
-pub const TARGETS: [&Target; 13] = [
+pub const TARGETS: [&Target; 15] = [
     &layer4::PROXY_HEADER,
     &layer4::CLIENT_HELLO,
     &heads::REQUEST,
     &heads::RESPONSE,
     &http2::REQUEST,
+    &http2::BLOCK,
+    &http2::FRAMES,
     &bodies::CHUNKED,
     &bodies::RESPONSE,
     &requests::STREAM,

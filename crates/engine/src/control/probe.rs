@@ -306,12 +306,12 @@ impl fmt::Display for ProbesRejected {
 impl std::error::Error for ProbesRejected {}
 
 impl Prober {
-    /// A prober and the future that does its work, to be spawned on a runtime. The future ends when
+    /// A prober and the future that does its work, to be spawned on a local set. The future ends when
     /// the last clone of the prober is gone and every probe it took is done; dropping it abandons
     /// those. `sink` gets each result, on that runtime, and must not block.
     pub fn new(
         sink: impl Fn(ProbeResult) + Send + Sync + 'static,
-    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
+    ) -> (Self, impl Future<Output = ()> + 'static) {
         let (batches, queue) = unbounded_channel();
         let waiting = Arc::new(AtomicUsize::new(0));
         let work = work(queue, Arc::clone(&waiting), Arc::new(sink));
@@ -345,7 +345,7 @@ async fn work(
             waiting.fetch_sub(1, Ordering::Relaxed);
             while running.try_join_next().is_some() {}
             let sink = Arc::clone(&sink);
-            running.spawn(async move {
+            running.spawn_local(async move {
                 sink(run(probe).await);
                 drop(turn);
             });

@@ -5,41 +5,29 @@ use std::cell::Cell;
 use std::future::poll_fn;
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::task::Poll;
 
-use bytes::Bytes;
 use evenflow_rules::reason::Reason;
 use evenflow_rules::table::Listener;
-use evenflow_wire::http2::ALPN;
+use evenflow_wire::http2::hpack;
+use evenflow_wire::http2::translate::request_text;
+use evenflow_wire::http2::{ALPN, Config, ErrorCode, Event, Key, PREFACE, Role};
 use evenflow_wire::identity::Identity;
 use evenflow_wire::proxy_protocol::AddressPair;
-use h2::RecvStream;
-use h2::server::{Builder, Connection as Session, SendResponse};
-use http::Request;
 
 use super::downstream_stream::{DownstreamInfo, DownstreamStream};
-use super::socket::Socket;
-use super::{CONNECTION_WINDOW, ERROR_RESETS, Exchange, PREFACE, SEND_BUFFER, STREAM_WINDOW};
+use super::session::{Driver, End, Protocol, Session};
+use super::{CONNECTION_WINDOW, Exchange, STREAM_WINDOW};
 use crate::acceptor::ListenerHandle;
-use crate::buffer::{Buffer, HEAD_BYTES};
+use crate::buffer::HEAD_BYTES;
 use crate::connection::{ClientWatch, Connection, LINGER_MS};
 use crate::exchange::exchange;
 use crate::stream::Stream;
 use crate::timer::Slot;
 use crate::worker::Worker;
 
-/// A stream that the client gives up within this time of its beginning is counted…
-const HASTY_MS: u64 = 250;
-/// …and so many of them are borne, and so many more a second (CVE-2023-44487).
-const HASTY_BURST: u64 = 200;
-const HASTY_PER_S: u64 = 20;
-
 /// A time that does not come.
 const NEVER: u64 = u64::MAX;
-
-/// How long the h2 crate remembers a stream that was reset here: frames for it may be under way.
-const REMEMBERED: Duration = Duration::from_secs(5);
 
 /// Whether HTTP/2 is spoken on a connection: by agreement in TLS, or in the clear by how it begins.
 /// What is read of it to find out stays in its buffer.
@@ -91,6 +79,7 @@ async fn is_prior_knowledge(connection: &mut Connection) -> bool {
 #[derive(Debug)]
 struct Shared {
     worker: Rc<Worker>,
+    session: Rc<Session>,
     door: ListenerHandle,
     /// The connection's deadline: none while it has streams.
     slot: Slot,
@@ -102,8 +91,6 @@ struct Shared {
     open: Cell<u32>,
     /// Since when no further streams are wanted.
     closing_ms: Cell<u64>,
-    /// Streams given up in haste, and when that was last reckoned up.
-    hasty: Cell<(u64, u64)>,
 }
 
 /// Serves a connection to its end.
@@ -119,101 +106,112 @@ pub async fn serve(connection: Connection) {
         proxied,
         ..
     } = connection;
+    let table = worker.table();
+    let Some((config, head_ms)) = table
+        .listener(door.get())
+        .map(|listener| (config(listener), listener.timeouts.head_ms))
+    else {
+        return;
+    };
+    drop(table);
+    let session = Rc::new(Session::new(config, worker.buffers.account()));
+    slot.arm(worker.coarse_ms.get() + head_ms);
     let shared = Rc::new(Shared {
-        hasty: Cell::new((0, worker.coarse_ms.get())),
+        below: DownstreamInfo {
+            ends: stream.ends(),
+            tls: stream.is_tls(),
+        },
+        session: Rc::clone(&session),
         worker,
         door,
         slot,
         peer,
         identity,
-        below: DownstreamInfo {
-            ends: stream.ends(),
-            tls: stream.is_tls(),
-        },
         proxied: proxied.map(|ends| *ends),
         open: Cell::new(0),
         closing_ms: Cell::new(NEVER),
     });
-    let Some(session) = begin(&shared, stream, buffer).await else {
-        return;
-    };
-    shared.rest();
-    run(&shared, session).await;
+    let mut driver = Driver::new(&session, &shared.worker.buffers, stream, buffer);
+    match run(&shared, &mut driver).await {
+        End::Error => linger(&shared, &mut driver).await,
+        End::Closed => driver.shutdown().await,
+    }
 }
 
-/// Reads the client's preface and sends the settings.
-async fn begin(shared: &Shared, stream: Stream, early: Buffer) -> Option<Session<Socket, Bytes>> {
-    let worker = &shared.worker;
-    let (builder, head_ms) =
-        shared.rules(|listener| (builder(listener), listener.timeouts.head_ms))?;
-    shared.slot.arm(worker.coarse_ms.get() + head_ms);
-    let mut handshake = Box::pin(builder.handshake(Socket::new(stream, early)));
-    poll_fn(|cx| match handshake.as_mut().poll(cx) {
-        Poll::Ready(begun) => Poll::Ready(begun.ok()),
-        Poll::Pending if shared.slot.fired() || worker.draining.get() => Poll::Ready(None),
-        Poll::Pending => Poll::Pending,
-    })
-    .await
-}
-
-fn builder(listener: &Listener) -> Builder {
+fn config(listener: &Listener) -> Config {
     let limits = &listener.limits;
-    let mut builder = Builder::new();
-    // A field counts for 32 bytes more than it has (RFC 9113 §6.5.2). The exact bounds are held,
-    // and answered for, where the head is read.
-    let head = limits.head_bytes.saturating_add(32 * limits.headers);
-    builder
-        .max_header_list_size(head)
-        .max_concurrent_streams(limits.streams)
-        .max_local_error_reset_streams(Some(ERROR_RESETS))
-        .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buffer_size(SEND_BUFFER)
-        .reset_stream_duration(REMEMBERED);
-    builder
+    Config {
+        role: Role::Server,
+        max_concurrent_streams: limits.streams,
+        stream_window: STREAM_WINDOW,
+        connection_window: CONNECTION_WINDOW,
+        // A field counts for 32 bytes more than it has (RFC 9113 §6.5.2). The exact bounds are
+        // checked, and answered for, where the head is read.
+        max_section: limits.head_bytes.saturating_add(32 * limits.headers),
+    }
 }
 
-async fn run(shared: &Rc<Shared>, mut session: Session<Socket, Bytes>) {
+/// Moves a connection on until it has ended.
+async fn run(shared: &Rc<Shared>, driver: &mut Driver) -> End {
     let worker = &shared.worker;
     // While the engine drains, what streams have left behind is still to be sent.
     let mut held = false;
-    let mut cut_off = false;
-    loop {
-        let accepted = poll_fn(|cx| {
-            if let Poll::Ready(accepted) = session.poll_accept(cx) {
-                return Poll::Ready(accepted);
+    let end = poll_fn(|cx| {
+        loop {
+            let now_ms = worker.coarse_ms.get();
+            let mut begin = |protocol: &mut Protocol, event: Event| shared.take(protocol, &event);
+            if let Poll::Ready(end) = driver.poll(cx, now_ms, &mut begin) {
+                return Poll::Ready(end);
             }
             let draining = worker.draining.get();
             if draining && !std::mem::replace(&mut held, true) {
                 worker.active.update(|active| active + 1);
             }
-            if shared.hasty.get().0 > HASTY_BURST && !std::mem::replace(&mut cut_off, true) {
-                session.abrupt_shutdown(h2::Reason::ENHANCE_YOUR_CALM);
-            } else if shared.closing_ms.get() != NEVER {
+            let closing = shared.closing_ms.get() != NEVER;
+            if closing || driver.is_ending() {
+                if driver.is_ending() && !closing {
+                    shared.close();
+                    shared.slot.arm(now_ms + LINGER_MS);
+                }
                 // Waited for in vain: the other end does not even close.
-                return if shared.slot.fired() {
-                    Poll::Ready(None)
+                return if shared.slot.fired() || shared.is_over() {
+                    Poll::Ready(End::Closed)
                 } else {
                     Poll::Pending
                 };
-            } else if shared.slot.fired() || draining || shared.rules(|_| ()).is_none() {
-                session.graceful_shutdown();
-            } else {
+            }
+            let settled = shared.session.look(Protocol::is_settled);
+            if !shared.slot.fired() && !draining && shared.rules(|_| ()).is_some() {
                 return Poll::Pending;
             }
+            if !settled {
+                return Poll::Ready(End::Closed);
+            }
+            shared.session.change(Protocol::say_goodbye);
             shared.close();
-            // What was said of the end is to be sent.
-            session.poll_accept(cx)
-        })
-        .await;
-        let Some(Ok((request, respond))) = accepted else {
-            break;
-        };
-        shared.accept(request, respond);
-    }
+        }
+    })
+    .await;
     if held {
         worker.active.update(|active| active - 1);
     }
+    end
+}
+
+/// Closes in order after an error: closing with unread input would reset the connection under what
+/// says why.
+async fn linger(shared: &Shared, driver: &mut Driver) {
+    let now_ms = shared.worker.coarse_ms.get();
+    shared.slot.arm(now_ms + LINGER_MS);
+    let mut shut = false;
+    poll_fn(|cx| {
+        shut = shut || driver.poll_shutdown(cx).is_ready();
+        if shared.slot.fired() || shared.worker.draining.get() {
+            return Poll::Ready(());
+        }
+        driver.poll_discard(cx)
+    })
+    .await;
 }
 
 impl Shared {
@@ -241,41 +239,74 @@ impl Shared {
         }
     }
 
+    /// Whether goodbye was said and nothing is left of the connection.
+    fn is_over(&self) -> bool {
+        self.open.get() == 0
+            && self.session.look(|protocol| {
+                let sent = protocol.output().is_empty();
+                sent && protocol.has_said_goodbye() && protocol.open_streams() == 0
+            })
+    }
+
+    fn take(self: &Rc<Self>, protocol: &mut Protocol, event: &Event) {
+        match *event {
+            Event::Head(key) => self.accept(protocol, key),
+            Event::TooLarge(key) => {
+                self.count(Reason::HeadTooLarge);
+                protocol.send_head(key, true, |out| hpack::status(431, out));
+                protocol.close(key);
+            }
+            Event::Malformed(_) => self.count(Reason::BadRequest("")),
+            // The connection has begun, and may be idle from now on.
+            Event::Settings if self.open.get() == 0 && self.closing_ms.get() == NEVER => {
+                self.rest();
+            }
+            _ => {}
+        }
+    }
+
+    fn count(&self, reason: Reason) {
+        let mut stats = self.worker.stats.borrow_mut();
+        *stats.errors.entry(reason.label()).or_default() += 1;
+    }
+
     /// Serves a stream.
-    fn accept(self: &Rc<Self>, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+    fn accept(self: &Rc<Self>, protocol: &mut Protocol, key: Key) {
         // Streams may cross the goodbye on their way, but not for long.
         let late = self.worker.coarse_ms.get() > self.closing_ms.get().saturating_add(LINGER_MS);
         if late || self.rules(|_| ()).is_none() {
-            respond.send_reset(h2::Reason::REFUSED_STREAM);
+            protocol.reset(key, ErrorCode::REFUSED_STREAM);
+            protocol.close(key);
             return;
         }
-        let Some(served) = DownstreamStream::new(request, respond, self.below) else {
-            let mut stats = self.worker.stats.borrow_mut();
-            let label = Reason::BadRequest("").label();
-            *stats.errors.entry(label).or_default() += 1;
+        let Some(state) = protocol.user(key) else {
             return;
         };
+        let mut inbound = std::mem::take(&mut state.inbound);
+        let ended = protocol.is_received(key);
+        let section = protocol.section();
+        let head_request = section.method() == b"HEAD";
+        inbound.begin(|out| request_text(section, ended, out));
+        if ended {
+            inbound.end(Vec::new());
+        }
+        if let Some(state) = protocol.user(key) {
+            state.inbound = inbound;
+        }
+        let served = DownstreamStream::new(&self.session, key, head_request, self.below);
         self.slot.arm(NEVER);
         self.open.update(|open| open + 1);
         tokio::task::spawn_local(serve_stream(Rc::clone(self), served));
     }
 
     /// A stream has ended.
-    fn ended(&self, was_reset: bool, began_ms: u64) {
-        let now = self.worker.coarse_ms.get();
-        if was_reset && now - began_ms < HASTY_MS {
-            let (hasty, at) = self.hasty.get();
-            let forgiven = (now - at) * HASTY_PER_S / 1000;
-            // Parts of a second are not lost, or a steady flow would be forgiven nothing.
-            let at = if forgiven > 0 { now } else { at };
-            self.hasty.set((hasty.saturating_sub(forgiven) + 1, at));
-        }
+    fn ended(&self) {
         self.open.update(|open| open - 1);
         if self.open.get() == 0 {
             self.rest();
-        }
-        if self.hasty.get().0 > HASTY_BURST {
-            self.slot.fire();
+            if self.closing_ms.get() != NEVER {
+                self.session.wake_driver();
+            }
         }
     }
 }
@@ -283,7 +314,6 @@ impl Shared {
 /// Serves one exchange, as a connection of its own.
 async fn serve_stream(shared: Rc<Shared>, served: DownstreamStream) {
     let worker = Rc::clone(&shared.worker);
-    let began_ms = worker.coarse_ms.get();
     let mut connection = Connection {
         slot: worker.timer.own_slot().await,
         buffer: worker.buffers.take(HEAD_BYTES),
@@ -302,8 +332,6 @@ async fn serve_stream(shared: Rc<Shared>, served: DownstreamStream) {
     worker.active.update(|active| active - 1);
     worker.give_scratch(scratch);
     worker.buffers.give(std::mem::take(&mut connection.buffer));
-    let mut cx = Context::from_waker(Waker::noop());
-    let was_reset = connection.stream.poll_gone(&mut cx).is_ready();
     drop(connection);
-    shared.ended(was_reset, began_ms);
+    shared.ended();
 }

@@ -1,19 +1,17 @@
 //! A client's stream: its request is read, and its answer written, as HTTP/1.1.
 
 use std::io::{self, IoSlice};
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
 use evenflow_wire::http1::head::Length;
-use evenflow_wire::http2::translate::{request_lines, response};
+use evenflow_wire::http2::Key;
+use evenflow_wire::http2::translate::{Message, response_block};
 use evenflow_wire::proxy_protocol::AddressPair;
-use h2::server::SendResponse;
-use h2::{Reason, RecvStream};
-use http::{Method, Request};
 
-use super::broken;
-use super::inbound::Inbound;
+use super::inbound;
 use super::outbound::{Head, Outbound};
+use super::session::Session;
 
 /// What a stream tells of the connection that it came by.
 #[derive(Debug, Clone, Copy)]
@@ -27,7 +25,8 @@ pub struct DownstreamInfo {
 /// One request and the way for its answer.
 #[derive(Debug)]
 pub struct DownstreamStream {
-    request: Inbound,
+    session: Rc<Session>,
+    key: Key,
     answer: Answer,
     head_request: bool,
     below: DownstreamInfo,
@@ -36,30 +35,21 @@ pub struct DownstreamStream {
 #[derive(Debug)]
 enum Answer {
     /// The head of an answer is to come.
-    Head(SendResponse<Bytes>, Head),
+    Head(Head),
     /// Its body follows.
     Body(Outbound),
 }
 
 impl DownstreamStream {
-    /// A request that has come in. `None`: it is malformed, and its stream is reset.
-    pub fn new(
-        request: Request<RecvStream>,
-        mut respond: SendResponse<Bytes>,
-        below: DownstreamInfo,
-    ) -> Option<Self> {
-        let (parts, frames) = request.into_parts();
-        let mut head = Vec::with_capacity(512);
-        let Ok(chunked) = request_lines(&parts, frames.is_end_stream(), &mut head) else {
-            respond.send_reset(Reason::PROTOCOL_ERROR);
-            return None;
-        };
-        Some(Self {
-            request: Inbound::new(head, frames, chunked),
-            answer: Answer::Head(respond, Head::default()),
-            head_request: parts.method == Method::HEAD,
+    /// A request whose head has come in.
+    pub fn new(session: &Rc<Session>, key: Key, head_request: bool, below: DownstreamInfo) -> Self {
+        Self {
+            session: Rc::clone(session),
+            key,
+            answer: Answer::Head(Head::default()),
+            head_request,
             below,
-        })
+        }
     }
 
     /// The connection it came by.
@@ -69,7 +59,7 @@ impl DownstreamStream {
 
     /// Waits until there is something to read; `false` is the end.
     pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        self.request.poll_ready(cx)
+        inbound::poll_ready(&self.session, self.key, cx)
     }
 
     /// Reads of the request.
@@ -78,7 +68,7 @@ impl DownstreamStream {
         cx: &mut Context<'_>,
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        self.request.poll_read(cx, buffer)
+        inbound::poll_read(&self.session, self.key, cx, buffer)
     }
 
     /// Writes of the answer.
@@ -87,53 +77,78 @@ impl DownstreamStream {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let (respond, head) = match &mut self.answer {
-            Answer::Body(body) => return body.poll_write(cx, slices),
-            Answer::Head(respond, head) => (respond, head),
+        let (session, key, head_request) = (&self.session, self.key, self.head_request);
+        let head = match &mut self.answer {
+            Answer::Body(body) => return body.poll_write(session, key, cx, slices),
+            Answer::Head(head) => head,
         };
-        let (taken, whole) = head.take(slices)?;
-        if let Some(text) = whole {
-            let invalid = |what| io::Error::new(io::ErrorKind::InvalidData, what);
-            let (answer, length) = response(&text, self.head_request).map_err(invalid)?;
-            if answer.status().is_informational() {
-                respond
-                    .send_informational(answer)
-                    .map_err(|error| broken(&error))?;
-            } else {
-                let frames = respond
-                    .send_response(answer, length == Length::None)
-                    .map_err(|error| broken(&error))?;
-                self.answer = Answer::Body(Outbound::new(frames, length));
+        let ready = session.change(|protocol| {
+            if let Some(error) = session.error(protocol, key) {
+                return Poll::Ready(Err(error));
             }
+            if protocol.room() == 0 {
+                session.wait_for_connection(protocol, key, cx);
+                return Poll::Pending;
+            }
+            Poll::Ready(Ok(()))
+        });
+        std::task::ready!(ready)?;
+        let mut body = None;
+        let taken = head.take(slices, |text| {
+            let message = send_head(session, key, text, head_request)?;
+            body = (message.status >= 200).then(|| Outbound::new(message.length));
+            Ok(())
+        })?;
+        if let Some(body) = body {
+            self.answer = Answer::Body(body);
         }
         Poll::Ready(Ok(taken))
     }
 
     /// Nothing more is written.
-    pub fn close(&mut self) -> io::Result<()> {
-        match &mut self.answer {
-            Answer::Head(..) => Ok(()),
-            Answer::Body(body) => body.close(),
+    pub fn close(&mut self) {
+        if let Answer::Body(body) = &mut self.answer {
+            body.close(&self.session, self.key);
         }
     }
 
     /// Waits until the client gives the stream up.
     pub fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match &mut self.answer {
-            Answer::Head(respond, _) => respond.poll_reset(cx).map(|_| ()),
-            Answer::Body(body) => body.poll_reset(cx),
-        }
+        self.session.change(|protocol| {
+            if self.session.error(protocol, self.key).is_some() {
+                return Poll::Ready(());
+            }
+            self.session.wait(protocol, self.key, cx);
+            Poll::Pending
+        })
     }
+}
+
+fn send_head(session: &Session, key: Key, text: &[u8], head_request: bool) -> io::Result<Message> {
+    session.change_with_block(|protocol, block| {
+        let message = response_block(text, head_request, block)
+            .map_err(|what| io::Error::new(io::ErrorKind::InvalidData, what))?;
+        let write = |out: &mut Vec<u8>| out.extend_from_slice(block);
+        let sent = if message.status < 200 {
+            protocol.send_interim(key, write)
+        } else {
+            protocol.send_head(key, message.length == Length::None, write)
+        };
+        if sent {
+            Ok(message)
+        } else {
+            Err(io::ErrorKind::ConnectionReset.into())
+        }
+    })
 }
 
 impl Drop for DownstreamStream {
     /// An answer that breaks off must not look complete. One that is whole before the request is
-    /// makes the h2 crate tell the client to stop sending, which is no error (RFC 9113 §8.1).
+    /// makes the client stop sending, which is no error (RFC 9113 §8.1).
     fn drop(&mut self) {
-        match &mut self.answer {
-            Answer::Head(respond, _) => respond.send_reset(Reason::INTERNAL_ERROR),
-            Answer::Body(body) if !body.is_ended() => body.reset(Reason::INTERNAL_ERROR),
-            Answer::Body(_) => {}
+        match &self.answer {
+            Answer::Body(body) if body.is_ended() => self.session.finish(self.key),
+            _ => self.session.close(self.key),
         }
     }
 }

@@ -1,26 +1,24 @@
 //! Connections of HTTP/2 to endpoints, per worker. One carries many exchanges at once, so an endpoint
 //! has few: a further one is made when all that there are carry as many as the endpoint allows.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
-use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Weak};
+use std::rc::{Rc, Weak};
 use std::task::Poll;
+use std::time::Instant;
 
-use bytes::Bytes;
 use evenflow_rules::member::ConnectionVersion;
-use h2::client::{Builder, Connection, SendRequest};
-use http::uri::Scheme;
+use evenflow_wire::http1::encode::phrase;
+use evenflow_wire::http2::translate::response_text;
+use evenflow_wire::http2::{Config, Event, Key, Role};
 use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
 
-use super::socket::Socket;
+use super::session::{Driver, Protocol, Session};
 use super::upstream_stream::UpstreamStream;
-use super::{CONNECTION_WINDOW, ERROR_RESETS, Exchange, SEND_BUFFER, STREAM_WINDOW};
-use crate::buffer::Buffer;
+use super::{CONNECTION_WINDOW, Exchange, STREAM_WINDOW};
+use crate::buffer::{Buffer, Buffers};
 use crate::stream::Stream;
 use crate::timer::Slot;
 
@@ -35,7 +33,7 @@ const MAX_TIMEOUTS: u32 = 3;
 /// One worker's connections of HTTP/2, by endpoint.
 #[derive(Debug, Default)]
 pub struct Links {
-    links: RefCell<FxHashMap<u32, Vec<Arc<Link>>>>,
+    links: RefCell<FxHashMap<u32, Vec<Rc<Link>>>>,
     /// Endpoints that a connection is being made to, and those that wait for it.
     coming: RefCell<FxHashMap<u32, Rc<Notify>>>,
 }
@@ -45,54 +43,53 @@ pub struct Links {
 pub struct Link {
     made: ConnectionVersion,
     /// Of what is asked for on it.
-    pub scheme: Scheme,
-    client: SendRequest<Bytes>,
+    pub scheme: &'static [u8],
+    /// What is spoken on it.
+    pub session: Rc<Session>,
     /// Exchanges on it.
-    open: AtomicU32,
+    open: Cell<u32>,
     /// Requests that timed out since the backend's last sign of life.
-    timeouts: AtomicU32,
+    timeouts: Cell<u32>,
     /// How long it is kept while it carries nothing.
     idle_ms: u64,
     /// Since when it carries nothing; 0 while that is not known.
-    idle_since: AtomicU64,
-    /// The last stream that the other end has a use for; all of them until it says so.
-    last_stream: Arc<AtomicU32>,
-    /// Its end has come.
-    ended: AtomicBool,
-    /// The other end has said what it allows.
+    idle_since: Cell<u64>,
+    /// The other end has said what it allows, or the connection has ended.
     settled: Notify,
 }
 
-impl Link {
-    /// The last stream that the other end may have worked on.
-    pub fn last_stream(&self) -> u32 {
-        self.last_stream.load(Relaxed)
+impl Drop for Link {
+    /// Nobody has a use for the connection any more.
+    fn drop(&mut self) {
+        self.session.wake_driver();
     }
+}
 
+impl Link {
     /// One exchange more.
     pub fn entered(&self) {
-        self.open.fetch_add(1, Relaxed);
-        self.idle_since.store(0, Relaxed);
+        self.open.update(|open| open + 1);
+        self.idle_since.set(0);
     }
 
     /// The other end has answered, or refused a stream.
     pub fn answered(&self) {
-        self.timeouts.store(0, Relaxed);
+        self.timeouts.set(0);
     }
 
     /// A request's deadline passed before anything of its answer came.
     pub fn timed_out(&self) {
-        self.timeouts.fetch_add(1, Relaxed);
+        self.timeouts.update(|timeouts| timeouts + 1);
     }
 
     /// One exchange less.
     pub fn left(&self) {
-        self.open.fetch_sub(1, Relaxed);
+        self.open.update(|open| open - 1);
     }
 
     fn is_usable(&self) -> bool {
-        let going = self.ended.load(Relaxed) || self.last_stream() != u32::MAX;
-        !going && self.timeouts.load(Relaxed) < MAX_TIMEOUTS
+        let leaving = || self.session.look(Protocol::is_leaving);
+        !self.session.is_over() && self.timeouts.get() < MAX_TIMEOUTS && !leaving()
     }
 
     /// Waits until the other end has said how many streams it takes: before that, more might be
@@ -100,9 +97,9 @@ impl Link {
     async fn settle(&self, slot: &Slot) -> io::Result<()> {
         let mut settled = std::pin::pin!(self.settled.notified());
         poll_fn(|cx| {
-            if self.client.current_max_send_streams() > 0 {
+            if self.session.look(Protocol::is_settled) {
                 Poll::Ready(Ok(()))
-            } else if self.ended.load(Relaxed) {
+            } else if self.session.is_over() {
                 Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
             } else if slot.fired() {
                 Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
@@ -114,7 +111,8 @@ impl Link {
     }
 
     fn has_room(&self) -> bool {
-        (self.open.load(Relaxed) as usize) < self.client.current_max_send_streams()
+        let most = self.session.look(Protocol::max_streams);
+        self.open.get() < most
     }
 }
 
@@ -202,7 +200,7 @@ impl Links {
         &self,
         endpoint: u32,
         made: ConnectionVersion,
-        socket: Stream,
+        (socket, buffers): (Stream, &Rc<Buffers>),
         idle_ms: Option<u64>,
         slot: &Slot,
     ) -> io::Result<Stream> {
@@ -212,37 +210,23 @@ impl Links {
             // Made by several at once: one is enough.
             return Ok(stream);
         }
-        let scheme = if socket.is_tls() {
-            Scheme::HTTPS
-        } else {
-            Scheme::HTTP
-        };
-        let last_stream = Arc::new(AtomicU32::new(u32::MAX));
-        let socket = Socket::new(socket, Buffer::default()).watched(&last_stream);
-        let mut handshake = Box::pin(builder().handshake::<_, Bytes>(socket));
-        let (client, connection) = poll_fn(|cx| match handshake.as_mut().poll(cx) {
-            Poll::Ready(begun) => Poll::Ready(begun.map_err(io::Error::other)),
-            Poll::Pending if slot.fired() => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
-            Poll::Pending => Poll::Pending,
-        })
-        .await?;
-        let link = Arc::new(Link {
+        let session = Rc::new(Session::new(CONFIG, buffers.account()));
+        let link = Rc::new(Link {
             made,
-            scheme,
-            client,
-            open: 0.into(),
-            timeouts: 0.into(),
+            scheme: if socket.is_tls() { b"https" } else { b"http" },
+            session: Rc::clone(&session),
+            open: Cell::new(0),
+            timeouts: Cell::new(0),
             idle_ms: idle_ms.unwrap_or_default(),
-            idle_since: 0.into(),
-            last_stream,
-            ended: false.into(),
+            idle_since: Cell::new(0),
             settled: Notify::new(),
         });
-        tokio::task::spawn_local(drive(connection, Arc::downgrade(&link)));
+        let driver = Driver::new(&session, buffers, socket, Buffer::default());
+        tokio::task::spawn_local(drive(driver, Rc::downgrade(&link)));
         link.settle(slot).await?;
         if idle_ms.is_some() {
             let mut links = self.links.borrow_mut();
-            links.entry(endpoint).or_default().push(Arc::clone(&link));
+            links.entry(endpoint).or_default().push(Rc::clone(&link));
         }
         Ok(stream(&link))
     }
@@ -261,9 +245,9 @@ impl Links {
     pub fn sweep(&self, now_ms: u64) {
         self.links.borrow_mut().retain(|_, links| {
             links.retain(|link| {
-                let since = link.idle_since.load(Relaxed);
-                if link.open.load(Relaxed) == 0 && since == 0 {
-                    link.idle_since.store(now_ms, Relaxed);
+                let since = link.idle_since.get();
+                if link.open.get() == 0 && since == 0 {
+                    link.idle_since.set(now_ms);
                 }
                 let idle = since != 0 && now_ms.saturating_sub(since) >= link.idle_ms;
                 link.is_usable() && !idle
@@ -276,7 +260,7 @@ impl Links {
     pub fn idle(&self, endpoint: u32) -> usize {
         let links = self.links.borrow();
         let kept = links.get(&endpoint).into_iter().flatten();
-        kept.filter(|link| link.open.load(Relaxed) == 0).count()
+        kept.filter(|link| link.open.get() == 0).count()
     }
 
     /// The same by endpoint.
@@ -288,41 +272,68 @@ impl Links {
 
 /// Moves a connection on to its end: when the other side closes it, or when nobody here has a use
 /// for it any more.
-async fn drive(mut connection: Connection<Socket, Bytes>, link: Weak<Link>) {
-    let mut settling = true;
+async fn drive(mut driver: Driver, link: Weak<Link>) {
+    let started = Instant::now();
     poll_fn(|cx| {
-        let polled = Pin::new(&mut connection).poll(cx);
-        if settling
-            && let Some(link) = link.upgrade()
-            && (polled.is_ready() || link.client.current_max_send_streams() > 0)
-        {
-            settling = false;
-            link.ended.store(polled.is_ready(), Relaxed);
-            link.settled.notify_one();
+        let now_ms = started.elapsed().as_millis() as u64;
+        let polled = driver.poll(cx, now_ms, &mut |protocol, event| {
+            let link = link.upgrade();
+            match event {
+                Event::Settings => {
+                    if let Some(link) = link {
+                        link.settled.notify_waiters();
+                    }
+                }
+                Event::Interim(key) | Event::Head(key) => {
+                    if let Some(link) = link {
+                        link.answered();
+                    }
+                    answer(protocol, key);
+                }
+                _ => {}
+            }
+        });
+        if polled.is_pending() && link.strong_count() > 0 {
+            Poll::Pending
+        } else {
+            Poll::Ready(())
         }
-        polled
     })
-    .await
-    .ok();
+    .await;
+    driver.shutdown().await;
+    drop(driver);
     if let Some(link) = link.upgrade() {
-        link.ended.store(true, Relaxed);
+        link.settled.notify_waiters();
     }
 }
 
-fn stream(link: &Arc<Link>) -> Stream {
-    let asked = UpstreamStream::new(link, link.client.clone());
-    Stream::Http2(Box::new(Exchange::Upstream(asked)))
+/// Writes the head of an answer down for its stream.
+fn answer(protocol: &mut Protocol, key: Key) {
+    let Some(state) = protocol.user(key) else {
+        return;
+    };
+    state.answered = true;
+    let mut inbound = std::mem::take(&mut state.inbound);
+    let (ended, head_request) = (protocol.is_received(key), protocol.is_head_request(key));
+    let section = protocol.section();
+    let phrase = phrase(section.status());
+    inbound.begin(|out| response_text(section, phrase, ended, head_request, out));
+    if ended {
+        inbound.end(Vec::new());
+    }
+    if let Some(state) = protocol.user(key) {
+        state.inbound = inbound;
+    }
 }
 
-fn builder() -> Builder {
-    let mut builder = Builder::new();
-    builder
-        .enable_push(false)
-        .initial_max_send_streams(0)
-        .max_header_list_size(MAX_HEAD)
-        .max_local_error_reset_streams(Some(ERROR_RESETS))
-        .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buffer_size(SEND_BUFFER);
-    builder
+fn stream(link: &Rc<Link>) -> Stream {
+    Stream::Http2(Box::new(Exchange::Upstream(UpstreamStream::new(link))))
 }
+
+const CONFIG: Config = Config {
+    role: Role::Client,
+    max_concurrent_streams: 0,
+    stream_window: STREAM_WINDOW,
+    connection_window: CONNECTION_WINDOW,
+    max_section: MAX_HEAD,
+};

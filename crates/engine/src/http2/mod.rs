@@ -1,18 +1,18 @@
 //! HTTP/2 (RFC 9113) on both sides, translated at the edge.
 //!
-//! The h2 crate speaks the protocol: frames, header compression, streams, windows. One stream of it,
-//! a request and its answer, is made to look like a [`Stream`](crate::stream::Stream) of HTTP/1.1
-//! that carries this one exchange, so that routes, filters, retries and records are the same code for
-//! both: [`downstream_stream`] is a client's stream, [`upstream_stream`] one to an endpoint. [`accept`] serves a client's
-//! connection, [`links`] holds those to endpoints. [`translate`](evenflow_wire::http2::translate)
-//! turns heads from one form into the other; [`inbound`] and [`outbound`] do so with bodies.
+//! [`evenflow_wire::http2`] is the protocol. One stream of it, a request and its answer, is made to
+//! look like a [`Stream`](crate::stream::Stream) of HTTP/1.1 that carries this one exchange, so that
+//! routes, filters, retries and records are the same code for both: [`downstream_stream`] is a client's
+//! stream, [`upstream_stream`] one to an endpoint. [`accept`] serves a client's connection, [`links`]
+//! holds those to endpoints; [`session`] is what both are made of. [`inbound`] and [`outbound`] turn
+//! messages from one form into the other.
 
 pub mod accept;
 pub mod downstream_stream;
 mod inbound;
 pub mod links;
 mod outbound;
-mod socket;
+pub mod session;
 pub mod upstream_stream;
 
 use std::io::{self, IoSlice};
@@ -24,19 +24,16 @@ use crate::stream::Gone;
 use downstream_stream::DownstreamStream;
 use upstream_stream::UpstreamStream;
 
-/// What a client that knows of it begins with (RFC 9113 §3.4).
-pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-/// How many bytes of one stream's body the peer may send before they are read here.
-const STREAM_WINDOW: u32 = 256 * 1024;
-/// The same for a connection: the largest window there is (RFC 9113 §6.9.1). Only the windows of its
-/// streams bound what is received, because a smaller one would be used up by streams that nobody
-/// reads and would then stop every other stream of the connection.
-const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
-/// What one stream may have waiting to be sent.
-const SEND_BUFFER: usize = 64 * 1024;
-/// Streams that this side may reset for errors of the other's before the connection ends.
-const ERROR_RESETS: usize = 256;
+/// How many bytes of one stream's body the peer may send before they are read here, to begin with…
+const STREAM_WINDOW: u32 = 64 * 1024;
+/// …and once the reader has shown that it is fast enough.
+const WINDOW_LIMIT: u32 = 256 * 1024;
+/// The largest window while memory is short.
+const SHORT_WINDOW: u32 = 16 * 1024;
+/// How many bytes of a connection may be on their way. They count until they have come, not until they
+/// are read: only the windows of streams bound what is held, so a stream that nobody reads stops no
+/// other.
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
 /// One stream of HTTP/2 with the face of a connection of HTTP/1.1.
 #[derive(Debug)]
@@ -82,10 +79,10 @@ impl Exchange {
     }
 
     /// See [`Stream::poll_shutdown`](crate::stream::Stream::poll_shutdown).
-    pub fn close(&mut self) -> io::Result<()> {
+    pub fn close(&mut self) {
         match self {
             Self::Downstream(served) => served.close(),
-            Self::Upstream(_) => Ok(()),
+            Self::Upstream(_) => {}
         }
     }
 
@@ -119,16 +116,5 @@ impl Exchange {
             Self::Downstream(served) => served.below().ends,
             Self::Upstream(_) => None,
         }
-    }
-}
-
-/// An error of the h2 crate's as one of a stream. `NotConnected` says that the other end has done
-/// nothing with the request, `ConnectionAborted` that it reset this stream alone.
-fn broken(error: &h2::Error) -> io::Error {
-    let reset = error.is_reset() && error.is_remote();
-    match error.reason() {
-        Some(h2::Reason::REFUSED_STREAM) if reset => io::ErrorKind::NotConnected.into(),
-        _ if reset => io::ErrorKind::ConnectionAborted.into(),
-        _ => io::ErrorKind::ConnectionReset.into(),
     }
 }

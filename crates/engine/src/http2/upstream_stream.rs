@@ -1,76 +1,60 @@
 //! A stream to an endpoint: a request is written, and its answer read, as HTTP/1.1.
 
 use std::io::{self, IoSlice};
-use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::rc::Rc;
+use std::task::{Context, Poll};
 
-use bytes::Bytes;
 use evenflow_wire::http1::head::Length;
-use evenflow_wire::http2::translate::{request, response_lines};
-use h2::RecvStream;
-use h2::client::{ResponseFuture, SendRequest};
-use http::{Method, Response};
+use evenflow_wire::http2::Key;
+use evenflow_wire::http2::translate::request_block;
 
-use super::broken;
-use super::inbound::Inbound;
+use super::inbound;
 use super::links::Link;
 use super::outbound::{Head, Outbound};
+use super::session::{Protocol, StreamState};
 
 /// One request and its answer.
 #[derive(Debug)]
 pub struct UpstreamStream {
-    link: Arc<Link>,
-    request: Asking,
-    answer: Answer,
-    head_request: bool,
+    link: Rc<Link>,
+    request: Request,
 }
 
 #[derive(Debug)]
-enum Asking {
+enum Request {
     /// The head of a request is to come.
-    Head(SendRequest<Bytes>, Head),
+    Head(Head),
     /// Its body follows.
-    Body(Outbound),
-}
-
-#[derive(Debug)]
-enum Answer {
-    /// Nothing was asked yet.
-    None,
-    /// The head of an answer is waited for; heads in between are read before it.
-    Head(ResponseFuture, Bytes),
-    /// It is here, and its body follows.
-    Body(Inbound),
+    Body(Key, Outbound),
 }
 
 impl UpstreamStream {
     /// A stream on a connection; it is begun with the request's head.
-    pub fn new(link: &Arc<Link>, client: SendRequest<Bytes>) -> Self {
+    pub fn new(link: &Rc<Link>) -> Self {
         link.entered();
         Self {
-            link: Arc::clone(link),
-            request: Asking::Head(client, Head::default()),
-            answer: Answer::None,
-            head_request: false,
+            link: Rc::clone(link),
+            request: Request::Head(Head::default()),
         }
     }
 
-    fn broken(&self, error: &h2::Error) -> io::Error {
-        if error.is_remote() && error.is_reset() {
-            self.link.answered();
-        }
-        match &self.answer {
-            Answer::Head(waiting, _) if waiting.stream_id().as_u32() > self.link.last_stream() => {
-                io::ErrorKind::NotConnected.into()
-            }
-            _ => broken(error),
+    fn key(&self) -> Option<Key> {
+        match &self.request {
+            Request::Head(_) => None,
+            Request::Body(key, _) => Some(*key),
         }
     }
 
     /// Notes that the exchange's deadline has passed; see
     /// [`Stream::note_timeout`](crate::stream::Stream::note_timeout).
     pub fn note_timeout(&self) {
-        if matches!(self.answer, Answer::Head(..)) {
+        let Some(key) = self.key() else { return };
+        let session = &self.link.session;
+        let answered = session.change(|protocol| {
+            let state = protocol.user(key);
+            state.is_some_and(|state| state.answered)
+        });
+        if !answered {
             self.link.timed_out();
         }
     }
@@ -81,69 +65,41 @@ impl UpstreamStream {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let (client, head) = match &mut self.request {
-            Asking::Body(body) => return body.poll_write(cx, slices),
-            Asking::Head(client, head) => (client, head),
+        let link = &self.link;
+        let session = &link.session;
+        let head = match &mut self.request {
+            Request::Body(key, body) => return body.poll_write(session, *key, cx, slices),
+            Request::Head(head) => head,
         };
-        if let Err(error) = ready!(client.poll_ready(cx)) {
-            return Poll::Ready(Err(self.broken(&error)));
+        if session.is_over() || session.look(Protocol::is_leaving) {
+            // Nothing of the request was sent.
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
         }
-        let (taken, whole) = head.take(slices)?;
-        if let Some(text) = whole {
-            let cannot = |what| io::Error::new(io::ErrorKind::InvalidInput, what);
-            let (request, length) = request(&text, &self.link.scheme).map_err(cannot)?;
-            self.head_request = request.method() == Method::HEAD;
-            match client.send_request(request, length == Length::None) {
-                Ok((answer, frames)) => {
-                    self.answer = Answer::Head(answer, Bytes::new());
-                    self.request = Asking::Body(Outbound::new(frames, length));
-                }
-                Err(error) => return Poll::Ready(Err(self.broken(&error))),
-            }
+        if !session.look(|protocol| protocol.can_open() && protocol.room() > 0) {
+            session.wait_to_open(cx);
+            return Poll::Pending;
+        }
+        let mut begun = None;
+        let taken = head.take(slices, |text| {
+            begun = Some(begin(link, text)?);
+            Ok(())
+        })?;
+        if let Some((key, body)) = begun {
+            self.request = Request::Body(key, body);
         }
         Poll::Ready(Ok(taken))
     }
 
     /// Waits until there is something to read; `false` is the end.
     pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        loop {
-            let (waiting, text) = match &mut self.answer {
-                Answer::None => return Poll::Pending,
-                Answer::Body(body) => return body.poll_ready(cx),
-                Answer::Head(waiting, text) => (waiting, text),
-            };
-            if !text.is_empty() {
-                return Poll::Ready(Ok(true));
-            }
-            match waiting.poll_informational(cx) {
-                Poll::Ready(Some(Ok(interim))) => {
-                    let (parts, ()) = interim.into_parts();
-                    let mut lines = Vec::new();
-                    response_lines(&parts, false, self.head_request, &mut lines)
-                        .map_err(invalid)?;
-                    *text = lines.into();
-                    self.link.answered();
-                    continue;
-                }
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(self.broken(&error))),
-                Poll::Ready(None) | Poll::Pending => {}
-            }
-            match ready!(std::pin::Pin::new(waiting).poll(cx)) {
-                Ok(answer) => self.begin(answer)?,
-                Err(error) => return Poll::Ready(Err(self.broken(&error))),
-            }
+        let Some(key) = self.key() else {
+            return Poll::Pending;
+        };
+        let polled = inbound::poll_ready(&self.link.session, key, cx);
+        if let Poll::Ready(Err(_)) = &polled {
+            self.note_failure(key);
         }
-    }
-
-    fn begin(&mut self, answer: Response<RecvStream>) -> io::Result<()> {
-        self.link.answered();
-        let (parts, frames) = answer.into_parts();
-        let mut head = Vec::with_capacity(512);
-        let ended = frames.is_end_stream();
-        let chunked =
-            response_lines(&parts, ended, self.head_request, &mut head).map_err(invalid)?;
-        self.answer = Answer::Body(Inbound::new(head, frames, chunked));
-        Ok(())
+        polled
     }
 
     /// Reads of the answer.
@@ -152,28 +108,47 @@ impl UpstreamStream {
         cx: &mut Context<'_>,
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        if !ready!(self.poll_ready(cx))? {
-            return Poll::Ready(Ok(0));
+        let Some(key) = self.key() else {
+            return Poll::Pending;
+        };
+        let polled = inbound::poll_read(&self.link.session, key, cx, buffer);
+        if let Poll::Ready(Err(_)) = &polled {
+            self.note_failure(key);
         }
-        match &mut self.answer {
-            Answer::None => Poll::Pending,
-            Answer::Body(body) => body.poll_read(cx, buffer),
-            Answer::Head(_, text) => {
-                let count = text.len().min(buffer.len());
-                buffer[..count].copy_from_slice(&text.split_to(count));
-                Poll::Ready(Ok(count))
-            }
+        polled
+    }
+
+    /// A stream that the backend resets is a sign that it is there.
+    fn note_failure(&self, key: Key) {
+        let failure = self.link.session.look(|protocol| protocol.failure(key));
+        if failure.is_some_and(|failure| failure.remote) {
+            self.link.answered();
         }
     }
 }
 
-fn invalid(what: &'static str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, what)
+/// Sends a request's head.
+fn begin(link: &Link, text: &[u8]) -> io::Result<(Key, Outbound)> {
+    let session = &link.session;
+    session.change_with_block(|protocol, block| {
+        let message = request_block(text, link.scheme, block)
+            .map_err(|what| io::Error::new(io::ErrorKind::InvalidInput, what))?;
+        let state = StreamState::default();
+        let end = message.length == Length::None;
+        let key = protocol.open(state, message.head_request, end, 0, |out| {
+            out.extend_from_slice(block);
+        });
+        let key = key.ok_or(io::ErrorKind::NotConnected)?;
+        Ok((key, Outbound::new(message.length)))
+    })
 }
 
 impl Drop for UpstreamStream {
-    /// What is not over is given up: dropping its parts makes the h2 crate reset the stream.
+    /// What is not over is given up.
     fn drop(&mut self) {
         self.link.left();
+        if let Some(key) = self.key() {
+            self.link.session.close(key);
+        }
     }
 }

@@ -119,7 +119,10 @@ impl Stream {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => stream.poll_shutdown(cx),
-            Self::Http2(stream) => Poll::Ready(stream.close()),
+            Self::Http2(stream) => {
+                stream.close();
+                Poll::Ready(Ok(()))
+            }
         }
     }
 

@@ -139,7 +139,7 @@ pub struct Worker {
     /// All deadlines.
     pub timer: Rc<Timer>,
     /// All buffers.
-    pub buffers: Buffers,
+    pub buffers: Rc<Buffers>,
     /// Idle upstream connections.
     pub idle: Idle,
     /// Counters.
@@ -174,7 +174,7 @@ impl Worker {
             shared,
             table: RefCell::new(table),
             timer: Rc::default(),
-            buffers,
+            buffers: Rc::new(buffers),
             idle: Idle::default(),
             stats: RefCell::default(),
             scratch: RefCell::default(),

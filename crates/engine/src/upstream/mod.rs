@@ -159,7 +159,9 @@ pub async fn reach(
         };
     }
     let idle_ms = shared.then_some(lease.pool().connections.idle_ms);
-    let begun = links.begin(uid, made, stream, idle_ms, slot).await;
+    let begun = links
+        .begin(uid, made, (stream, &worker.buffers), idle_ms, slot)
+        .await;
     drop(turn);
     begun.map_err(|error| match error.kind() {
         io::ErrorKind::TimedOut => Reason::ConnectTimeout,

@@ -16,10 +16,10 @@ use serde_json::json;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-fn runtime() -> tokio::runtime::Runtime {
+fn runtime() -> tokio::runtime::LocalRuntime {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .build()
+        .build_local(tokio::runtime::LocalOptions::default())
         .unwrap()
 }
 

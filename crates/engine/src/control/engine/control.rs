@@ -8,6 +8,7 @@ use std::time::Duration;
 use evenflow_rules::pool::offer_all;
 use evenflow_state::endpoint::EJECTED;
 use tokio::sync::oneshot;
+use tokio::task::LocalSet;
 
 use crate::engine::{EngineError, internal};
 use crate::events::Event;
@@ -32,8 +33,9 @@ pub fn start_control(shared: &Arc<Shared>) -> Result<(Prober, Control), EngineEr
     let thread = std::thread::Builder::new()
         .name("evenflow-control".into())
         .spawn(move || {
-            runtime.block_on(async move {
-                let probing = tokio::spawn(work);
+            let local = LocalSet::new();
+            local.block_on(&runtime, async move {
+                let probing = tokio::task::spawn_local(work);
                 let mut ticks = tokio::time::interval(TICK);
                 ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
                 while stopped.try_recv() == Err(oneshot::error::TryRecvError::Empty) {

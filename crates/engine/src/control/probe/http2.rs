@@ -1,110 +1,142 @@
 //! One HTTP/2 request over a connection of its own, and its response within bounds.
 
-use std::future::poll_fn;
-use std::pin::pin;
-use std::task::Poll;
-
-use bytes::Bytes;
-use h2::client::{Builder, SendRequest};
-use http::{Request, Uri};
-use tokio::io::{AsyncRead, AsyncWrite};
+use evenflow_wire::http2::{Config, Connection, Event, Key, Role, hpack};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::{Answer, Failure, HttpProbe, ProbeOutcome};
 
-/// The largest head of a response.
-const MAX_HEAD: u32 = 32 * 1024;
+const CONFIG: Config = Config {
+    role: Role::Client,
+    max_concurrent_streams: 0,
+    stream_window: 64 * 1024,
+    connection_window: 64 * 1024,
+    max_section: 32 * 1024,
+};
 
 /// Sends the request and reads the response as far as the probe wants it.
 pub(super) async fn exchange(
-    stream: impl AsyncRead + AsyncWrite + Unpin,
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
     probe: &HttpProbe,
     encrypted: bool,
 ) -> Result<Answer, Failure> {
     let request = request(probe, if encrypted { "https" } else { "http" })?;
-    let begun = Builder::new()
-        .enable_push(false)
-        .max_header_list_size(MAX_HEAD)
-        .handshake::<_, Bytes>(stream)
-        .await;
-    let (client, connection) = begun.map_err(|error| failure(&error))?;
-    let mut connection = pin!(connection);
-    let mut asked = pin!(ask(client, request, probe.body_bytes as usize));
-    let mut over = false;
-    poll_fn(|cx| {
-        if let Poll::Ready(answer) = asked.as_mut().poll(cx) {
-            return Poll::Ready(answer);
+    let mut protocol = Connection::<()>::new(CONFIG);
+    let mut asked = None;
+    let mut answer = Answer::default();
+    let mut buffer = vec![0; 16 * 1024 + 9];
+    let mut filled = 0;
+    loop {
+        if asked.is_none() {
+            let head_request = probe.method == "HEAD";
+            let write = |out: &mut Vec<u8>| out.extend_from_slice(&request);
+            asked = protocol.open((), head_request, true, 0, write);
         }
-        if !over && connection.as_mut().poll(cx).is_ready() {
-            over = true;
-            // Whatever ended it is what the request is told.
-            return asked.as_mut().poll(cx);
+        let sent = stream.write_all(protocol.output()).await;
+        sent.map_err(|error| Failure::exchanging(&error))?;
+        protocol.sent(protocol.output().len());
+        let flushed = stream.flush().await;
+        flushed.map_err(|error| Failure::exchanging(&error))?;
+        let read = stream.read(&mut buffer[filled..]).await;
+        filled += match read {
+            Ok(0) => return Err(reset("the server closed the connection")),
+            Ok(count) => count,
+            Err(error) => return Err(Failure::exchanging(&error)),
+        };
+        let mut used = 0;
+        loop {
+            let received = protocol.receive(&buffer[used..filled], 0);
+            let received = received.map_err(|error| {
+                Failure::protocol(format!(
+                    "the server does not speak HTTP/2: {}",
+                    error.detail
+                ))
+            })?;
+            let Some(event) = received.event else {
+                used += received.used;
+                break;
+            };
+            let bytes = &buffer[used..filled];
+            if take(&mut protocol, event, bytes, probe, asked, &mut answer)? {
+                return Ok(answer);
+            }
+            used += received.used;
         }
-        Poll::Pending
-    })
-    .await
+        buffer.copy_within(used..filled, 0);
+        filled -= used;
+    }
 }
 
-fn request(probe: &HttpProbe, scheme: &str) -> Result<Request<()>, Failure> {
-    let wrong = |what: String| Failure::protocol(format!("the probe is not valid: {what}"));
+/// Takes what happened; whether the answer is all that the probe wants.
+fn take(
+    protocol: &mut Connection<()>,
+    event: Event,
+    bytes: &[u8],
+    probe: &HttpProbe,
+    asked: Option<Key>,
+    answer: &mut Answer,
+) -> Result<bool, Failure> {
+    let limit = probe.body_bytes as usize;
+    match event {
+        Event::Head(key) => {
+            answer.status = Some(protocol.section().status());
+            Ok(limit == 0 || protocol.is_received(key))
+        }
+        Event::Data(key, range) => {
+            let data = &bytes[range];
+            let wanted = data.len().min(limit - answer.body.len());
+            answer.body.extend_from_slice(&data[..wanted]);
+            protocol.release(key, data.len(), CONFIG.stream_window);
+            Ok(answer.body.len() == limit)
+        }
+        Event::End(..) => Ok(true),
+        Event::Reset(_) => Err(reset("the server reset the stream")),
+        Event::GoAway if asked.is_none_or(|key| protocol.failure(key).is_some()) => {
+            Err(reset("the server is going away"))
+        }
+        _ => Ok(false),
+    }
+}
+
+fn reset(detail: &str) -> Failure {
+    Failure {
+        outcome: ProbeOutcome::Reset,
+        detail: detail.into(),
+    }
+}
+
+/// The request's field block.
+fn request(probe: &HttpProbe, scheme: &str) -> Result<Vec<u8>, Failure> {
     let given = |name: &str| {
         let mut headers = probe.headers.iter();
         headers.find(|(given, _)| given.eq_ignore_ascii_case(name))
     };
     let host = given("host").map_or(probe.host.as_str(), |(_, value)| value);
-    let uri = Uri::builder()
-        .scheme(scheme)
-        .authority(host)
-        .path_and_query(probe.path.as_str())
-        .build()
-        .map_err(|error| wrong(error.to_string()))?;
-    let mut request = Request::builder().method(probe.method.as_str()).uri(uri);
+    let mut block = Vec::new();
+    let mut push = |name: &str, value: &str| {
+        let valid = !value.bytes().any(|byte| matches!(byte, b'\r' | b'\n' | 0));
+        if valid {
+            hpack::field(
+                name.to_ascii_lowercase().as_bytes(),
+                value.as_bytes(),
+                &mut block,
+            );
+            return Ok(());
+        }
+        Err(Failure::protocol(format!("the probe is not valid: {name}")))
+    };
+    push(":method", &probe.method)?;
+    push(":scheme", scheme)?;
+    push(":authority", host)?;
+    push(":path", &probe.path)?;
     for (name, value) in [("user-agent", "evenflow"), ("accept", "*/*")] {
         if given(name).is_none() {
-            request = request.header(name, value);
+            push(name, value)?;
         }
     }
     for (name, value) in &probe.headers {
         if !["host", "connection"].contains(&name.to_ascii_lowercase().as_str()) {
-            request = request.header(name, value);
+            push(name, value)?;
         }
     }
-    request.body(()).map_err(|error| wrong(error.to_string()))
-}
-
-async fn ask(
-    client: SendRequest<Bytes>,
-    request: Request<()>,
-    limit: usize,
-) -> Result<Answer, Failure> {
-    let mut client = client.ready().await.map_err(|error| failure(&error))?;
-    let (answer, _) = client
-        .send_request(request, true)
-        .map_err(|error| failure(&error))?;
-    let answer = answer.await.map_err(|error| failure(&error))?;
-    let status = answer.status().as_u16();
-    let mut frames = answer.into_body();
-    let mut body = Vec::new();
-    while body.len() < limit {
-        let Some(data) = frames.data().await else {
-            break;
-        };
-        let data = data.map_err(|error| failure(&error))?;
-        body.extend_from_slice(&data[..data.len().min(limit - body.len())]);
-        let _ = frames.flow_control().release_capacity(data.len());
-    }
-    Ok(Answer {
-        status: Some(status),
-        body,
-    })
-}
-
-fn failure(error: &h2::Error) -> Failure {
-    match error.get_io() {
-        Some(error) => Failure::exchanging(error),
-        None if error.is_library() => Failure::protocol("the server does not speak HTTP/2"),
-        None => Failure {
-            outcome: ProbeOutcome::Reset,
-            detail: error.to_string(),
-        },
-    }
+    Ok(block)
 }
