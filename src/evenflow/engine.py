@@ -30,6 +30,7 @@ __all__ = [
     "Event",
     "ExplainRequest",
     "Explanation",
+    "HandshakeFailed",
     "HedgeUpdate",
     "Histogram",
     "HttpProbe",
@@ -199,6 +200,8 @@ class EndpointSnapshot(TypedDict):
     requests: int
     errors: EndpointErrors
     connects: int
+    tls_failures: dict[str, int]
+    """TLS handshakes that failed, by reason."""
     bytes_sent: int
     bytes_received: int
     connect: Histogram
@@ -420,7 +423,20 @@ class UnknownKey(TypedDict):
     filter: str
 
 
-Event = ProbeResult | Ejected | Returned | BreakerChanged | UnknownKey
+class HandshakeFailed(TypedDict):
+    """A TLS handshake with a client (of `listener`) or with a backend came to nothing."""
+
+    kind: Literal["handshake_failed"]
+    listener: str | None
+    pool: str | None
+    backend: str | None
+    peer: str
+    reason: str
+    """As in the metrics."""
+    detail: str
+
+
+Event = ProbeResult | Ejected | Returned | BreakerChanged | UnknownKey | HandshakeFailed
 
 
 class DrainReport(TypedDict):

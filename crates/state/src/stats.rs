@@ -35,6 +35,8 @@ pub struct EndpointStats {
     pub errors: [u64; 5],
     /// Connections made.
     pub connects: u64,
+    /// Failed TLS handshakes by reason; short.
+    pub tls_failures: Vec<(&'static str, u64)>,
     /// Bytes sent to it.
     pub bytes_sent: u64,
     /// Bytes received from it.
@@ -136,6 +138,9 @@ impl EndpointStats {
             *mine += theirs;
         }
         self.connects += theirs.connects;
+        for &(reason, count) in &theirs.tls_failures {
+            self.count_tls_failure(reason, count);
+        }
         self.bytes_sent += theirs.bytes_sent;
         self.bytes_received += theirs.bytes_received;
         self.connect.merge(&theirs.connect);
@@ -143,6 +148,15 @@ impl EndpointStats {
         self.total.merge(&theirs.total);
         for &(route, status, count) in &theirs.served {
             self.count_served(route, status, count);
+        }
+    }
+
+    /// Counts failed TLS handshakes.
+    pub fn count_tls_failure(&mut self, reason: &'static str, count: u64) {
+        let found = self.tls_failures.iter_mut().find(|(r, _)| *r == reason);
+        match found {
+            Some((_, total)) => *total += count,
+            None => self.tls_failures.push((reason, count)),
         }
     }
 

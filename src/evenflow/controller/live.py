@@ -468,6 +468,10 @@ class Live:
                     self._ejected(event["pool"], event["backend"], event["reason"], event["for_s"])
                 case "breaker":
                     self.breakers.heard(event)
+                case "handshake_failed":
+                    given = {name: value for name, value in event.items() if value}
+                    del given["kind"]
+                    _log.debug("tls handshake failed", **given)
                 case "unknown_key":
                     self.keys.asked_for(event["filter"])
                 case "returned":

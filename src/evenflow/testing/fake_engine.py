@@ -569,6 +569,7 @@ def _endpoint_snapshot(endpoint: FakeEndpoint) -> EndpointSnapshot:
             "status_5xx": endpoint.status_5xx,
         },
         "connects": 0,
+        "tls_failures": {},
         "bytes_sent": 0,
         "bytes_received": 0,
         "connect": _no_times(),

@@ -35,6 +35,7 @@ def endpoint(pool: str, name: str, *, requests: int = 0) -> EndpointSnapshot:
         "requests": requests,
         "errors": {"connect": 1, "reset": 2, "timeout": 3, "protocol": 4, "status_5xx": 5},
         "connects": 3,
+        "tls_failures": {"unknown_issuer": 2},
         "bytes_sent": 100,
         "bytes_received": 200,
         "connect": times(),

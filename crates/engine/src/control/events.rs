@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use evenflow_state::breaker::BreakerState;
@@ -14,6 +15,8 @@ use crate::probe::ProbeResult;
 
 /// Events kept until Python takes them; beyond it the oldest are dropped.
 const KEPT: usize = 65_536;
+/// How many failed handshakes are told per second.
+const HANDSHAKES_PER_S: u64 = 100;
 
 /// Something Python wants to know.
 #[derive(Debug, Serialize)]
@@ -48,6 +51,22 @@ pub enum Event {
         /// The filter's name.
         filter: String,
     },
+    /// A TLS handshake came to nothing. Told for a bounded number of them per second; counters have
+    /// them all.
+    HandshakeFailed {
+        /// The listener, for a client's.
+        listener: Option<String>,
+        /// The pool, for a backend's.
+        pool: Option<String>,
+        /// The endpoint's id in it.
+        backend: Option<String>,
+        /// The other end's address, as far as it is known.
+        peer: String,
+        /// The word for it in metrics.
+        reason: &'static str,
+        /// The cause as TLS has it.
+        detail: String,
+    },
     /// An ejection ended.
     Returned {
         /// The pool's name.
@@ -61,6 +80,9 @@ pub enum Event {
 #[derive(Debug)]
 pub struct Events {
     queue: Mutex<VecDeque<Event>>,
+    /// The second of the engine's clock in which handshakes were told last (high half), and how many
+    /// (low half).
+    handshakes: AtomicU64,
     signal: UnixStream,
     wait: UnixStream,
 }
@@ -73,6 +95,7 @@ impl Events {
         wait.set_nonblocking(true)?;
         Ok(Self {
             queue: Mutex::new(VecDeque::new()),
+            handshakes: AtomicU64::new(0),
             signal,
             wait,
         })
@@ -94,6 +117,24 @@ impl Events {
             // A full socket is readable already.
             let _ = (&self.signal).write(&[1]);
         }
+    }
+
+    /// Whether one more failed handshake may be told now: clients can make any number of them.
+    pub fn may_tell_handshake(&self, now_ms: u64) -> bool {
+        let second = (now_ms / 1000) << 32;
+        let told = self.handshakes.load(Ordering::Relaxed);
+        let count = if told >> 32 == second >> 32 {
+            told & 0xffff_ffff
+        } else {
+            0
+        };
+        if count >= HANDSHAKES_PER_S {
+            return false;
+        }
+        // Two workers may overwrite each other's count: the bound need not be exact.
+        self.handshakes
+            .store(second | (count + 1), Ordering::Relaxed);
+        true
     }
 
     /// Takes all events, oldest first.

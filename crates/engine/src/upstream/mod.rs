@@ -19,12 +19,14 @@ use evenflow_wire::proxy_protocol::AddressPair;
 use nix::errno::Errno;
 use rustc_hash::FxHashMap;
 
+use crate::events::Event;
 use crate::http2::links::Links;
 use crate::lease::Lease;
 use crate::proxied::push_header;
 use crate::stream::Stream;
 use crate::timer::Slot;
 use crate::tls;
+use crate::tls::stream::HandshakeError;
 use crate::worker::Worker;
 
 /// Idle connections of one worker, by endpoint; the one used last is taken first.
@@ -189,13 +191,38 @@ async fn open_to(
     if let Some(tls) = &member.tls {
         stream = tls::connect::handshake(tls, stream, slot, &worker.buffers, switching)
             .await
-            .map_err(|detail| detail.map_or(Reason::ConnectTimeout, Reason::UpstreamTls))?;
+            .map_err(|error| note_handshake(worker, lease, error.as_ref()))?;
     }
     let mut stats = worker.stats.borrow_mut();
     let stats = stats.endpoint(member.endpoint.uid);
     stats.connects += 1;
     stats.connect.record(started.elapsed().as_nanos() as u64);
     Ok(stream)
+}
+
+/// Counts a handshake that an endpoint failed, and tells it; the reason for the attempt's failure.
+fn note_handshake(worker: &Worker, lease: &Lease, error: Option<&HandshakeError>) -> Reason {
+    let endpoint = &lease.member().endpoint;
+    let label = tls::connect::label(error);
+    let mut stats = worker.stats.borrow_mut();
+    stats.endpoint(endpoint.uid).count_tls_failure(label, 1);
+    let events = &worker.shared.events;
+    if events.may_tell_handshake(worker.coarse_ms.get()) {
+        events.push(Event::HandshakeFailed {
+            listener: None,
+            pool: Some(endpoint.pool.clone()),
+            backend: Some(endpoint.id.clone()),
+            peer: endpoint.target.clone(),
+            reason: label,
+            detail: match error {
+                Some(HandshakeError::Tls(error)) => error.to_string(),
+                _ => String::new(),
+            },
+        });
+    }
+    error.map_or(Reason::ConnectTimeout, |error| {
+        Reason::UpstreamTls(tls::connect::explain_handshake(error))
+    })
 }
 
 /// Whether an error says that this machine lacks descriptors or memory for a socket, whoever it is

@@ -19,6 +19,7 @@ use crate::plan::{TlsVersion, UpstreamTls};
 use crate::tls::certificates::fingerprint;
 use crate::tls::certificates::{Wrong, read_certificates, read_roots};
 use crate::tls::provider::provider;
+use crate::tls::special::{Servers, Trust};
 
 /// Sessions kept to go on with, per endpoint: enough for the connections of many workers.
 const SESSIONS: usize = 64;
@@ -162,16 +163,20 @@ fn verifier(wanted: &UpstreamTls) -> Result<Arc<dyn ServerCertVerifier>, Wrong> 
             accepted: Some(accepted),
         }));
     }
-    let roots = match &wanted.ca_pem {
-        Some(pem) => Arc::new(read_roots(pem).map_err(|message| ("ca_pem", message))?),
-        None => SYSTEM_ROOTS
-            .clone()
-            .map_err(|message| ("ca_pem", message))?,
+    let wrong = |message: String| ("ca_pem", message);
+    let (roots, pinned) = match &wanted.ca_pem {
+        Some(pem) => (
+            Arc::new(read_roots(pem).map_err(wrong)?),
+            read_certificates(pem).map_err(wrong)?,
+        ),
+        None => (SYSTEM_ROOTS.clone().map_err(wrong)?, Vec::new()),
     };
-    let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider())
+    let algorithms = provider().signature_verification_algorithms;
+    let trust = Trust::new(Arc::clone(&roots), pinned, Vec::new(), algorithms).map_err(wrong)?;
+    let inner = WebPkiServerVerifier::builder_with_provider(roots, provider())
         .build()
-        .map_err(|error| ("ca_pem", error.to_string()))?;
-    Ok(verifier)
+        .map_err(|error| wrong(error.to_string()))?;
+    Ok(Arc::new(Servers { inner, trust }))
 }
 
 /// Accepts certain certificates whatever their names and roots, or any where verification is off.

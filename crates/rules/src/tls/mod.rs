@@ -7,3 +7,5 @@ pub mod certificates;
 pub mod client;
 pub mod provider;
 pub mod server;
+mod special;
+mod x509;

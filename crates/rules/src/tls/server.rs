@@ -11,9 +11,10 @@ use rustls::version::{TLS12, TLS13};
 
 use crate::plan::{Certificate, ClientAuth, ListenerTls, TlsVersion};
 use crate::tls::certificates::{
-    ACME_TLS, Chooser, Wrong, read_crls, read_pair, read_proof, read_roots,
+    ACME_TLS, Chooser, Wrong, read_certificates, read_crls, read_pair, read_proof, read_roots,
 };
 use crate::tls::provider::provider;
+use crate::tls::special::{Clients, Trust};
 
 /// What of TLS outlives plans, so that sessions survive them and unchanged certificates are not
 /// read again.
@@ -137,7 +138,12 @@ pub fn compile(
             let below = |field: &str, message| (format!("client_auth.{field}"), message);
             let roots = read_roots(&proof.ca_pem).map_err(|message| below("ca_pem", message))?;
             let crls = read_crls(&proof.crl_pem).map_err(|message| below("crl_pem", message))?;
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
+            let roots = Arc::new(roots);
+            let pinned = read_certificates(&proof.ca_pem).map_err(|text| below("ca_pem", text))?;
+            let algorithms = provider().signature_verification_algorithms;
+            let trust = Trust::new(Arc::clone(&roots), pinned, crls.clone(), algorithms)
+                .map_err(|message| below("crl_pem", message))?;
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider())
                 .with_crls(crls)
                 // A list of the client's own issuer is enough, but there must be one.
                 .only_check_end_entity_revocation();
@@ -146,10 +152,10 @@ pub fn compile(
             } else {
                 verifier.allow_unauthenticated()
             };
-            let verifier = verifier
+            let inner = verifier
                 .build()
                 .map_err(|error| below("crl_pem", format!("cannot be used: {error}")))?;
-            builder.with_client_cert_verifier(verifier)
+            builder.with_client_cert_verifier(Arc::new(Clients { inner, trust }))
         }
     };
     let mut config = builder.with_cert_resolver(Arc::new(chooser));

@@ -102,6 +102,16 @@ def _backends(view: View, endpoints: Sequence[EndpointSnapshot]) -> Iterator[Fam
         ((f'{s},kind="{kind}"', count) for s, e in pairs for kind, count in _error_counts(e)),
     )
     yield Family(
+        "evenflow_backend_tls_failures_total",
+        "counter",
+        "TLS handshakes that the backend failed, by reason.",
+        (
+            (f'{s},reason="{reason}"', count)
+            for s, e in pairs
+            for reason, count in sorted(e["tls_failures"].items())
+        ),
+    )
+    yield Family(
         "evenflow_health_checks_total",
         "counter",
         "Active health checks by result.",

@@ -9,7 +9,7 @@ use std::task::Poll;
 
 use evenflow_rules::plan::Protocol;
 use evenflow_rules::tls::certificates::{ACME_TLS, fingerprint};
-use evenflow_state::handshake::End;
+use evenflow_state::handshake::{ENDS, End};
 use evenflow_wire::identity::Identity;
 use rustls::{
     Connection as Session, HandshakeKind, PeerIncompatible, ServerConfig, ServerConnection,
@@ -18,6 +18,7 @@ use rustls::{
 use super::stream::{HandshakeError, TlsStream};
 use crate::buffer::HEAD_BYTES;
 use crate::connection::Connection;
+use crate::events::Event;
 use crate::stream::Stream;
 
 /// How a handshake ended that failed with this error.
@@ -65,6 +66,7 @@ pub async fn handshake(connection: &mut Connection) -> bool {
     connection.slot.arm(worker.coarse_ms.get() + head_ms);
     // Where no HTTP is spoken, nothing is said to whom speaks it.
     let mut plain = if http { PLAIN_TEXT } else { b"" };
+    let mut cause = None;
     let end = poll_fn(|cx| {
         let Stream::Tls(stream) = &mut connection.stream else {
             return Poll::Ready(End::Closed);
@@ -89,13 +91,34 @@ pub async fn handshake(connection: &mut Connection) -> bool {
                 }
                 Poll::Ready(End::PlainText)
             }
-            Poll::Ready(Err(HandshakeError::Tls(error))) => Poll::Ready(end_of(&error)),
+            Poll::Ready(Err(HandshakeError::Tls(error))) => {
+                let end = end_of(&error);
+                cause = Some(error);
+                Poll::Ready(end)
+            }
             Poll::Pending if connection.slot.fired() => Poll::Ready(End::Timeout),
             Poll::Pending => Poll::Pending,
         }
     })
     .await;
     state.handshakes[end as usize].fetch_add(1, Ordering::Relaxed);
+    let fine = matches!(end, End::Full | End::Resumed | End::Proof);
+    if !fine
+        && worker
+            .shared
+            .events
+            .may_tell_handshake(worker.coarse_ms.get())
+    {
+        let peer = connection.peer;
+        worker.shared.events.push(Event::HandshakeFailed {
+            listener: Some(state.name.clone()),
+            pool: None,
+            backend: None,
+            peer: peer.map_or_else(String::new, |peer| peer.to_string()),
+            reason: ENDS[end as usize],
+            detail: cause.map_or_else(String::new, |cause| cause.to_string()),
+        });
+    }
     match end {
         End::Full | End::Resumed => {
             connection.identity = identity(&connection.stream);

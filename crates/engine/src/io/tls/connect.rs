@@ -22,10 +22,10 @@ pub async fn handshake(
     slot: &Slot,
     buffers: &Buffers,
     switching: bool,
-) -> Result<Stream, Option<&'static str>> {
+) -> Result<Stream, Option<HandshakeError>> {
     let session = upstream
         .session(switching)
-        .map_err(|error| Some(explain(&error)))?;
+        .map_err(|error| Some(HandshakeError::Tls(error)))?;
     let mut stream = Box::new(TlsStream::new(stream, session));
     poll_fn(|cx| {
         if slot.fired() {
@@ -35,7 +35,7 @@ pub async fn handshake(
         let mut buffer = buffers.take(HEAD_BYTES);
         let polled = stream.poll_handshake(cx, buffer.spare());
         buffers.give(buffer);
-        polled.map_err(|error| Some(explain_handshake(&error)))
+        polled.map_err(Some)
     })
     .await?;
     Ok(Stream::Tls(stream))
@@ -47,6 +47,29 @@ pub fn explain_handshake(error: &HandshakeError) -> &'static str {
         HandshakeError::Closed => "The backend closed the connection during the TLS handshake.",
         HandshakeError::PlainText => "The backend does not speak TLS.",
         HandshakeError::Tls(error) => explain(error),
+    }
+}
+
+/// The word for a failed handshake in metrics; `None` is one that was not over in time.
+pub fn label(error: Option<&HandshakeError>) -> &'static str {
+    let error = match error {
+        None => return "timeout",
+        Some(HandshakeError::Closed) => return "closed",
+        Some(HandshakeError::PlainText) => return "plain_text",
+        Some(HandshakeError::Tls(error)) => error,
+    };
+    match error {
+        Error::InvalidCertificate(error) => match error {
+            CertificateError::UnknownIssuer => "unknown_issuer",
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => "expired",
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                "name"
+            }
+            _ => "certificate_refused",
+        },
+        Error::AlertReceived(_) => "backend_alert",
+        Error::PeerIncompatible(_) | Error::NoApplicationProtocol => "parameters",
+        _ => "protocol",
     }
 }
 
