@@ -19,7 +19,7 @@ pub use request::access_log;
 pub use upstream::connect;
 
 use control::published;
-use io::{buffer, listen, memory, relay, stream, timer, write};
+use io::{both_ways, buffer, listen, memory, relay, stream, timer, write};
 use layer4::{tcp, udp};
 use request::{
     answer, attempt, call, exchange, fault, forward, gate, hedge, mirror, record, request_body,

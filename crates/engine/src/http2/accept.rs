@@ -327,9 +327,9 @@ async fn serve_stream(shared: Rc<Shared>, served: DownstreamStream) {
         worker: Rc::clone(&worker),
     };
     let mut scratch = worker.take_scratch();
-    worker.active.update(|active| active + 1);
+    let active = worker.enter();
     exchange(&mut connection, &mut scratch).await;
-    worker.active.update(|active| active - 1);
+    drop(active);
     worker.give_scratch(scratch);
     worker.buffers.give(std::mem::take(&mut connection.buffer));
     drop(connection);

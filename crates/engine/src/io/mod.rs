@@ -1,5 +1,6 @@
 //! What bytes pass through: sockets, TLS, buffers and their budget, timers.
 
+pub mod both_ways;
 pub mod buffer;
 pub mod listen;
 pub mod memory;

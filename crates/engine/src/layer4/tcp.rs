@@ -14,15 +14,15 @@ use evenflow_rules::picker::Tried;
 use evenflow_rules::reason::Reason;
 use evenflow_state::stats::ErrorKind;
 use evenflow_wire::client_hello::{self, ClientHello};
-use evenflow_wire::http1::head::{Length, RequestHead};
+use evenflow_wire::http1::head::RequestHead;
 use evenflow_wire::proxy_protocol::AddressPair;
 
 use crate::acceptor::{ConnectionGuard, ListenerHandle};
 use crate::access_log::Record;
+use crate::both_ways::BothWays;
 use crate::buffer::{Buffer, HEAD_BYTES};
 use crate::connection::{ClientWatch, Connection};
 use crate::lease::{self, Lease};
-use crate::relay::Relay;
 use crate::stream::Stream;
 use crate::tls::accept;
 use crate::upstream::reach;
@@ -60,9 +60,8 @@ pub async fn serve(
     {
         return;
     }
-    worker.active.update(|active| active + 1);
+    let _active = worker.enter();
     session(&mut connection).await;
-    worker.active.update(|active| active - 1);
     drop(counted);
 }
 
@@ -268,39 +267,20 @@ async fn both_ways(
     drain_ms: u64,
 ) -> SessionOutcome {
     let worker = Rc::clone(&connection.worker);
-    let relay = |buffer| Relay::new(Length::UntilClose, false, Vec::new(), buffer, None);
-    let (mut up, mut down) = (
-        // What was looked at of a TLS client goes first.
-        relay(std::mem::take(&mut connection.buffer)),
-        relay(Buffer::default()),
-    );
-    let (mut up_ended, mut down_ended) = (false, false);
+    // What was looked at of a TLS client goes first.
+    let seen = std::mem::take(&mut connection.buffer);
+    let mut ways = BothWays::new(seen, Vec::new(), Buffer::default());
     let idle_ms = lease.member().idle_timeout_ms;
     let mut moved_at = worker.coarse_ms.get();
     let mut drained_at = u64::MAX;
-    let (from_client, from_server) = (Reason::ClientGone, Reason::UpstreamReset);
     let reason = poll_fn(|cx| {
         let (client, server) = (&mut connection.stream, &mut upstream);
-        if !up_ended && let Poll::Ready(result) = up.poll(cx, &worker.buffers, client, server) {
-            if let Err(broken) = result {
-                let at_rest = up.is_at_rest() && down.is_at_rest();
-                return Poll::Ready(broken.reason(at_rest, from_client, from_server));
-            }
-            up_ended = (down_ended && !server.is_tls()) || server.poll_shutdown(cx).is_ready();
-        }
-        if !down_ended && let Poll::Ready(result) = down.poll(cx, &worker.buffers, server, client) {
-            if let Err(broken) = result {
-                let at_rest = up.is_at_rest() && down.is_at_rest();
-                return Poll::Ready(broken.reason(at_rest, from_server, from_client));
-            }
-            down_ended = (up_ended && !client.is_tls()) || client.poll_shutdown(cx).is_ready();
-        }
-        if up_ended && down_ended {
-            return Poll::Ready(None);
+        let polled = ways.poll(cx, &worker.buffers, client, server);
+        if polled.is_ready() {
+            return polled;
         }
         let now = worker.coarse_ms.get();
-        if up.moved || down.moved {
-            (up.moved, down.moved) = (false, false);
+        if ways.has_moved() {
             moved_at = now;
         }
         if worker.draining.get() && drained_at == u64::MAX {
@@ -321,16 +301,9 @@ async fn both_ways(
         Poll::Pending
     })
     .await;
-    let outcome = SessionOutcome {
-        up: up.received,
-        down: down.received,
-        reason,
-    };
-    for relay in [up, down] {
-        let (buffer, _) = relay.into_buffers();
-        worker.buffers.give(buffer);
-    }
-    outcome
+    let (up, down) = ways.received();
+    ways.give_back(&worker.buffers);
+    SessionOutcome { up, down, reason }
 }
 
 /// Counts a session and writes its access record.

@@ -399,7 +399,7 @@ fn reach(lease: &Lease) -> Result<UdpSocket, Reason> {
 
 async fn run(desk: Rc<DatagramSocket>, worker: Rc<Worker>, session: Rc<Session>) {
     let started = Instant::now();
-    worker.active.update(|active| active + 1);
+    let active = worker.enter();
     session.slot.follow().await;
     // A closed port is told as an error, which wakes no reader.
     let mut failing = pin!(session.upstream.ready(Interest::ERROR));
@@ -415,7 +415,7 @@ async fn run(desk: Rc<DatagramSocket>, worker: Rc<Worker>, session: Rc<Session>)
         session.poll(cx, &desk, &worker)
     })
     .await;
-    worker.active.update(|active| active - 1);
+    drop(active);
     session.over.set(true);
     let mut sessions = desk.sessions.borrow_mut();
     let same = |other: &Rc<Session>| Rc::ptr_eq(other, &session);

@@ -87,10 +87,10 @@ pub async fn serve(
             return;
         }
         let mut scratch = connection.worker.take_scratch();
-        connection.worker.active.update(|active| active + 1);
+        let active = connection.worker.enter();
         // On the heap for as long as it runs, so that an idle connection is small.
         let next = Box::pin(exchange(&mut connection, &mut scratch)).await;
-        connection.worker.active.update(|active| active - 1);
+        drop(active);
         connection.worker.give_scratch(scratch);
         match next {
             Next::Keep => {}

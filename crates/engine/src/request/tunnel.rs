@@ -6,6 +6,7 @@
 
 use std::future::poll_fn;
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -17,17 +18,16 @@ use evenflow_state::endpoint::GONE;
 use evenflow_state::stats::TunnelStats;
 use evenflow_wire::field::Span;
 use evenflow_wire::http1::encode::{self, Delivery};
-use evenflow_wire::http1::head::Length;
 
 use crate::access_log::Record;
 use crate::answer;
+use crate::both_ways::BothWays;
 use crate::buffer::{BODY_BYTES, Buffer};
 use crate::call::Upstream;
 use crate::connection::{Connection, origin_of};
 use crate::exchange::RequestContext;
 use crate::lease::Lease;
 use crate::record::{self, AccessRecord};
-use crate::relay::Relay;
 use crate::stream::Stream;
 use crate::worker::{Scratch, Worker};
 
@@ -35,10 +35,7 @@ use crate::worker::{Scratch, Worker};
 #[derive(Debug)]
 pub struct Tunnel {
     upstream: Stream,
-    up: Relay,
-    down: Relay,
-    /// Ended, and that was passed on.
-    ended: (bool, bool),
+    ways: BothWays,
     /// Bytes counted so far: up, down.
     counted: (u64, u64),
     lease: Lease,
@@ -86,7 +83,7 @@ pub fn open(
     mut lease: Lease,
     mut upstream: Upstream,
 ) {
-    let worker = std::rc::Rc::clone(&connection.worker);
+    let worker = Rc::clone(&connection.worker);
     let Some((index, route)) = context.route else {
         return;
     };
@@ -151,13 +148,10 @@ pub fn open(
 
     lease.settle();
     let now = worker.coarse_ms.get();
-    let whole = |lead, buffer| Relay::new(Length::UntilClose, false, lead, buffer, None);
     let permits = std::mem::take(&mut scratch.passed.permits);
     connection.tunnel = Some(Box::new(Tunnel {
-        up: whole(Vec::new(), first),
-        down: whole(lead, upstream.buffer),
+        ways: BothWays::new(first, lead, upstream.buffer),
         upstream: upstream.stream,
-        ended: (false, false),
         counted: (0, 0),
         lease,
         rules,
@@ -170,17 +164,42 @@ pub fn open(
     }));
 }
 
+/// Counts a tunnel as open for as long as it lives.
+struct Open {
+    worker: Rc<Worker>,
+    route: u32,
+}
+
+impl Open {
+    fn new(worker: &Rc<Worker>, route: u32) -> Self {
+        let mut stats = worker.stats.borrow_mut();
+        let tunnels = stats.tunnels.entry(route).or_default();
+        tunnels.active += 1;
+        tunnels.opened += 1;
+        Self {
+            worker: Rc::clone(worker),
+            route,
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        // Borrowed only where a panic unwinds through the counting itself.
+        if let Ok(mut stats) = self.worker.stats.try_borrow_mut() {
+            stats.tunnels.entry(self.route).or_default().active -= 1;
+        }
+    }
+}
+
 /// Relays until the tunnel's end.
 pub async fn run(connection: &mut Connection) {
     let Some(mut tunnel) = connection.tunnel.take() else {
         return;
     };
-    let worker = std::rc::Rc::clone(&connection.worker);
-    worker.active.update(|active| active + 1);
-    tunnel.stats(&worker, |stats| {
-        stats.active += 1;
-        stats.opened += 1;
-    });
+    let worker = Rc::clone(&connection.worker);
+    let _active = worker.enter();
+    let open = Open::new(&worker, tunnel.request.route);
     let reason = poll_fn(|cx| tunnel.poll(cx, connection)).await;
     poll_fn(|cx| {
         // Encrypted streams are told of the end, as far as that needs no waiting.
@@ -189,53 +208,28 @@ pub async fn run(connection: &mut Connection) {
         Poll::Ready(())
     })
     .await;
-    tunnel.stats(&worker, |stats| stats.active -= 1);
+    drop(open);
     tunnel.record(&worker, reason);
-    for relay in [tunnel.up, tunnel.down] {
-        let (buffer, _) = relay.into_buffers();
-        worker.buffers.give(buffer);
-    }
-    worker.active.update(|active| active - 1);
+    tunnel.ways.give_back(&worker.buffers);
 }
 
 impl Tunnel {
     /// Moves what can be moved; ready with the reason for an end that was nobody's wish.
     fn poll(&mut self, cx: &mut Context<'_>, connection: &mut Connection) -> Poll<Option<Reason>> {
-        let worker = std::rc::Rc::clone(&connection.worker);
-        let (client, server) = (&mut connection.stream, &mut self.upstream);
-        let (from_client, from_server) = (Reason::ClientGone, Reason::UpstreamReset);
-        let mut broken: Option<Option<Reason>> = None;
-        if !self.ended.0
-            && let Poll::Ready(result) = self.up.poll(cx, &worker.buffers, client, server)
-        {
-            match result {
-                Ok(()) => self.ended.0 = server.poll_shutdown(cx).is_ready(),
-                Err(error) => {
-                    let at_rest = self.up.is_at_rest() && self.down.is_at_rest();
-                    broken = Some(error.reason(at_rest, from_client, from_server));
-                }
-            }
-        }
-        if broken.is_none()
-            && !self.ended.1
-            && let Poll::Ready(result) = self.down.poll(cx, &worker.buffers, server, client)
-        {
-            match result {
-                Ok(()) => self.ended.1 = client.poll_shutdown(cx).is_ready(),
-                Err(error) => {
-                    let at_rest = self.up.is_at_rest() && self.down.is_at_rest();
-                    broken = Some(error.reason(at_rest, from_server, from_client));
-                }
-            }
-        }
+        let worker = Rc::clone(&connection.worker);
+        let polled = self.ways.poll(
+            cx,
+            &worker.buffers,
+            &mut connection.stream,
+            &mut self.upstream,
+        );
         let now = worker.coarse_ms.get();
-        if self.up.moved || self.down.moved {
-            (self.up.moved, self.down.moved) = (false, false);
+        if self.ways.has_moved() {
             self.moved_at = now;
             self.count(&worker);
         }
-        if broken.is_some() || self.ended == (true, true) {
-            return Poll::Ready(broken.flatten());
+        if polled.is_ready() {
+            return polled;
         }
         self.follow_plan(&worker, connection.door.get(), now);
         let idle_at = after(self.moved_at, self.rules.idle_ms);
@@ -281,7 +275,7 @@ impl Tunnel {
 
     /// Counts what moved since it was last counted.
     fn count(&mut self, worker: &Worker) {
-        let (up, down) = (self.up.received, self.down.received);
+        let (up, down) = self.ways.received();
         let (more_up, more_down) = (up - self.counted.0, down - self.counted.1);
         self.counted = (up, down);
         self.stats(worker, |stats| {
@@ -301,6 +295,7 @@ impl Tunnel {
             return;
         }
         let request = &self.request;
+        let (up, down) = self.ways.received();
         let latency_ns = request.started.elapsed().as_nanos() as u64;
         worker.log(&Record {
             time_ns: SystemTime::now()
@@ -314,8 +309,8 @@ impl Tunnel {
             target: &request.target,
             version: "HTTP/1.1",
             status: 101,
-            bytes_sent: self.down.received,
-            bytes_received: self.up.received,
+            bytes_sent: down,
+            bytes_received: up,
             route: &request.route_name,
             pool: &self.lease.pool().name,
             backend_id: &self.lease.member().endpoint.id,

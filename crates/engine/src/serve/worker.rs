@@ -125,6 +125,16 @@ pub struct Budget {
     filled_ms: u64,
 }
 
+/// A request or session in flight, however it ends.
+#[derive(Debug)]
+pub struct Active(Rc<Worker>);
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.0.active.update(|active| active - 1);
+    }
+}
+
 /// The state of one worker, used from its own thread only.
 #[derive(Debug)]
 pub struct Worker {
@@ -223,6 +233,12 @@ impl Worker {
                 .as_ref()
                 .map(|new| (Arc::clone(new), new.buffer()));
         }
+    }
+
+    /// Counts a request or session as in flight for as long as the guard lives.
+    pub fn enter(self: &Rc<Self>) -> Active {
+        self.active.update(|active| active + 1);
+        Active(Rc::clone(self))
     }
 
     /// Heads to parse into.
