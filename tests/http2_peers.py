@@ -25,6 +25,7 @@ from h2.events import (
     DataReceived,
     Event,
     InformationalResponseReceived,
+    PingReceived,
     RequestReceived,
     ResponseReceived,
     SettingsAcknowledged,
@@ -335,6 +336,8 @@ class Line:
                 script(self, event.stream_id, asked)
             case StreamReset():
                 self.asked[event.stream_id].reset = True
+            case PingReceived():
+                self.origin.pings += 1
             case SettingsAcknowledged():
                 pass
             case _:
@@ -392,6 +395,7 @@ class H2Origin:
         self.queue: deque[Script] = deque()
         self.requests: list[Asked] = []
         self.connections = 0
+        self.pings = 0
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listening.getsockname()[1]
         self._sockets: list[socket.socket] = []

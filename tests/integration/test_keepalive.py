@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from evenflow.testing import document
+from evenflow.testing import document, wait_for
+from tests.http2_peers import Asked, H2Origin, Line
 
 if TYPE_CHECKING:
     from tests.conftest import StartEvenflow, StartOrigins
@@ -33,3 +35,33 @@ def test_the_kernel_probes_silent_connections_to_backends(
     assert balancer.request().status == 200
     # The one that is kept; clients of the health check and of this test are closed.
     assert (KEEPALIVE in timers(origin.port)) is probed
+
+
+PINGS = {"ping_interval": "1s", "ping_timeout": "1s"}
+
+
+def test_a_silent_connection_of_http2_that_answers_pings_is_kept(evenflow: StartEvenflow) -> None:
+    with H2Origin() as origin:
+        balancer = evenflow(document(origin.url, load_balancer={"connections": PINGS}))
+        assert balancer.request().status == 200
+        wait_for(lambda: origin.pings >= 2, "two PINGs")
+        assert balancer.request().status == 200
+        assert origin.connections == 1
+
+
+def test_a_connection_of_http2_whose_backend_is_gone_without_a_word_ends(
+    evenflow: StartEvenflow,
+) -> None:
+    released = threading.Event()
+
+    def freeze(_line: Line, _stream: int, _asked: Asked) -> None:
+        """Read no more on this connection, so that PINGs get no answer either."""
+        released.wait(30)
+
+    with H2Origin() as origin:
+        origin.queue.append(freeze)
+        balancer = evenflow(document(origin.url, load_balancer={"connections": PINGS}))
+        # The first connection ends, and the request is repeated on another one.
+        assert balancer.request().status == 200
+        assert origin.connections == 2
+        released.set()

@@ -264,6 +264,16 @@ class Connections(Model):
         "whether the backend's host is still there; three probes without an answer end the "
         "connection. 0s is off.",
     )
+    ping_interval: Duration = Field(
+        default=0.0,
+        description="HTTP/2: after this time without a byte from the backend, evenflow sends a PING, "
+        "at a granularity of 1s. 0s is off: some servers, gRPC's among them, close connections "
+        "whose PINGs come more often than every 5 minutes.",
+    )
+    ping_timeout: Timeout = Field(
+        default=10.0,
+        description="HTTP/2: the connection is closed when nothing came for this time after a PING.",
+    )
 
 
 class StrategyConfig(Model):

@@ -348,6 +348,8 @@ class Connections(TypedDict):
     max_idle: int
     idle_ms: int
     tcp_keepalive_ms: int
+    ping_ms: int
+    ping_timeout_ms: int
 
 
 Panic = Literal["fail", "use_all"]

@@ -95,6 +95,8 @@ def compile_pool(
             "max_idle": connections.max_idle,
             "idle_ms": milliseconds(connections.idle_timeout),
             "tcp_keepalive_ms": milliseconds(connections.tcp_keepalive),
+            "ping_ms": milliseconds(connections.ping_interval),
+            "ping_timeout_ms": milliseconds(connections.ping_timeout),
         },
         "retry_budget": given(pool.retry_budget),
         "retry_floor": given(pool.retry_floor),

@@ -9,12 +9,14 @@ use std::task::Poll;
 use std::time::Instant;
 
 use evenflow_rules::member::ConnectionVersion;
+use evenflow_rules::plan::Connections;
 use evenflow_wire::http1::encode::phrase;
 use evenflow_wire::http2::translate::response_text;
 use evenflow_wire::http2::{Config, Event, Key, Role};
 use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
 
+use super::keepalive::{Keepalive, KeepaliveAction};
 use super::session::{Driver, Protocol, Session};
 use super::upstream_stream::UpstreamStream;
 use super::{CONNECTION_WINDOW, Exchange, STREAM_WINDOW};
@@ -29,6 +31,9 @@ const MAX_HEAD: u32 = 64 * 1024;
 /// more: the backend may be gone without closing it. A request that the client cancels says nothing
 /// about the backend and is not counted.
 const MAX_TIMEOUTS: u32 = 3;
+
+/// What a `PING` carries.
+const PING: [u8; 8] = *b"evenflow";
 
 /// One worker's connections of HTTP/2, by endpoint.
 #[derive(Debug, Default)]
@@ -50,6 +55,8 @@ pub struct Link {
     open: Cell<u32>,
     /// Requests that timed out since the backend's last sign of life.
     timeouts: Cell<u32>,
+    /// Its signs of life, where it is kept.
+    keepalive: Option<Keepalive>,
     /// How long it is kept while it carries nothing.
     idle_ms: u64,
     /// Since when it carries nothing; 0 while that is not known.
@@ -85,6 +92,19 @@ impl Link {
     /// One exchange less.
     pub fn left(&self) {
         self.open.update(|open| open - 1);
+    }
+
+    /// Sends a `PING` when the connection has been silent for long, and ends it when that has been
+    /// in vain.
+    fn keep_alive(&self, now_ms: u64) {
+        let Some(keepalive) = &self.keepalive else {
+            return;
+        };
+        match keepalive.judge(self.session.reads(), now_ms) {
+            KeepaliveAction::Wait => {}
+            KeepaliveAction::Ping => self.session.change(|protocol| protocol.ping(PING)),
+            KeepaliveAction::Dead => self.session.abort(),
+        }
     }
 
     fn is_usable(&self) -> bool {
@@ -192,7 +212,7 @@ impl Links {
     }
 
     /// Speaks HTTP/2 on a new connection and begins a stream on it. Others may use it as well where
-    /// `idle_ms` says how long it is kept while it carries nothing.
+    /// `rules` say how long it is kept while it carries nothing.
     ///
     /// # Errors
     /// What the connection says; `TimedOut` for the slot's deadline.
@@ -201,10 +221,10 @@ impl Links {
         endpoint: u32,
         made: ConnectionVersion,
         (socket, buffers): (Stream, &Rc<Buffers>),
-        idle_ms: Option<u64>,
+        rules: Option<&Connections>,
         slot: &Slot,
     ) -> io::Result<Stream> {
-        if idle_ms.is_some()
+        if rules.is_some()
             && let Some(stream) = self.take(endpoint, made)
         {
             // Made by several at once: one is enough.
@@ -217,14 +237,15 @@ impl Links {
             session: Rc::clone(&session),
             open: Cell::new(0),
             timeouts: Cell::new(0),
-            idle_ms: idle_ms.unwrap_or_default(),
+            keepalive: rules.map(Keepalive::new),
+            idle_ms: rules.map_or(0, |rules| rules.idle_ms),
             idle_since: Cell::new(0),
             settled: Notify::new(),
         });
         let driver = Driver::new(&session, buffers, socket, Buffer::default());
         tokio::task::spawn_local(drive(driver, Rc::downgrade(&link)));
         link.settle(slot).await?;
-        if idle_ms.is_some() {
+        if rules.is_some() {
             let mut links = self.links.borrow_mut();
             links.entry(endpoint).or_default().push(Rc::clone(&link));
         }
@@ -241,7 +262,8 @@ impl Links {
         self.links.borrow_mut().retain(|uid, _| keep(*uid));
     }
 
-    /// Lets go of connections that have ended or carried nothing for too long.
+    /// Lets go of connections that have ended or carried nothing for too long, and asks silent ones
+    /// for a sign of life.
     pub fn sweep(&self, now_ms: u64) {
         self.links.borrow_mut().retain(|_, links| {
             links.retain(|link| {
@@ -249,6 +271,7 @@ impl Links {
                 if link.open.get() == 0 && since == 0 {
                     link.idle_since.set(now_ms);
                 }
+                link.keep_alive(now_ms);
                 let idle = since != 0 && now_ms.saturating_sub(since) >= link.idle_ms;
                 link.is_usable() && !idle
             });
@@ -293,7 +316,8 @@ async fn drive(mut driver: Driver, link: Weak<Link>) {
                 _ => {}
             }
         });
-        if polled.is_pending() && link.strong_count() > 0 {
+        let wanted = link.upgrade().is_some_and(|link| !link.session.is_over());
+        if polled.is_pending() && wanted {
             Poll::Pending
         } else {
             Poll::Ready(())

@@ -10,6 +10,7 @@
 pub mod accept;
 pub mod downstream_stream;
 mod inbound;
+mod keepalive;
 pub mod links;
 mod outbound;
 pub mod session;

@@ -66,6 +66,8 @@ pub struct Session {
     openers: RefCell<Vec<Waker>>,
     /// The connection has ended.
     over: Cell<bool>,
+    /// Reads that brought something.
+    reads: Cell<u64>,
     /// A field block on its way into the output.
     block: RefCell<Vec<u8>>,
 }
@@ -80,6 +82,7 @@ impl Session {
             waiting: RefCell::default(),
             openers: RefCell::default(),
             over: Cell::new(false),
+            reads: Cell::new(0),
             block: RefCell::default(),
         }
     }
@@ -95,6 +98,17 @@ impl Session {
     /// Whether the connection has ended.
     pub fn is_over(&self) -> bool {
         self.over.get()
+    }
+
+    /// How many reads have brought something.
+    pub fn reads(&self) -> u64 {
+        self.reads.get()
+    }
+
+    /// Ends the connection: the other end is gone.
+    pub fn abort(&self) {
+        self.end();
+        self.wake_driver();
     }
 
     /// Looks at the protocol's state.
@@ -364,7 +378,10 @@ impl Driver {
             }
             self.buffer.compact();
             match self.stream.poll_read(cx, self.buffer.spare()) {
-                Poll::Ready(Ok(count)) if count > 0 => self.buffer.end += count,
+                Poll::Ready(Ok(count)) if count > 0 => {
+                    self.buffer.end += count;
+                    self.session.reads.update(|reads| reads + 1);
+                }
                 Poll::Ready(_) => return Poll::Ready(End::Closed),
                 Poll::Pending => {
                     if self.buffer.is_empty() {

@@ -160,9 +160,9 @@ pub async fn reach(
             Http::H1 | Http::Auto => Ok(stream),
         };
     }
-    let idle_ms = shared.then_some(lease.pool().connections.idle_ms);
+    let rules = shared.then_some(&lease.pool().connections);
     let begun = links
-        .begin(uid, made, (stream, &worker.buffers), idle_ms, slot)
+        .begin(uid, made, (stream, &worker.buffers), rules, slot)
         .await;
     drop(turn);
     begun.map_err(|error| match error.kind() {

@@ -229,4 +229,8 @@ pub struct Connections {
     /// How long a connection may be silent before the kernel probes whether the other host is still
     /// there; 0 never does.
     pub tcp_keepalive_ms: u64,
+    /// How long a connection of HTTP/2 may be silent before a `PING` is sent; 0 sends none.
+    pub ping_ms: u64,
+    /// How long after a `PING` something must have come.
+    pub ping_timeout_ms: u64,
 }
