@@ -148,3 +148,31 @@ def pong(server: socket.socket) -> None:
             with connection, contextlib.suppress(OSError):
                 if connection.recv(100):
                     connection.sendall(b"+PONG\r\n")
+
+
+def test_a_listener_that_can_accept_nobody_holds_up_no_other(evenflow: StartEvenflow) -> None:
+    port, second, admin = free_port(), free_port(), free_port()
+    document = {
+        "listeners": [
+            {"name": "main", "address": f"127.0.0.1:{port}"},
+            {"name": "second", "address": f"127.0.0.1:{second}"},
+        ],
+        "pools": [{"name": "p", "backends": [{"id": "b", "url": "http://127.0.0.1:1"}]}],
+        "routes": [{"name": "r", "respond": {"body": "here"}}],
+        "health_check": {"enabled": False},
+        "admin": {"listen": f"127.0.0.1:{admin}"},
+        "server": {"workers": 1},
+        "state": {"store": "memory"},
+    }
+    balancer = evenflow(document, port=port, admin_port=admin, hand_over_port=False)
+    request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+    with Client(port) as served:
+        assert served.send(request).expect(200).body == b"here"
+        with no_descriptors(balancer):
+            # The kernel takes the connection; the worker cannot, and tries again now and then.
+            waiting = Client(second)
+            waiting.send(request)
+            for _ in range(20):
+                assert served.send(request).expect(200).body == b"here"
+        with waiting:
+            assert waiting.expect(200).body == b"here"
