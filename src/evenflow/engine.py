@@ -117,6 +117,10 @@ class WorkerSnapshot(TypedDict):
 
     id: int
     busy_s: float
+    restarts: int
+    """How often it panicked and began anew, its connections lost."""
+    panics: int
+    """Panics that cost one connection or request each; the worker served on."""
 
 
 class ListenerSnapshot(TypedDict):
@@ -284,6 +288,8 @@ class Totals(TypedDict):
 
     uptime_s: float
     requests: int
+    worker_restarts: int
+    worker_panics: int
 
 
 class ExplainRequest(TypedDict):
@@ -436,7 +442,23 @@ class HandshakeFailed(TypedDict):
     detail: str
 
 
-Event = ProbeResult | Ejected | Returned | BreakerChanged | UnknownKey | HandshakeFailed
+class WorkerRestarted(TypedDict):
+    """A worker panicked, which is a programming error, and begins anew; its connections are lost."""
+
+    kind: Literal["worker_restarted"]
+    worker: int
+    reason: str
+
+
+Event = (
+    ProbeResult
+    | Ejected
+    | Returned
+    | BreakerChanged
+    | UnknownKey
+    | HandshakeFailed
+    | WorkerRestarted
+)
 
 
 class DrainReport(TypedDict):

@@ -16,6 +16,8 @@ mod upstream;
 pub use control::{engine, events, probe, snapshot};
 pub use io::{output, tls};
 pub use request::access_log;
+#[cfg(feature = "fault-injection")]
+pub use serve::worker::PanicAt;
 pub use upstream::connect;
 
 use control::published;
@@ -25,5 +27,5 @@ use request::{
     answer, attempt, call, exchange, fault, forward, gate, hedge, mirror, record, request_body,
     respond, tunnel,
 };
-use serve::{acceptor, connection, proxied, worker};
+use serve::{acceptor, connection, proxied, supervisor, worker};
 use upstream::lease;

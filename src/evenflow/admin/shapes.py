@@ -17,6 +17,8 @@ class Health(TypedDict):
     """`healthy` while at least one backend is usable."""
     total_backends: int
     healthy_backends: int
+    worker_restarts: NotRequired[int]
+    """How often a worker of the engine crashed and was restarted; absent while none did."""
     timestamp: str
 
 
@@ -110,6 +112,17 @@ class BackendList(TypedDict):
     backends: list[BackendView]
 
 
+class WorkersHealth(TypedDict):
+    """What went wrong with workers of the engine since the start."""
+
+    restarts: int
+    """How often one crashed and was restarted; its connections were lost."""
+    panics: int
+    """Crashes that cost one connection or request each."""
+    last_restart_at: str | None
+    last_restart_reason: str | None
+
+
 class DetailedHealth(TypedDict):
     """Health with traffic and every backend."""
 
@@ -123,6 +136,7 @@ class DetailedHealth(TypedDict):
     revision: int
     uptime_seconds: float
     last_reload_error: str | None
+    workers: WorkersHealth
     timestamp: str
     backends: list[BackendView]
 

@@ -56,7 +56,7 @@ from evenflow.controller.live import Live, Swap
 from evenflow.controller.made import made
 from evenflow.controller.merge import three_way_merge
 from evenflow.controller.moves import followed
-from evenflow.controller.runtime import Key, Member, Runtime, Verdict
+from evenflow.controller.runtime import Key, Member, Runtime, Verdict, WorkerRestarts
 from evenflow.controller.stats import RequestRate, stats_document
 from evenflow.controller.status import BackendStatus, backend_status, backend_statuses
 from evenflow.controller.store import (
@@ -443,6 +443,11 @@ class Controller:
         Unlike `backends` this asks the engine nothing, and takes 2 ms for 10,000.
         """
         return self._live.health_counts()
+
+    @property
+    def worker_restarts(self) -> WorkerRestarts:
+        """What is known of workers of the engine that panicked."""
+        return self._live.restarts
 
     @property
     def panics(self) -> Mapping[str, str]:

@@ -31,6 +31,7 @@ DecisionKind = Literal[
     "panic",
     "reload",
     "resolve",
+    "worker",
 ]
 Level = Literal["info", "warning", "error"]
 

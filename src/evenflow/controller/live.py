@@ -29,7 +29,7 @@ from evenflow.controller.hedging import HedgeDelays
 from evenflow.controller.keys import Keys
 from evenflow.controller.members import Members, members_of, spliced_members
 from evenflow.controller.pickers import PickerUpdates
-from evenflow.controller.runtime import Key, Member, Runtime, Verdict
+from evenflow.controller.runtime import Key, Member, Runtime, Verdict, WorkerRestarts
 from evenflow.engine import (
     ApplyReport,
     EndpointUpdate,
@@ -124,6 +124,7 @@ class Live:
         """Since when (Unix seconds) a member is there."""
         self.member_callbacks: list[Callable[[], None]] = []
         self.probe_callbacks: list[Callable[[list[ProbeResult]], None]] = []
+        self.restarts = WorkerRestarts()
         self.keys = keys
         self.acme = acme
         self.elsewhere: Elsewhere = Nowhere()
@@ -476,9 +477,15 @@ class Live:
                     self.keys.asked_for(event["filter"])
                 case "returned":
                     self._returned(event["pool"], event["backend"])
+                case "worker_restarted":
+                    self._worker_restarted(event["worker"], event["reason"])
         if results:
             for callback in self.probe_callbacks:
                 callback(results)
+
+    def _worker_restarted(self, worker: int, reason: str) -> None:
+        self.restarts = WorkerRestarts(self.restarts.count + 1, worker, reason, time.time())
+        self._decisions.record("worker", "worker restarted", reason, level="error", worker=worker)
 
     def _ejected(self, pool: str, id: str, reason: str, for_s: float) -> None:
         self.runtime.ejections[pool, id] = (time.time(), reason)

@@ -43,6 +43,17 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerRestarts:
+    """How often workers of the engine panicked and began anew, and the last time."""
+
+    count: int = 0
+    worker: int | None = None
+    reason: str = ""
+    at: float | None = None
+    """Unix seconds."""
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """What active health checks say about a backend. `unknown` counts as usable."""
 

@@ -130,6 +130,7 @@ class FakeEngine:
     def __post_init__(self) -> None:
         self._endpoints: dict[tuple[str, str], FakeEndpoint] = {}
         self._events: list[Event] = []
+        self._worker_restarts = 0
         self._held: list[Probe] = []
         self._pickers: dict[str, PoolUpdate] = {}
         self._readable, self._wake = os.pipe()
@@ -250,7 +251,7 @@ class FakeEngine:
                 "revision": plan["revision"] if plan else 0,
                 "uptime_s": time.monotonic() - self._started,
                 "bounds_s": BOUNDS_S,
-                "workers": [{"id": 0, "busy_s": 0.0}],
+                "workers": [{"id": 0, "busy_s": 0.0, "restarts": 0, "panics": 0}],
                 "listeners": [
                     {
                         "name": listener["name"],
@@ -304,7 +305,12 @@ class FakeEngine:
         """Count all requests."""
         self._check_open()
         counts = (endpoint.requests for endpoint in tuple(self._endpoints.values()))
-        return {"uptime_s": time.monotonic() - self._started, "requests": sum(counts)}
+        return {
+            "uptime_s": time.monotonic() - self._started,
+            "requests": sum(counts),
+            "worker_restarts": self._worker_restarts,
+            "worker_panics": 0,
+        }
 
     def take_passed(self) -> tuple[bytes, int]:
         """Tell what the test set, once."""
@@ -453,6 +459,7 @@ class FakeEngine:
         """Queue one event."""
         with self._lock:
             self._events.append(event)
+            self._worker_restarts += event["kind"] == "worker_restarted"
             del self._events[:-_MAX_EVENTS]
             if len(self._events) == 1:
                 os.write(self._wake, b"\0")

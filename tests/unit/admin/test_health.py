@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 
 import pytest
@@ -66,3 +67,27 @@ async def test_head_answers_without_a_body(admin: Admin) -> None:
     response = await admin.http.head("/health")
     assert (response.status_code, response.content) == (200, b"")
     assert int(response.headers["content-length"]) > 10
+
+
+async def test_a_worker_that_was_restarted_is_reported(admin: Admin) -> None:
+    before = await admin.json("GET", "/api/v1/health")
+    assert before["workers"] == {
+        "restarts": 0,
+        "panics": 0,
+        "last_restart_at": None,
+        "last_restart_reason": None,
+    }
+    admin.controller.start_background()
+    admin.engine.emit({"kind": "worker_restarted", "worker": 1, "reason": "index out of bounds"})
+    for _ in range(500):
+        if admin.controller.worker_restarts.count:
+            break
+        await asyncio.sleep(0.01)
+    assert (await admin.json("GET", "/health"))["worker_restarts"] == 1
+    workers = (await admin.json("GET", "/api/v1/health"))["workers"]
+    assert TIMESTAMP.fullmatch(workers.pop("last_restart_at"))
+    assert workers == {"restarts": 1, "panics": 0, "last_restart_reason": "index out of bounds"}
+    told = await admin.json("GET", "/api/v1/admin/decisions?kind=worker")
+    assert [(entry["event"], entry["worker"]) for entry in told["decisions"]] == [
+        ("worker restarted", 1)
+    ]

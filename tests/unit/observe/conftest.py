@@ -50,7 +50,7 @@ def snapshot_of(*names: str) -> Snapshot:
         "revision": 7,
         "uptime_s": 10.0,
         "bounds_s": BOUNDS,
-        "workers": [{"id": 0, "busy_s": 2.5}],
+        "workers": [{"id": 0, "busy_s": 2.5, "restarts": 2, "panics": 3}],
         "listeners": [
             {
                 "name": "main",

@@ -50,6 +50,8 @@ def test_every_series_of_the_interface_is_there() -> None:
         'evenflow_config_applies_total{result="failed"} 0',
         "evenflow_config_revision 7",
         'evenflow_worker_busy_ratio{worker="0"} 0.25',
+        'evenflow_worker_restarts_total{worker="0"} 2',
+        'evenflow_worker_panics_total{worker="0"} 3',
         'evenflow_build_info{version="1.2.3",python="3.11"} 1',
         'evenflow_access_log_records_total{result="dropped"} 1',
         "evenflow_buffer_bytes 4096",
@@ -132,7 +134,10 @@ def test_busy_ratios_are_taken_between_two_pages() -> None:
     ratios = BusyRatios()
     snapshot = snapshot_of("a")
     assert ratios.update(snapshot) == {0: 0.25}
-    snapshot["uptime_s"], snapshot["workers"] = 12.0, [{"id": 0, "busy_s": 4.5}]
+    snapshot["uptime_s"], snapshot["workers"] = (
+        12.0,
+        [{"id": 0, "busy_s": 4.5, "restarts": 0, "panics": 0}],
+    )
     assert ratios.update(snapshot) == {0: 1.0}
     snapshot["uptime_s"] = 12.5
     assert ratios.update(snapshot) == {0: 1.0}

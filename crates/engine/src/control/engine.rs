@@ -38,8 +38,8 @@ use crate::events::Events;
 use crate::memory::MemoryBudget;
 use crate::probe::{Probe, Prober};
 use crate::published::Published;
-use crate::snapshot::{self, Snapshot};
-use crate::worker::{Command, Shared};
+use crate::snapshot::{self, Snapshot, WorkerEntry};
+use crate::worker::{Command, Faults, Shared};
 
 /// What an apply did.
 #[derive(Debug, Serialize)]
@@ -61,6 +61,10 @@ pub struct Totals {
     pub uptime_s: f64,
     /// All requests but the control plane's own.
     pub requests: u64,
+    /// How often workers panicked and began anew.
+    pub worker_restarts: u64,
+    /// Panics of tasks of workers that served on.
+    pub worker_panics: u64,
 }
 
 /// How a drain ended.
@@ -176,6 +180,7 @@ impl Engine {
             epoch: Instant::now(),
             ejected: Mutex::default(),
             memory: Arc::new(MemoryBudget::new(empty.buffer_bytes)),
+            faults: (0..workers).map(|_| Faults::default()).collect(),
         });
         let mut handles = Vec::with_capacity(workers);
         for id in 0..workers {
@@ -445,7 +450,12 @@ impl Engine {
             total.merge(&stats);
         }
         let table = self.shared.table.load_full();
-        let snapshot = Snapshot::new(&table, &total, &busy, self.started, &self.shared);
+        let faults = &self.shared.faults;
+        let workers = faults.iter().zip(busy).enumerate();
+        let workers = workers
+            .map(|(id, (faults, busy_ns))| WorkerEntry::new(id, busy_ns, faults))
+            .collect();
+        let snapshot = Snapshot::new(&table, &total, workers, self.started, &self.shared);
         encode(&snapshot)
     }
 
@@ -461,7 +471,21 @@ impl Engine {
         encode(&Totals {
             uptime_s: self.started.elapsed().as_secs_f64(),
             requests: counts.into_iter().sum(),
+            worker_restarts: self.count_faults(|faults| &faults.restarts),
+            worker_panics: self.count_faults(|faults| &faults.panics),
         })
+    }
+
+    fn count_faults(&self, of: impl Fn(&Faults) -> &AtomicU64) -> u64 {
+        let counts = self.shared.faults.iter().map(of);
+        counts.map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Makes a worker panic, to test what follows.
+    #[cfg(feature = "fault-injection")]
+    pub fn panic(&self, worker: usize, at: crate::worker::PanicAt) {
+        let Ok(state) = self.state() else { return };
+        let _ = state.workers[worker].commands.send(Command::Panic(at));
     }
 
     /// What passed limits of the fleet since this was asked last, as [`Engine::charge`] of another

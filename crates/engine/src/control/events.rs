@@ -67,6 +67,13 @@ pub enum Event {
         /// The cause as TLS has it.
         detail: String,
     },
+    /// A worker panicked and begins anew; its connections are lost.
+    WorkerRestarted {
+        /// Its number.
+        worker: usize,
+        /// The panic's message.
+        reason: String,
+    },
     /// An ejection ended.
     Returned {
         /// The pool's name.

@@ -14,7 +14,7 @@ use evenflow_state::stats::{ERROR_KINDS, EndpointStats, Stats, TunnelStats};
 use serde::Serialize;
 
 use crate::published::Published;
-use crate::worker::Shared;
+use crate::worker::{Faults, Shared};
 
 /// Pools with this prefix are the control plane's own and not shown.
 const OWN: &str = "evenflow-";
@@ -47,10 +47,25 @@ struct MemoryEntry {
     limit_bytes: u64,
 }
 
+/// One worker.
 #[derive(Debug, Serialize)]
-struct WorkerEntry {
+pub struct WorkerEntry {
     id: usize,
     busy_s: f64,
+    restarts: u64,
+    panics: u64,
+}
+
+impl WorkerEntry {
+    /// A worker by its number, the time it was busy, and what went wrong with it.
+    pub fn new(id: usize, busy_ns: u64, faults: &Faults) -> Self {
+        Self {
+            id,
+            busy_s: busy_ns as f64 / 1e9,
+            restarts: read(&faults.restarts),
+            panics: read(&faults.panics),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -165,7 +180,7 @@ impl<'a> Snapshot<'a> {
     pub(crate) fn new(
         table: &'a Published,
         stats: &Stats,
-        busy_ns: &[u64],
+        workers: Vec<WorkerEntry>,
         started: Instant,
         shared: &Shared,
     ) -> Self {
@@ -223,14 +238,7 @@ impl<'a> Snapshot<'a> {
             revision: table.revision,
             uptime_s: started.elapsed().as_secs_f64(),
             bounds_s: BOUNDS_S,
-            workers: busy_ns
-                .iter()
-                .enumerate()
-                .map(|(id, ns)| WorkerEntry {
-                    id,
-                    busy_s: *ns as f64 / 1e9,
-                })
-                .collect(),
+            workers,
             listeners: listener_entries(table),
             requests,
             methods: stats

@@ -24,7 +24,7 @@ use crate::connection::{ClientWatch, Connection, LINGER_MS};
 use crate::exchange::exchange;
 use crate::stream::Stream;
 use crate::timer::Slot;
-use crate::worker::Worker;
+use crate::worker::{PanicWatch, Worker};
 
 /// A time that does not come.
 const NEVER: u64 = u64::MAX;
@@ -155,7 +155,7 @@ fn config(listener: &Listener) -> Config {
 async fn run(shared: &Rc<Shared>, driver: &mut Driver) -> End {
     let worker = &shared.worker;
     // While the engine drains, what streams have left behind is still to be sent.
-    let mut held = false;
+    let mut held = None;
     let end = poll_fn(|cx| {
         loop {
             let now_ms = worker.coarse_ms.get();
@@ -164,8 +164,8 @@ async fn run(shared: &Rc<Shared>, driver: &mut Driver) -> End {
                 return Poll::Ready(end);
             }
             let draining = worker.draining.get();
-            if draining && !std::mem::replace(&mut held, true) {
-                worker.active.update(|active| active + 1);
+            if draining {
+                held.get_or_insert_with(|| worker.enter());
             }
             let closing = shared.closing_ms.get() != NEVER;
             if closing || driver.is_ending() {
@@ -192,9 +192,7 @@ async fn run(shared: &Rc<Shared>, driver: &mut Driver) -> End {
         }
     })
     .await;
-    if held {
-        worker.active.update(|active| active - 1);
-    }
+    drop(held);
     end
 }
 
@@ -294,9 +292,8 @@ impl Shared {
             state.inbound = inbound;
         }
         let served = DownstreamStream::new(&self.session, key, head_request, self.below);
-        self.slot.arm(NEVER);
-        self.open.update(|open| open + 1);
-        tokio::task::spawn_local(serve_stream(Rc::clone(self), served));
+        let open = OpenStream::new(self);
+        tokio::task::spawn_local(serve_stream(open, served));
     }
 
     /// A stream has ended.
@@ -311,9 +308,28 @@ impl Shared {
     }
 }
 
+/// Counts a stream as open for as long as it lives.
+struct OpenStream(Rc<Shared>);
+
+impl OpenStream {
+    fn new(shared: &Rc<Shared>) -> Self {
+        shared.slot.arm(NEVER);
+        shared.open.update(|open| open + 1);
+        Self(Rc::clone(shared))
+    }
+}
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        self.0.ended();
+    }
+}
+
 /// Serves one exchange, as a connection of its own.
-async fn serve_stream(shared: Rc<Shared>, served: DownstreamStream) {
+async fn serve_stream(open: OpenStream, served: DownstreamStream) {
+    let shared = Rc::clone(&open.0);
     let worker = Rc::clone(&shared.worker);
+    let _watch = PanicWatch::new(&worker);
     let mut connection = Connection {
         slot: worker.timer.own_slot().await,
         buffer: worker.buffers.take(HEAD_BYTES),
@@ -333,5 +349,4 @@ async fn serve_stream(shared: Rc<Shared>, served: DownstreamStream) {
     worker.give_scratch(scratch);
     worker.buffers.give(std::mem::take(&mut connection.buffer));
     drop(connection);
-    shared.ended();
 }

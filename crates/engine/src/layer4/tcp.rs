@@ -26,7 +26,7 @@ use crate::lease::{self, Lease};
 use crate::stream::Stream;
 use crate::tls::accept;
 use crate::upstream::reach;
-use crate::worker::Worker;
+use crate::worker::{PanicWatch, Worker};
 
 /// Serves one client to its end.
 pub async fn serve(
@@ -36,6 +36,7 @@ pub async fn serve(
     door: ListenerHandle,
     counted: ConnectionGuard,
 ) {
+    let _watch = PanicWatch::new(&worker);
     let slot = worker.timer.own_slot().await;
     let peer = proxied.as_ref().map_or_else(
         || stream.peer_ip(),

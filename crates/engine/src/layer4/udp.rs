@@ -37,7 +37,7 @@ use crate::buffer::{BODY_BYTES, Buffer};
 use crate::lease::{self, Lease};
 use crate::tcp::{SessionDetails, SessionOutcome, record};
 use crate::timer::Slot;
-use crate::worker::Worker;
+use crate::worker::{PanicWatch, Worker};
 
 mod local;
 
@@ -397,9 +397,26 @@ fn reach(lease: &Lease) -> Result<UdpSocket, Reason> {
     UdpSocket::from_std(socket).map_err(|_| Reason::NoSocket)
 }
 
+/// What a client's datagrams find: the session, until this is dropped.
+struct Registered<'s>(&'s DatagramSocket, &'s Rc<Session>);
+
+impl Drop for Registered<'_> {
+    fn drop(&mut self) {
+        let Self(desk, session) = self;
+        session.over.set(true);
+        let mut sessions = desk.sessions.borrow_mut();
+        let same = |other: &Rc<Session>| Rc::ptr_eq(other, session);
+        if sessions.get(&session.peer).is_some_and(same) {
+            sessions.remove(&session.peer);
+        }
+    }
+}
+
 async fn run(desk: Rc<DatagramSocket>, worker: Rc<Worker>, session: Rc<Session>) {
     let started = Instant::now();
+    let _watch = PanicWatch::new(&worker);
     let active = worker.enter();
+    let registered = Registered(&desk, &session);
     session.slot.follow().await;
     // A closed port is told as an error, which wakes no reader.
     let mut failing = pin!(session.upstream.ready(Interest::ERROR));
@@ -416,13 +433,7 @@ async fn run(desk: Rc<DatagramSocket>, worker: Rc<Worker>, session: Rc<Session>)
     })
     .await;
     drop(active);
-    session.over.set(true);
-    let mut sessions = desk.sessions.borrow_mut();
-    let same = |other: &Rc<Session>| Rc::ptr_eq(other, &session);
-    if sessions.get(&session.peer).is_some_and(same) {
-        sessions.remove(&session.peer);
-    }
-    drop(sessions);
+    drop(registered);
     let lease = &session.lease;
     match reason {
         // The end of all is nobody's fault.

@@ -31,7 +31,7 @@ use crate::respond::{refuse, respond};
 use crate::stream::Stream;
 use crate::tls::accept;
 use crate::tunnel;
-use crate::worker::{Current, Scratch, Worker};
+use crate::worker::{Current, PanicWatch, Scratch, Worker};
 
 /// What becomes of a connection after a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,13 +54,14 @@ pub async fn serve(
     door: ListenerHandle,
     counted: ConnectionGuard,
 ) {
+    let _watch = PanicWatch::new(&worker);
     let slot = worker.timer.own_slot().await;
     let peer = proxied.as_ref().map_or_else(
         || stream.peer_ip(),
         |ends| Some(ends.source.ip().to_canonical()),
     );
     let mut connection = Connection {
-        worker,
+        worker: Rc::clone(&worker),
         stream,
         slot,
         buffer: Buffer::default(),
@@ -87,7 +88,7 @@ pub async fn serve(
             return;
         }
         let mut scratch = connection.worker.take_scratch();
-        let active = connection.worker.enter();
+        let active = worker.enter();
         // On the heap for as long as it runs, so that an idle connection is small.
         let next = Box::pin(exchange(&mut connection, &mut scratch)).await;
         drop(active);

@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
 use std::net::IpAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -24,6 +25,8 @@ use tokio::task::JoinHandle;
 use crate::stream::Stream;
 use crate::tls::accept;
 use crate::udp::DatagramSocket;
+#[cfg(feature = "fault-injection")]
+use crate::worker::PanicAt;
 use crate::worker::{Socket, Worker};
 
 /// The part of an IPv6 address that one host usually has to itself.
@@ -86,9 +89,14 @@ impl Acceptor {
     pub fn serve(&mut self, worker: &Rc<Worker>, uid: u32) {
         self.entry.door.set(uid);
         let worker = Rc::clone(worker);
-        self.task = Some(match &*self.entry.socket {
-            Listening::Udp(desk) => tokio::task::spawn_local(Rc::clone(desk).serve(worker, uid)),
-            _ => tokio::task::spawn_local(accept_all(worker, self.entry.clone())),
+        self.task = Some(if let Listening::Udp(desk) = &*self.entry.socket {
+            let desk = Rc::clone(desk);
+            let begin = move |worker| Rc::clone(&desk).serve(worker, uid);
+            tokio::task::spawn_local(unending(worker, begin))
+        } else {
+            let entry = self.entry.clone();
+            let begin = move |worker| accept_all(worker, entry.clone());
+            tokio::task::spawn_local(unending(worker, begin))
         });
     }
 
@@ -165,6 +173,21 @@ impl Entry {
     }
 }
 
+/// Runs a task that must not end by one client's panic: it begins anew, and the panic is counted.
+async fn unending<F: Future<Output = ()>>(worker: Rc<Worker>, begin: impl Fn(Rc<Worker>) -> F) {
+    loop {
+        let mut task = Box::pin(begin(Rc::clone(&worker)));
+        let panicked = poll_fn(|cx| {
+            let polled = catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(cx)));
+            polled.map_or(Poll::Ready(true), |polled| polled.map(|()| false))
+        });
+        if !panicked.await {
+            return;
+        }
+        worker.panicked();
+    }
+}
+
 /// Accepts connections for as long as the socket is the worker's.
 async fn accept_all(worker: Rc<Worker>, entry: Entry) {
     loop {
@@ -173,7 +196,11 @@ async fn accept_all(worker: Rc<Worker>, entry: Entry) {
             continue;
         }
         match entry.accept().await {
-            Ok(stream) => serve(&worker, stream, &entry.door),
+            Ok(stream) => {
+                #[cfg(feature = "fault-injection")]
+                worker.inject(PanicAt::Accept);
+                serve(&worker, stream, &entry.door);
+            }
             // Out of descriptors or memory: the connection waits in the kernel's queue meanwhile.
             Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
         }

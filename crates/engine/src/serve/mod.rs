@@ -4,4 +4,5 @@
 pub mod acceptor;
 pub mod connection;
 pub mod proxied;
+pub mod supervisor;
 pub mod worker;

@@ -2,7 +2,7 @@
 //! connections, buffers and counters. Workers share the table, endpoint states and limiters only.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::io;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,15 +19,14 @@ use evenflow_state::endpoint::Endpoint;
 use evenflow_state::stats::{EndpointStats, Stats};
 use evenflow_wire::http1::head::{RequestHead, ResponseHead};
 use rustc_hash::FxHashMap;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
-use crate::acceptor::Acceptor;
 use crate::access_log::{AccessLog, CHUNK, LogBuffer, Record};
 use crate::buffer::Buffers;
 use crate::events::Events;
 use crate::memory::{Account, MemoryBudget, Pressure};
 use crate::published::Published;
-use crate::timer::{SWEEP, Timer};
+use crate::timer::Timer;
 use crate::upstream::Idle;
 
 /// A worker's hold on the table. Requests clone the `Rc`, which no other worker sees; cloning the
@@ -50,6 +49,17 @@ pub struct Shared {
     pub ejected: Mutex<Vec<(Arc<Endpoint>, Arc<LivePool>)>>,
     /// The bytes that buffers of all workers may hold.
     pub memory: Arc<MemoryBudget>,
+    /// What went wrong with each worker.
+    pub faults: Box<[Faults]>,
+}
+
+/// A worker's programming errors since the engine started.
+#[derive(Debug, Default)]
+pub struct Faults {
+    /// The worker began anew.
+    pub restarts: AtomicU64,
+    /// A task panicked: one connection or request was lost, or accepting began anew.
+    pub panics: AtomicU64,
 }
 
 impl Shared {
@@ -73,6 +83,20 @@ pub enum Socket {
     Unix(std::os::unix::net::UnixListener),
     /// UDP.
     Udp(std::net::UdpSocket),
+}
+
+impl Socket {
+    /// Another descriptor of the same socket.
+    ///
+    /// # Errors
+    /// What the system says against it.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(match self {
+            Self::Tcp(socket) => Self::Tcp(socket.try_clone()?),
+            Self::Unix(socket) => Self::Unix(socket.try_clone()?),
+            Self::Udp(socket) => Self::Udp(socket.try_clone()?),
+        })
+    }
 }
 
 /// What the engine asks of a worker. Each answer says that it has been done.
@@ -104,6 +128,23 @@ pub enum Command {
     Drain(oneshot::Sender<usize>),
     /// Drop everything.
     Stop,
+    /// Panic at this place, for tests of what follows.
+    #[cfg(feature = "fault-injection")]
+    Panic(PanicAt),
+}
+
+/// Where a test makes a worker panic.
+#[cfg(feature = "fault-injection")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PanicAt {
+    /// While it obeys a command.
+    Command,
+    /// In the task that watches all deadlines.
+    Sweep,
+    /// In the task that accepts connections, at the next one.
+    Accept,
+    /// In the task of the next request.
+    Request,
 }
 
 /// Parsed heads, reused from request to request.
@@ -135,9 +176,29 @@ impl Drop for Active {
     }
 }
 
+/// Counts the panic of the task that holds it.
+#[derive(Debug)]
+pub struct PanicWatch(Rc<Worker>);
+
+impl PanicWatch {
+    /// Watches the task that holds it.
+    pub fn new(worker: &Rc<Worker>) -> Self {
+        Self(Rc::clone(worker))
+    }
+}
+
+impl Drop for PanicWatch {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.panicked();
+        }
+    }
+}
+
 /// The state of one worker, used from its own thread only.
 #[derive(Debug)]
 pub struct Worker {
+    id: usize,
     /// How many workers there are.
     pub workers: usize,
     /// What all workers see.
@@ -171,13 +232,18 @@ pub struct Worker {
     pub active: Cell<usize>,
     /// What passed limits of the fleet.
     pub notes: FleetUsage,
+    /// Where a test wants a panic next.
+    #[cfg(feature = "fault-injection")]
+    pub panics_at: Cell<Option<PanicAt>>,
 }
 
 impl Worker {
-    fn new(workers: usize, shared: Arc<Shared>) -> Self {
+    /// A worker that has done nothing yet.
+    pub fn new(id: usize, workers: usize, shared: Arc<Shared>) -> Self {
         let table = Rc::new(shared.table.load_full());
         let buffers = Buffers::new(Account::new(Arc::clone(&shared.memory)));
         Self {
+            id,
             workers,
             generation: Cell::new(shared.generation.load(Ordering::Acquire)),
             coarse_ms: Cell::new(shared.now_ms()),
@@ -196,6 +262,35 @@ impl Worker {
             mirrored: Cell::new(0),
             active: Cell::new(0),
             notes: FleetUsage::default(),
+            #[cfg(feature = "fault-injection")]
+            panics_at: Cell::default(),
+        }
+    }
+
+    /// The worker that goes on counting where this one died. What was open then is open no more.
+    pub fn successor(&self) -> Self {
+        let successor = Self::new(self.id, self.workers, Arc::clone(&self.shared));
+        let mut stats = self.stats.take();
+        for tunnels in stats.tunnels.values_mut() {
+            tunnels.active = 0;
+        }
+        successor.stats.replace(stats);
+        successor.draining.set(self.draining.get());
+        successor
+    }
+
+    /// Counts a task's panic.
+    pub fn panicked(&self) {
+        let panics = &self.shared.faults[self.id].panics;
+        panics.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Panics where a test wants it to.
+    #[cfg(feature = "fault-injection")]
+    pub fn inject(&self, at: PanicAt) {
+        if self.panics_at.get() == Some(at) {
+            self.panics_at.set(None);
+            panic!("injected into {at:?}");
         }
     }
 
@@ -354,7 +449,10 @@ impl Worker {
         self.buffers.account().pressure() == Pressure::Refuse
     }
 
-    fn sweep(&self) {
+    /// Does what is to be done every [`crate::timer::SWEEP`].
+    pub fn sweep(&self) {
+        #[cfg(feature = "fault-injection")]
+        self.inject(PanicAt::Sweep);
         let now = self.shared.now_ms();
         let second = now / 1000 != self.coarse_ms.get() / 1000;
         self.coarse_ms.set(now);
@@ -373,7 +471,7 @@ impl Worker {
     }
 
     /// Forgets what belongs to endpoints and routes that the table no longer has.
-    fn prune(&self) {
+    pub fn prune(&self) {
         let table = self.table();
         let mut kept = HashSet::new();
         for pool in &table.pools {
@@ -405,7 +503,8 @@ impl Worker {
         }
     }
 
-    fn numbers(&self, endpoint: u32) -> (EndpointStats, usize) {
+    /// One endpoint's numbers here, and how many idle connections it has.
+    pub fn numbers(&self, endpoint: u32) -> (EndpointStats, usize) {
         let stats = self.stats.borrow();
         let numbers = stats.endpoints.get(&endpoint);
         let idle = self.idle.count(endpoint);
@@ -415,7 +514,8 @@ impl Worker {
         )
     }
 
-    fn snapshot(&self) -> Stats {
+    /// A copy of all numbers.
+    pub fn snapshot(&self) -> Stats {
         self.buffers.account().tell();
         let mut stats = self.stats.borrow().clone();
         stats.idle = self.idle.counts();
@@ -447,107 +547,4 @@ fn thread_cpu_ns() -> u64 {
     {
         0
     }
-}
-
-/// Runs a worker until it is told to stop.
-pub fn run(
-    workers: usize,
-    shared: Arc<Shared>,
-    mut commands: mpsc::UnboundedReceiver<Command>,
-) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .enable_time()
-        // How many tasks run between two looks at the sockets: under load more tasks share one
-        // epoll_wait.
-        .event_interval(61)
-        .build_local(tokio::runtime::LocalOptions::default())?;
-    runtime.block_on(async move {
-        let worker = Rc::new(Worker::new(workers, shared));
-        let sweeper = {
-            let worker = Rc::clone(&worker);
-            tokio::task::spawn_local(async move {
-                let mut ticks = tokio::time::interval(SWEEP);
-                ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-                loop {
-                    ticks.tick().await;
-                    worker.sweep();
-                }
-            })
-        };
-        let mut acceptors: HashMap<u64, Acceptor> = HashMap::new();
-        // Those whose last sessions go on.
-        let mut leaving: Vec<Acceptor> = Vec::new();
-        while let Some(command) = commands.recv().await {
-            match command {
-                Command::Listen(number, socket, done) => {
-                    let taken = Acceptor::new(socket).map(|acceptor| {
-                        acceptors.insert(number, acceptor);
-                    });
-                    let _ = done.send(taken);
-                }
-                Command::Hold(number, done) => {
-                    if let Some(acceptor) = acceptors.get_mut(&number) {
-                        acceptor.hold().await;
-                    }
-                    let _ = done.send(());
-                }
-                Command::Serve(number, uid, done) => {
-                    if let Some(acceptor) = acceptors.get_mut(&number) {
-                        acceptor.serve(&worker, uid);
-                    }
-                    let _ = done.send(());
-                }
-                Command::Unlisten(number, done) => {
-                    leaving.retain(|acceptor| !acceptor.is_done());
-                    if let Some(mut acceptor) = acceptors.remove(&number)
-                        && acceptor.end(&worker).await
-                    {
-                        leaving.push(acceptor);
-                    }
-                    let _ = done.send(());
-                }
-                Command::Vacate(port, done) => {
-                    for mut acceptor in leaving.extract_if(.., |each| each.has_port(port)) {
-                        acceptor.close(&worker).await;
-                    }
-                    let _ = done.send(());
-                }
-                Command::Forget(endpoints) => {
-                    for endpoint in &*endpoints {
-                        worker.idle.forget(*endpoint);
-                    }
-                }
-                Command::Refresh(done) => {
-                    worker.prune();
-                    worker.timer.wake_all();
-                    let _ = done.send(());
-                }
-                Command::Snapshot(reply) => {
-                    let _ = reply.send(worker.snapshot());
-                }
-                Command::Requests(reply) => {
-                    let _ = reply.send(worker.stats.borrow().methods.values().sum());
-                }
-                Command::TakePassed(reply) => {
-                    let _ = reply.send(worker.notes.take());
-                }
-                Command::Numbers(endpoint, reply) => {
-                    let _ = reply.send(worker.numbers(endpoint));
-                }
-                Command::Drain(reply) => {
-                    if !worker.draining.replace(true) {
-                        worker.timer.wake_all();
-                        tokio::task::yield_now().await;
-                    }
-                    let _ = reply.send(worker.active.get());
-                }
-                Command::Stop => break,
-            }
-        }
-        worker.sweep();
-        sweeper.abort();
-    });
-    runtime.shutdown_background();
-    Ok(())
 }

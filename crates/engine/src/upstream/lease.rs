@@ -287,6 +287,8 @@ impl Lease {
 
     /// Tells the breakers how it went.
     fn tell_breakers(&self, worker: &Worker, well: bool) {
+        #[cfg(feature = "fault-injection")]
+        worker.inject(crate::worker::PanicAt::Request);
         let pool = self.pool();
         let Some(rules) = &pool.breaker else { return };
         let marks = self.marks.get();

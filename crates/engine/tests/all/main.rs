@@ -14,3 +14,5 @@ mod queue;
 mod repeats;
 mod support;
 mod tunnel;
+#[cfg(feature = "fault-injection")]
+mod worker_faults;

@@ -5,9 +5,11 @@ import time
 from starlette.requests import Request
 from starlette.responses import Response
 
+from evenflow.admin import shapes
 from evenflow.admin.context import Context
 from evenflow.admin.respond import json_response
 from evenflow.admin.views import backend_views
+from evenflow.controller import Controller
 from evenflow.observe.logs import timestamp
 
 
@@ -20,6 +22,8 @@ async def health(context: Context, _request: Request) -> Response:
         "healthy_backends": healthy,
         "timestamp": timestamp(),
     }
+    if restarts := context.controller.worker_restarts.count:
+        document["worker_restarts"] = restarts
     return json_response(document, 200 if healthy else 503)
 
 
@@ -61,7 +65,18 @@ async def detailed(context: Context, _request: Request) -> Response:
         "revision": controller.revision,
         "uptime_seconds": round(time.time() - controller.started_at, 3),
         "last_reload_error": controller.last_reload_error,
+        "workers": _workers(controller),
         "timestamp": timestamp(),
         "backends": backend_views(controller.members, statuses),
     }
     return json_response(document, 200 if healthy else 503)
+
+
+def _workers(controller: Controller) -> shapes.WorkersHealth:
+    restarts, totals = controller.worker_restarts, controller.engine.totals()
+    return {
+        "restarts": totals["worker_restarts"],
+        "panics": totals["worker_panics"],
+        "last_restart_at": None if restarts.at is None else timestamp(restarts.at),
+        "last_restart_reason": restarts.reason or None,
+    }

@@ -78,3 +78,15 @@ def families(snapshot: Snapshot) -> Iterator[Family]:
         "Time a worker of the engine spent working.",
         [(labels(worker=str(w["id"])), w["busy_s"]) for w in snapshot["workers"]],
     )
+    yield Family(
+        "evenflow_worker_restarts_total",
+        "counter",
+        "How often a worker of the engine panicked and began anew, its connections lost.",
+        [(labels(worker=str(w["id"])), w["restarts"]) for w in snapshot["workers"]],
+    )
+    yield Family(
+        "evenflow_worker_panics_total",
+        "counter",
+        "Panics in a worker of the engine that cost one connection or request each.",
+        [(labels(worker=str(w["id"])), w["panics"]) for w in snapshot["workers"]],
+    )

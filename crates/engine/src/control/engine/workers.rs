@@ -1,12 +1,14 @@
 //! Worker threads as the engine holds them: started, asked, waited for.
 
 use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
 use crate::engine::{EngineError, internal};
+use crate::supervisor;
 use crate::worker::{Command, Shared};
 
 /// How long a worker may take to answer.
@@ -22,16 +24,14 @@ pub fn start_worker(
     workers: usize,
     shared: &Arc<Shared>,
 ) -> Result<Handle, EngineError> {
-    let (commands, receiver) = mpsc::unbounded_channel();
+    let (commands, mut receiver) = mpsc::unbounded_channel();
+    let (told, started) = sync_channel(1);
     let shared = Arc::clone(shared);
     let thread = std::thread::Builder::new()
         .name(format!("evenflow-{id}"))
-        .spawn(move || {
-            if let Err(error) = crate::worker::run(workers, shared, receiver) {
-                eprintln!("evenflow: worker {id} could not start: {error}");
-            }
-        })
+        .spawn(move || supervisor::run(id, workers, &shared, &mut receiver, &told))
         .map_err(internal)?;
+    started.recv().map_err(internal)?.map_err(internal)?;
     Ok(Handle {
         commands,
         thread: Some(thread),
