@@ -303,11 +303,25 @@ class ExplainRequest(TypedDict):
 
 
 class FilterVerdict(TypedDict):
-    """What one check of a filter chain would say; `undecided` where that takes waiting."""
+    """The verdict of one step of the filter chain.
+
+    `answered`: the step sends the response itself. `undecided`: it depends on a slow password hash
+    or on another service.
+    """
 
     filter: str
-    check: Literal["address", "rate_limit", "concurrency", "basic", "bearer", "jwt", "external"]
-    verdict: Literal["pass", "refused", "undecided"]
+    check: Literal[
+        "address",
+        "rate_limit",
+        "concurrency",
+        "body_limit",
+        "cors",
+        "basic",
+        "bearer",
+        "jwt",
+        "external",
+    ]
+    verdict: Literal["pass", "refused", "answered", "undecided"]
     status: int
     reason: str
     user: str | None

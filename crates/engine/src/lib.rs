@@ -24,7 +24,7 @@ use control::published;
 use io::{both_ways, buffer, listen, memory, relay, stream, timer, write};
 use layer4::{tcp, udp};
 use request::{
-    answer, attempt, call, exchange, fault, forward, gate, hedge, mirror, record, request_body,
+    admit, answer, attempt, call, exchange, fault, forward, hedge, mirror, record, request_body,
     respond, tunnel,
 };
 use serve::{acceptor, connection, proxied, supervisor, worker};

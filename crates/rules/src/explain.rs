@@ -6,14 +6,12 @@ use evenflow_wire::http1::head::RequestHead;
 use serde::{Deserialize, Serialize};
 
 use crate::action::Action;
-use crate::filters::auth::{AuthCheck, Verdict, unix_s};
 use crate::filters::context::FilterContext;
-use crate::filters::{Chain, RequestView};
+use crate::filters::{Chain, FilterRequest, Refusal, RequestView, Scope, StepOutcome};
 use crate::key::hash_key;
 use crate::picker::{Choice, Picked, Picker, Tried, pick};
 use crate::plan::Protocol;
 use crate::pool::Pool;
-use crate::reason::Reason;
 use crate::route::{RouteQuery, decode_in_place};
 use crate::table::{Listener, Table};
 
@@ -104,14 +102,15 @@ pub fn explain(
         candidates: Vec::new(),
     };
     if listener.protocol != Protocol::Http {
-        told.run_filters(&listener.chain, request.client);
+        let head = RequestHead::default();
+        let view = view_of(request, &head, b"", 0);
+        told.run_filters(&listener.chain, Scope::Connection, &view);
         if let Some(pool) = listener.pool {
             told.choose(&table.pools[pool], None, request.client, now_ms);
         }
         return Ok(told);
     }
     let (head, bytes) = parse(listener, request)?;
-    told.run_filters(&listener.chain, request.client);
     let asked = RouteQuery {
         host: head.host.get(&bytes),
         path: head.path(&bytes),
@@ -138,29 +137,21 @@ pub fn explain(
         }
     });
     told.passed_over = passed_over;
-    let Some(route) = found.map(|index| &table.routes[index]) else {
+    let Some(index) = found else {
+        let view = view_of(request, &head, &bytes, 0);
+        told.run_filters(&listener.chain, Scope::All, &view);
         told.reason = "no route takes this request".into();
         return Ok(told);
     };
+    let route = &table.routes[index];
     told.route = Some(route.name.to_string());
     if let Err(refused) = listener.router.check_path(&asked) {
         let (status, label) = (refused.status(), refused.label());
         told.reason = format!("refused with {status} ({label}): {}", refused.message());
         return Ok(told);
     }
-    told.run_filters(&route.chain, request.client);
-    if !route.internal {
-        told.run_gates(&listener.chain, &head, &bytes);
-        told.run_gates(&route.chain, &head, &bytes);
-    }
-    let view = RequestView {
-        client: request.client,
-        head: &head,
-        base: &bytes,
-        now_ns: 0,
-        route: route.uid,
-        secure: false,
-    };
+    let view = view_of(request, &head, &bytes, route.uid);
+    told.run_filters(&listener.chains[index], route.scope(), &view);
     let pool = match &route.action {
         Action::Pool(pool) => *pool,
         Action::Split(split) => {
@@ -201,6 +192,22 @@ pub fn explain(
     Ok(told)
 }
 
+fn view_of<'a>(
+    request: &ExplainRequest,
+    head: &'a RequestHead,
+    base: &'a [u8],
+    route: u32,
+) -> RequestView<'a> {
+    RequestView {
+        client: request.client,
+        head,
+        base,
+        now_ns: 0,
+        route,
+        secure: false,
+    }
+}
+
 /// Writes the request down and parses it as if it had been received, so that the answer is the one
 /// a real request gets.
 fn parse(
@@ -237,47 +244,29 @@ fn parse(
 }
 
 impl Explanation {
-    fn run_filters(&mut self, chain: &Chain, client: Option<IpAddr>) {
-        for (filter, check, refused) in chain.explain(client) {
-            let verdict = if refused.is_some() { "refused" } else { "pass" };
-            self.filters.push(FilterVerdict {
-                filter,
-                check,
-                verdict,
-                status: refused.map_or(0, Reason::status),
-                reason: refused.map_or("", Reason::label),
-                user: None,
-            });
-        }
-    }
-
-    /// Authentication, as far as it needs no waiting.
-    fn run_gates(&mut self, chain: &Chain, head: &RequestHead, base: &[u8]) {
-        for (tally, gate) in &chain.gates {
-            let mut passed = FilterContext::default();
-            let judged = match &**gate {
-                AuthCheck::External(_) => Err("another service decides"),
-                gate => match gate.judge(head, base, unix_s(), &mut passed) {
-                    Verdict::Pass => Ok(None),
-                    Verdict::Unknown => Ok(Some(Reason::Unauthorized)),
-                    Verdict::Token(fault) => Ok(Some(Reason::Token(fault))),
-                    Verdict::Unavailable => Ok(Some(Reason::AuthUnavailable)),
-                    Verdict::Check(_) => Err("the password's hash decides"),
-                },
+    /// Walks the chain that a request runs, without counting or using anything up.
+    fn run_filters(&mut self, chain: &Chain, scope: Scope, view: &RequestView<'_>) {
+        let mut request = FilterRequest {
+            view,
+            context: &mut FilterContext::default(),
+            usage: None,
+        };
+        for step in chain.explain(scope, &mut request) {
+            let (verdict, status, reason) = match step.outcome {
+                StepOutcome::Continue | StepOutcome::WouldRefuse => ("pass", 0, ""),
+                StepOutcome::Refuse(Refusal { reason, .. }) => {
+                    ("refused", reason.status(), reason.label())
+                }
+                StepOutcome::Respond(response) => ("answered", response.status, ""),
+                StepOutcome::Wait(wait) => ("undecided", 0, wait.decided_by()),
             };
-            let refused = judged.ok().flatten();
             self.filters.push(FilterVerdict {
-                filter: tally.name.clone(),
-                check: gate.kind(),
-                verdict: match judged {
-                    Ok(None) => "pass",
-                    Ok(Some(_)) => "refused",
-                    Err(_) => "undecided",
-                },
-                status: refused.map_or(0, Reason::status),
-                reason: judged.err().unwrap_or(refused.map_or("", Reason::label)),
-                user: (!passed.user.is_empty())
-                    .then(|| String::from_utf8_lossy(&passed.user).into_owned()),
+                filter: step.filter.to_owned(),
+                check: step.check,
+                verdict,
+                status,
+                reason,
+                user: step.user,
             });
         }
     }
@@ -302,7 +291,11 @@ impl Explanation {
             });
         }
         if let Some(refused) = self.filters.iter().find(|verdict| verdict.status != 0) {
-            self.reason = format!("filter {} refuses it", refused.filter);
+            let filter = &refused.filter;
+            self.reason = match refused.verdict {
+                "answered" => format!("filter {filter} answers it"),
+                _ => format!("filter {filter} refuses it"),
+            };
             return;
         }
         if pool.breaker.is_some() && !pool.state.breaker.allows() {

@@ -13,7 +13,7 @@ use rustc_hash::FxHashMap;
 
 use crate::action::Action;
 use crate::filters::ip_set::IpSet;
-use crate::filters::{Chain, Edits, FilterState, RefusalCounter};
+use crate::filters::{Chain, FilterState, RefusalCounter, Scope};
 use crate::hedge::Hedge;
 use crate::member::Member;
 use crate::mirror::Mirror;
@@ -39,9 +39,9 @@ pub struct Table {
     /// Pools, in plan order.
     pub pools: Vec<Arc<Pool>>,
     /// What filters remember, for the next table to take over.
-    pub kept: FilterState,
-    /// Refusals by filter chain.
-    pub tallies: Vec<Arc<RefusalCounter>>,
+    pub filter_state: FilterState,
+    /// Refusals by named filter.
+    pub refusals: Vec<Arc<RefusalCounter>>,
     /// Where in `listeners` the listener of each number stands.
     pub(crate) listener_indices: Arc<FxHashMap<u32, usize>>,
     /// Where in `routes` the route of each number stands.
@@ -92,8 +92,10 @@ pub struct Listener {
     pub protocol: Protocol,
     /// Clients may begin with HTTP/2 in the clear.
     pub http2: bool,
-    /// Filters that run before routing.
-    pub chain: Chain,
+    /// Its filters, for requests that no route takes and for connections of layer 4.
+    pub chain: Arc<Chain>,
+    /// Its filters and then those of a route, by the route's index.
+    pub chains: Box<[Arc<Chain>]>,
     /// For TCP and UDP: the pool's index.
     pub pool: Option<usize>,
     /// Bounds on one client.
@@ -122,8 +124,6 @@ pub struct Listener {
     pub proxies: Option<IpSet>,
     /// Its routes.
     pub router: Router,
-    /// Header edits by route, the listener's own included.
-    pub edits: Vec<Edits>,
 }
 
 /// A route's rules.
@@ -133,8 +133,6 @@ pub struct Route {
     pub uid: u32,
     /// Its name.
     pub name: Arc<str>,
-    /// Filters after those of the listener.
-    pub chain: Chain,
     /// What becomes of a request.
     pub action: Action,
     /// The pool in place of one without a usable endpoint.
@@ -160,6 +158,15 @@ pub struct Route {
 }
 
 impl Route {
+    /// Which filters run for its requests, if they are not redirected.
+    pub fn scope(&self) -> Scope {
+        match self.action {
+            Action::Own(_) if self.internal => Scope::Public,
+            _ if self.internal => Scope::Internal,
+            _ => Scope::All,
+        }
+    }
+
     /// The target that an endpoint is asked for, where it is not the client's.
     pub fn rewritten(&self, head: &RequestHead, base: &[u8]) -> Option<Vec<u8>> {
         self.rewrite.as_ref()?.target(head, base)

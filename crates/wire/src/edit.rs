@@ -117,6 +117,13 @@ impl Edit {
         self.appended.iter().any(|field| &*field.name == name)
     }
 
+    /// The value of the first field of this name, given in lower case, that this appends.
+    pub fn value_of(&self, name: &[u8]) -> Option<&[u8]> {
+        let field = self.appended.iter().find(|field| &*field.name == name)?;
+        let value = field.line.get(name.len() + 2..)?;
+        Some(value.strip_suffix(b"\r\n").unwrap_or(value))
+    }
+
     /// Takes back what this appends of a name, given in lower case.
     pub fn withhold(&mut self, name: &[u8]) {
         self.appended.retain(|field| &*field.name != name);

@@ -418,9 +418,20 @@ class FilterVerdict(TypedDict):
     """What one list of filters would say."""
 
     filter: str
-    check: Literal["address", "rate_limit", "concurrency", "basic", "bearer", "jwt", "external"]
-    verdict: Literal["pass", "refused", "undecided"]
-    """`undecided` where it takes waiting: a slow password hash, another service."""
+    check: Literal[
+        "address",
+        "rate_limit",
+        "concurrency",
+        "body_limit",
+        "cors",
+        "basic",
+        "bearer",
+        "jwt",
+        "external",
+    ]
+    verdict: Literal["pass", "refused", "answered", "undecided"]
+    """`answered`: the filter sends the response itself (a CORS preflight). `undecided`: the result
+    depends on a slow password hash or on another service."""
     status: int
     reason: str
     user: str | None

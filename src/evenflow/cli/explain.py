@@ -70,6 +70,8 @@ def _print(answer: dict[str, Any]) -> None:
         match step["verdict"]:
             case "refused":
                 outcome = f"refused with {step['status']}: {step['reason']}"
+            case "answered":
+                outcome = f"answered with {step['status']}"
             case "undecided":
                 outcome = f"undecided: {step['reason']}"
             case _:

@@ -218,7 +218,9 @@ class Listener(Model):
     name: Name
     address: ListenAddress | Annotated[Items[ListenAddress], Field(min_length=1)]
     protocol: Literal["http", "tcp", "udp"] = "http"
-    filters: Items[Name] = Field(default=(), description="Names in `filters`, run before routing.")
+    filters: Items[Name] = Field(
+        default=(), description="Names in `filters`, run in this order, before those of the route."
+    )
     pool: Name | None = Field(default=None, description="For tcp and udp: the pool that serves it.")
     answers: Annotated[int, Field(ge=0, le=65535)] = Field(
         default=0,
@@ -277,7 +279,9 @@ class Route(Model):
     name: Name
     listeners: Items[Name] = Field(default=(), description="Empty: all HTTP listeners.")
     match: Match = Match()
-    filters: Items[Name] = Field(default=(), description="Names in `filters`.")
+    filters: Items[Name] = Field(
+        default=(), description="Names in `filters`, run in this order, after the listener's."
+    )
     pool: Name | None = Field(default=None, description="One of pool, split, redirect, respond.")
     split: Arms | None = Field(default=None, description="Shares of several pools.")
     sticky: StickyKey | None = Field(

@@ -425,7 +425,10 @@ class HeaderRules(Model):
 
 
 class FilterChain(Model):
-    """Filters for a listener or a route; each key is one filter."""
+    """Filters for a listener or a route; each key is one filter.
+
+    Keys have no order: see "Order of filters" in docs/security.md.
+    """
 
     ip_whitelist: Items[Listed] = Field(
         default=(),

@@ -25,20 +25,22 @@ def compile_chain(
     lists: Mapping[str, Sequence[str]] | None = None,
     fleet_seed: bytes = b"",
 ) -> list[Filter]:
-    """All steps of the chain called `name`, in the order they run.
+    """All steps of the filter called `name`, in the order they run.
 
     `keys` check its tokens, `lists` holds the networks of files that it names, `fleet_seed` is the
     secret of limits of scope fleet, where it is known.
 
-    Addresses are judged first, so that a client who is not let in uses up no rate limit; headers
-    stand before the refusals that they shall appear on. Who asks is judged last, as that costs most.
+    One filter is a mapping, which has no order: its steps run in this one. Address lists come
+    first, so that a refused client uses up no rate limit, and authentication, which costs most,
+    last. CORS precedes it, because browsers send preflight requests without credentials. Whoever
+    wants another order writes several filters: they run as a listener and a route list them.
     """
     return [
         *compile_ip_lists(chain, lists or {}),
         *compile_headers(chain),
-        *compile_cors(chain),
         *compile_rate_limit(name, chain, fleet_seed),
         *compile_concurrency(name, chain),
-        *compile_auth(name, chain, keys),
         *compile_body_limit(chain),
+        *compile_cors(chain),
+        *compile_auth(name, chain, keys),
     ]

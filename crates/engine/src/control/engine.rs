@@ -502,7 +502,7 @@ impl Engine {
         let missed = answers.iter().map(|(_, missed)| missed).sum();
         let notes: Vec<_> = answers.into_iter().map(|(counts, _)| counts).collect();
         let table = self.shared.table.load();
-        let passed = fleet::merged(notes, |number| table.kept.fleet_limit(number));
+        let passed = fleet::merged(notes, |number| table.filter_state.fleet_limit(number));
         if passed.limits.is_empty() {
             return Ok((Vec::new(), missed));
         }
@@ -519,7 +519,7 @@ impl Engine {
         let now = self.shared.now_ns();
         let table = self.shared.table.load_full();
         for LimitUsage { limit, keys } in &passed.limits {
-            for named in table.kept.fleet_limits(limit) {
+            for named in table.filter_state.fleet_limits(limit) {
                 for &(key, count) in keys {
                     named.limiter.charge(key, count, now);
                 }

@@ -275,11 +275,11 @@ impl<'a> Snapshot<'a> {
             endpoints,
             pools: shown(table).map(pool_entry).collect(),
             filters: table
-                .tallies
+                .refusals
                 .iter()
-                .map(|tally| FilterEntry {
-                    filter: &tally.name,
-                    limited: read(&tally.limited),
+                .map(|counter| FilterEntry {
+                    filter: &counter.name,
+                    limited: read(&counter.limited),
                 })
                 .collect(),
             errors: stats

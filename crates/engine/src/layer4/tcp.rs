@@ -19,6 +19,7 @@ use evenflow_wire::proxy_protocol::AddressPair;
 
 use crate::acceptor::{ConnectionGuard, ListenerHandle};
 use crate::access_log::Record;
+use crate::admit::admit_connection;
 use crate::both_ways::BothWays;
 use crate::buffer::{Buffer, HEAD_BYTES};
 use crate::connection::{ClientWatch, Connection};
@@ -55,8 +56,9 @@ pub async fn serve(
         watch: ClientWatch::Reset,
     };
     // Holds the connection's places until it ends.
-    let mut passed = FilterContext::default();
-    if !admit(&connection, &mut passed)
+    // Its permits are held until the connection ends.
+    let mut filter_context = FilterContext::default();
+    if !admit(&connection, &mut filter_context)
         || connection.stream.is_tls() && !Box::pin(accept::handshake(&mut connection)).await
     {
         return;
@@ -67,7 +69,7 @@ pub async fn serve(
 }
 
 /// Whether the listener's filters let the connection in; nothing was read or sent before.
-fn admit(connection: &Connection, passed: &mut FilterContext) -> bool {
+fn admit(connection: &Connection, context: &mut FilterContext) -> bool {
     let worker = &connection.worker;
     let table = worker.table();
     let Some(listener) = table.listener(connection.door.get()) else {
@@ -87,7 +89,7 @@ fn admit(connection: &Connection, passed: &mut FilterContext) -> bool {
         let mut stats = worker.stats.borrow_mut();
         *stats.errors.entry(Reason::MemoryFull.label()).or_default() += 1;
     }
-    let admitted = !short_of_memory && listener.chain.check(&view, passed, &worker.notes).is_ok();
+    let admitted = !short_of_memory && admit_connection(listener, &view, context, &worker.notes);
     if !admitted {
         listener.state.rejected.fetch_add(1, Ordering::Relaxed);
     }

@@ -33,6 +33,7 @@ use tokio::net::UdpSocket;
 use tokio::sync::Notify;
 
 use crate::acceptor::ConnectionGuard;
+use crate::admit::admit_connection;
 use crate::buffer::{BODY_BYTES, Buffer};
 use crate::lease::{self, Lease};
 use crate::tcp::{SessionDetails, SessionOutcome, record};
@@ -265,9 +266,8 @@ fn admit(worker: &Worker, listener: &Listener, client: IpAddr) -> Option<Session
         route: 0,
         secure: false,
     };
-    let mut passed = FilterContext::default();
-    let checked = listener.chain.check(&view, &mut passed, &worker.notes);
-    if checked.is_err() {
+    let mut context = FilterContext::default();
+    if !admit_connection(listener, &view, &mut context, &worker.notes) {
         listener.state.rejected.fetch_add(1, Ordering::Relaxed);
         return None;
     }
@@ -278,7 +278,7 @@ fn admit(worker: &Worker, listener: &Listener, client: IpAddr) -> Option<Session
         return None;
     }
     let room = counted.of_client(worker, listener, || Some(client));
-    room.then_some((counted, passed))
+    room.then_some((counted, context))
 }
 
 impl Session {

@@ -1,8 +1,7 @@
 //! Answers of the balancer's own, and the lines it adds to answers of endpoints.
 
-use evenflow_rules::filters::cors::Cors;
+use evenflow_rules::filters::Edits;
 use evenflow_rules::reason::Reason;
-use evenflow_rules::table::{Listener, Route};
 use evenflow_wire::http1::encode;
 use evenflow_wire::http1::head::RequestHead;
 
@@ -11,66 +10,17 @@ use crate::exchange::RequestContext;
 /// The lines that every answer on a listener and a route carries.
 pub fn lines(context: &RequestContext<'_>, head: &RequestHead, base: &[u8]) -> Vec<u8> {
     let mut lines = Vec::new();
-    let RequestContext {
-        listener, route, ..
-    } = *context;
-    let edits = match route {
-        Some((index, _)) => &listener.edits[index],
-        None => &listener.chain.edits,
-    };
+    let edits = &context.chain().edits;
     edits.response.append(&mut lines, |_| false);
-    cross_origin(
-        &mut lines,
-        listener,
-        route.map(|(_, route)| route),
-        head,
-        base,
-    );
+    cross_origin(&mut lines, edits, head, base);
     lines
 }
 
-/// The cross-origin rules that hold: the route's own before the listener's.
-pub fn cors<'t>(listener: &'t Listener, route: Option<&'t Route>) -> Option<&'t Cors> {
-    route
-        .and_then(|route| route.chain.cors.as_deref())
-        .or(listener.chain.cors.as_deref())
-}
-
 /// Adds the lines of the cross-origin rules to a response head.
-pub fn cross_origin(
-    out: &mut Vec<u8>,
-    listener: &Listener,
-    route: Option<&Route>,
-    head: &RequestHead,
-    base: &[u8],
-) {
-    if let Some(cors) = cors(listener, route) {
+pub fn cross_origin(out: &mut Vec<u8>, edits: &Edits, head: &RequestHead, base: &[u8]) {
+    if let Some(cors) = &edits.cors {
         cors.response_lines(field(head, base, b"origin"), out);
     }
-}
-
-/// The lines that answer a cross-origin preflight request, if it is one.
-pub fn preflight(
-    listener: &Listener,
-    route: &Route,
-    head: &RequestHead,
-    base: &[u8],
-) -> Option<Vec<u8>> {
-    let cors = cors(listener, Some(route))?;
-    if head.method.get(base) != b"OPTIONS" {
-        return None;
-    }
-    let origin = field(head, base, b"origin");
-    let method = field(head, base, b"access-control-request-method");
-    if origin.is_empty() || method.is_empty() {
-        return None;
-    }
-    let asked = field(head, base, b"access-control-request-headers");
-    let refused = || b"Vary: Origin\r\n".to_vec();
-    Some(
-        cors.preflight(origin, method, asked)
-            .unwrap_or_else(refused),
-    )
 }
 
 /// The lines that send a request in the clear to `https` on another port of the same host.

@@ -38,7 +38,6 @@ impl Attempt<'_> {
             request,
             body,
             listener,
-            route,
             edits,
             lease,
             route_deadline,
@@ -70,10 +69,10 @@ impl Attempt<'_> {
             upstream.buffer.bytes(),
             delivery,
             &edits.response,
-            answer::cors(listener, Some(route)).is_some(),
+            edits.cors.is_some(),
         );
         let base = connection.buffer.bytes();
-        answer::cross_origin(&mut lead, listener, Some(route), request, base);
+        answer::cross_origin(&mut lead, edits, request, base);
         lead.extend_from_slice(lines);
         lead.extend_from_slice(&noted.lines);
         lead.extend_from_slice(b"\r\n");

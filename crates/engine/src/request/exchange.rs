@@ -7,25 +7,24 @@
 use std::rc::Rc;
 use std::time::Instant;
 
-use evenflow_rules::action::{Action, Destination};
+use evenflow_rules::action::Destination;
 use evenflow_rules::answer::Answer;
-use evenflow_rules::filters::context::FilterContext;
-use evenflow_rules::filters::fleet::FleetUsage;
-use evenflow_rules::filters::{Refusal, RequestView};
+use evenflow_rules::filters::{Chain, Response};
 use evenflow_rules::reason::Reason;
-use evenflow_rules::table::{Listener, Route, Table};
-use evenflow_wire::http1::head::{Length, RequestHead};
+use evenflow_rules::table::{Listener, Route};
+use evenflow_wire::http1::head::RequestHead;
 use evenflow_wire::identity::Identity;
 use evenflow_wire::proxy_protocol::AddressPair;
 
 use crate::acceptor::{ConnectionGuard, ListenerHandle};
+use crate::admit::{Arrival, Ending, admit};
 use crate::answer;
 use crate::buffer::Buffer;
 use crate::connection::{ClientWatch, Connection, origin_of, read_head};
 use crate::fault;
 use crate::forward::forward;
-use crate::gate;
 use crate::http2;
+use crate::lease::Lease;
 use crate::record::{AccessRecord, record};
 use crate::respond::{refuse, respond};
 use crate::stream::Stream;
@@ -127,8 +126,17 @@ pub struct RequestContext<'a> {
     pub identity: Option<&'a Identity>,
 }
 
+impl<'a> RequestContext<'a> {
+    /// The filters of the listener and of the route, where there is one.
+    pub fn chain(&self) -> &'a Chain {
+        match self.route {
+            Some((index, _)) => &self.listener.chains[index],
+            None => &self.listener.chain,
+        }
+    }
+}
+
 /// One request and its answer.
-#[allow(clippy::too_many_lines)] // One phase after the other.
 pub async fn exchange(connection: &mut Connection, scratch: &mut Scratch) -> Next {
     connection.watch_client();
     let table = connection.worker.table();
@@ -167,132 +175,30 @@ pub async fn exchange(connection: &mut Connection, scratch: &mut Scratch) -> Nex
         }
     }
     noted.started = Instant::now();
-    let head = &scratch.request;
-    let base = connection.buffer.bytes();
-    let origin = origin_of(connection, &context, head);
-    let (client, secure) = (origin.client, origin.secure);
-    let view = RequestView {
-        client,
-        head,
-        base,
-        now_ns: noted
-            .started
-            .duration_since(connection.worker.shared.epoch)
-            .as_nanos() as u64
-            + 1_000_000_000,
-        route: 0,
-        secure,
+    let origin = origin_of(connection, &context, &scratch.request);
+    let since_epoch = noted.started.duration_since(connection.worker.shared.epoch);
+    let arrival = Arrival {
+        client: origin.client,
+        secure: origin.secure,
+        now_ns: since_epoch.as_nanos() as u64 + 1_000_000_000,
     };
-    let now_ns = view.now_ns;
-    let notes = &connection.worker.notes;
-    let routed = route(&table, listener, view, &mut scratch.passed, notes);
-    noted.lines = std::mem::take(&mut scratch.passed.response_lines);
-    let routed = match routed {
-        // The balancer's own pages are served whatever the traffic does.
-        Ok((index, route)) if !route.internal && connection.worker.is_short_of_memory() => {
-            Err((Reason::MemoryFull.into(), Some((index, route))))
-        }
-        routed => routed,
-    };
-    let (next, lease) = match routed {
-        routed if let Some(port) = redirects(listener, &routed) => {
-            context.route = routed.ok();
-            let lines = answer::redirect_https(&context, head, base, port);
-            let answer = Answer {
-                content: Some(("text/plain; charset=utf-8", b"")),
-                ..Answer::empty(308, &lines)
-            };
-            let next = respond(connection, head, &mut noted, &answer).await;
+    let admitted = admit(connection, scratch, &mut context, arrival).await;
+    noted.lines = std::mem::take(&mut scratch.filter_context.response_lines);
+    let (next, lease) = match admitted {
+        Ok(route) => serve_route(connection, scratch, &context, route, arrival, &mut noted).await,
+        Err(ending) => {
+            let head = &scratch.request;
+            let next = end(connection, &context, head, ending, &mut noted).await;
             (next, None)
-        }
-        Err((refusal, route)) => {
-            context.route = route;
-            let next = refuse(connection, &context, head, &mut noted, refusal).await;
-            (next, None)
-        }
-        Ok((index, route)) => {
-            context.route = Some((index, route));
-            let preflight = answer::preflight(listener, route, head, base);
-            if let Some(mut lines) = preflight {
-                let edits = &listener.edits[index];
-                edits.response.append(&mut lines, |_| false);
-                let answer = Answer::empty(204, &lines);
-                let next = respond(connection, head, &mut noted, &answer).await;
-                (next, None)
-            } else if let Err(reason) = pass(connection, scratch, &context, route).await {
-                noted.lines.append(&mut scratch.passed.response_lines);
-                let head = &scratch.request;
-                let next = refuse(connection, &context, head, &mut noted, reason.into()).await;
-                (next, None)
-            } else if scratch.request.last_hop {
-                let (head, base) = (&scratch.request, connection.buffer.bytes());
-                let mut lines = answer::lines(&context, head, base);
-                lines.extend_from_slice(&noted.lines);
-                let next = if head.method.get(base) == b"TRACE" {
-                    let echo = answer::trace(head, base);
-                    let answer = Answer {
-                        content: Some(("message/http", &echo)),
-                        ..Answer::empty(200, &lines)
-                    };
-                    respond(connection, head, &mut noted, &answer).await
-                } else {
-                    answer::push_allow(&mut lines, listener.trace);
-                    respond(connection, head, &mut noted, &Answer::empty(204, &lines)).await
-                };
-                (next, None)
-            } else if let Some(fault) = &route.fault
-                && let Some(failed) = Box::pin(fault::inject(connection, route, fault)).await
-            {
-                let head = &scratch.request;
-                let next = match failed {
-                    Ok(status) => fail(connection, &context, head, &mut noted, status).await,
-                    Err(reason) => {
-                        refuse(connection, &context, head, &mut noted, reason.into()).await
-                    }
-                };
-                (next, None)
-            } else {
-                let (head, base) = (&scratch.request, connection.buffer.bytes());
-                let view = RequestView {
-                    client,
-                    head,
-                    base,
-                    now_ns,
-                    route: route.uid,
-                    secure,
-                };
-                match route.action.decide(&view) {
-                    Destination::Answer(own) => {
-                        let mut lines = answer::lines(&context, head, base);
-                        own.push_lines(&mut lines, &view);
-                        lines.extend_from_slice(&noted.lines);
-                        let answer = own.answer(&lines);
-                        let next = respond(connection, head, &mut noted, &answer).await;
-                        (next, None)
-                    }
-                    Destination::Forward(pool, lines) => {
-                        let to = (pool, lines);
-                        forward(
-                            connection,
-                            scratch,
-                            &context,
-                            (index, route),
-                            to,
-                            &mut noted,
-                        )
-                        .await
-                    }
-                }
-            }
         }
     };
     if next == Next::Tunnel {
-        scratch.passed.clear();
+        scratch.filter_context.clear();
         return next;
     }
     record(connection, &context, scratch, &noted, lease.as_ref());
-    scratch.passed.response_lines = noted.lines;
-    scratch.passed.clear();
+    scratch.filter_context.response_lines = noted.lines;
+    scratch.filter_context.clear();
     finish_buffer(connection, scratch, next);
     if next == Next::Keep && connection.worker.draining.get() {
         return Next::Close;
@@ -300,18 +206,95 @@ pub async fn exchange(connection: &mut Connection, scratch: &mut Scratch) -> Nex
     next
 }
 
-/// Whether a request passes authentication, where there is any.
-async fn pass(
+/// What a route does with an admitted request: a fault put in on purpose, an answer of its own, or
+/// an endpoint's.
+async fn serve_route(
     connection: &mut Connection,
     scratch: &mut Scratch,
     context: &RequestContext<'_>,
-    route: &Route,
-) -> Result<(), Reason> {
-    if gate::is_open(context.listener, route) {
-        return Ok(());
+    (index, route): NumberedRoute<'_>,
+    arrival: Arrival,
+    noted: &mut AccessRecord,
+) -> (Next, Option<Lease>) {
+    if scratch.request.last_hop {
+        let next = answer_last_hop(connection, context, &scratch.request, noted).await;
+        return (next, None);
     }
-    // On the heap: few requests come here, and all would carry its state.
-    Box::pin(gate::pass(connection, scratch, context, route)).await
+    if let Some(fault) = &route.fault
+        && let Some(failed) = Box::pin(fault::inject(connection, route, fault)).await
+    {
+        let head = &scratch.request;
+        let next = match failed {
+            Ok(status) => fail(connection, context, head, noted, status).await,
+            Err(reason) => refuse(connection, context, head, noted, reason.into()).await,
+        };
+        return (next, None);
+    }
+    let head = &scratch.request;
+    let view = arrival.view(connection, head, route.uid);
+    match route.action.decide(&view) {
+        Destination::Answer(own) => {
+            let mut lines = answer::lines(context, head, view.base);
+            own.push_lines(&mut lines, &view);
+            lines.extend_from_slice(&noted.lines);
+            let next = respond(connection, head, noted, &own.answer(&lines)).await;
+            (next, None)
+        }
+        Destination::Forward(pool, lines) => {
+            let to = (pool, lines);
+            forward(connection, scratch, context, (index, route), to, noted).await
+        }
+    }
+}
+
+/// Answers a TRACE or OPTIONS request that may not be forwarded any further (RFC 9110 §7.6.2).
+async fn answer_last_hop(
+    connection: &mut Connection,
+    context: &RequestContext<'_>,
+    head: &RequestHead,
+    noted: &mut AccessRecord,
+) -> Next {
+    let base = connection.buffer.bytes();
+    let mut lines = answer::lines(context, head, base);
+    lines.extend_from_slice(&noted.lines);
+    if head.method.get(base) == b"TRACE" {
+        let echo = answer::trace(head, base);
+        let answer = Answer {
+            content: Some(("message/http", &echo)),
+            ..Answer::empty(200, &lines)
+        };
+        return respond(connection, head, noted, &answer).await;
+    }
+    answer::push_allow(&mut lines, context.listener.trace);
+    respond(connection, head, noted, &Answer::empty(204, &lines)).await
+}
+
+/// Answers a request that does not go on to its route.
+async fn end(
+    connection: &mut Connection,
+    context: &RequestContext<'_>,
+    head: &RequestHead,
+    ending: Ending,
+    noted: &mut AccessRecord,
+) -> Next {
+    match ending {
+        Ending::Refused(refusal) => refuse(connection, context, head, noted, refusal).await,
+        Ending::Answered(Response { status, mut lines }) => {
+            let edits = &context.chain().edits;
+            edits.response.append(&mut lines, |_| false);
+            lines.extend_from_slice(&noted.lines);
+            respond(connection, head, noted, &Answer::empty(status, &lines)).await
+        }
+        Ending::Redirected(port) => {
+            let base = connection.buffer.bytes();
+            let lines = answer::redirect_https(context, head, base, port);
+            let answer = Answer {
+                content: Some(("text/plain; charset=utf-8", b"")),
+                ..Answer::empty(308, &lines)
+            };
+            respond(connection, head, noted, &answer).await
+        }
+    }
 }
 
 /// Takes the finished request off the connection's buffer; what follows it is the next one.
@@ -326,80 +309,18 @@ fn finish_buffer(connection: &mut Connection, scratch: &Scratch, next: Next) {
 /// A route and its number in the table.
 pub type NumberedRoute<'t> = (usize, &'t Route);
 
-/// The route that takes a request, and whether filters let it pass.
-fn route<'t>(
-    table: &'t Table,
-    listener: &'t Listener,
-    mut view: RequestView<'_>,
-    passed: &mut FilterContext,
-    notes: &FleetUsage,
-) -> Result<NumberedRoute<'t>, (Refusal, Option<NumberedRoute<'t>>)> {
-    let found = listener.router.find(&view.asked());
-    view.route = found.map_or(0, |index| table.routes[index].uid);
-    if let Some(index) = found
-        && table.routes[index].internal
-    {
-        // What proves a name to who is to issue a certificate is for everybody.
-        if !matches!(table.routes[index].action, Action::Own(_)) {
-            let checked = listener.chain.check_address(view.client);
-            checked.map_err(|refusal| (refusal, None))?;
-        }
-    } else {
-        let checked = listener.chain.check(&view, passed, notes);
-        checked.map_err(|refusal| (refusal, None))?;
-    }
-    if !listener.trace && view.head.method.get(view.base) == b"TRACE" {
-        return Err((Reason::TraceRefused.into(), None));
-    }
-    let Some(index) = found else {
-        return Err((Reason::NoRoute.into(), None));
-    };
-    let route = &table.routes[index];
-    listener
-        .router
-        .check_path(&view.asked())
-        .map_err(|reason| (reason.into(), Some((index, route))))?;
-    route
-        .chain
-        .check(&view, passed, notes)
-        .map_err(|refusal| (refusal, Some((index, route))))?;
-    let limit = body_limit(listener, route);
-    if let Length::Known(length) = view.head.length
-        && limit != 0
-        && length > limit
-    {
-        return Err((Reason::BodyTooLarge.into(), Some((index, route))));
-    }
-    Ok((index, route))
-}
-
-/// The port that a request in the clear is sent to instead of being served.
-fn redirects(
-    listener: &Listener,
-    routed: &Result<NumberedRoute<'_>, (Refusal, Option<NumberedRoute<'_>>)>,
-) -> Option<u16> {
-    listener.redirect_https.filter(|_| match routed {
-        Ok((_, route)) => !route.internal,
-        Err((refusal, _)) => refusal.reason == Reason::NoRoute,
-    })
-}
-
 /// The smallest bound on the request's body; 0 is none. The control plane's own routes take
 /// documents of any configuration's size and bound them themselves.
-pub fn body_limit(listener: &Listener, route: &Route) -> u64 {
+pub fn body_limit(context: &RequestContext<'_>, route: &Route) -> u64 {
     if route.internal {
         return 0;
     }
     let bounds = [
-        listener.limits.body_bytes,
-        listener.chain.body_limit.unwrap_or(0),
-        route.chain.body_limit.unwrap_or(0),
+        context.listener.limits.body_bytes,
+        context.chain().body_limit.unwrap_or(0),
     ];
-    bounds
-        .into_iter()
-        .filter(|&bound| bound != 0)
-        .min()
-        .unwrap_or(0)
+    let bounds = bounds.into_iter().filter(|&bound| bound != 0);
+    bounds.min().unwrap_or(0)
 }
 
 /// Answers with the status that a fault put in on purpose asks for.

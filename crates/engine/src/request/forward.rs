@@ -139,8 +139,8 @@ impl<'a> Forward<'a> {
         };
         connection.watch_as(route.on_client_close);
         let head = &scratch.request;
-        let limit = body_limit(listener, route);
-        let edit = &listener.edits[index].request;
+        let limit = body_limit(context, route);
+        let edit = &listener.chains[index].edits.request;
         let body = RequestBody::new(connection, head, limit, route.mirror.is_some(), edit)?;
         let origin = origin_of(connection, context, head);
         Ok(Self {
@@ -251,17 +251,17 @@ impl<'a> Forward<'a> {
         let Scratch {
             request,
             response,
-            passed,
+            filter_context,
         } = &mut *self.scratch;
         let (index, route) = self.route;
         let attempt = Attempt {
             connection: self.connection,
             request,
             body: &mut self.body,
-            request_lines: &passed.request_lines,
+            request_lines: &filter_context.request_lines,
             listener: self.context.listener,
             route,
-            edits: &self.context.listener.edits[index],
+            edits: &self.context.listener.chains[index].edits,
             lease,
             origin: &self.origin,
             target: self.target.as_deref(),

@@ -65,13 +65,14 @@ pub fn send(
         host: route.rewritten_host(),
         http2: false,
     };
-    let edit = &context.listener.edits[index].request;
+    let edit = &context.listener.chains[index].edits.request;
     // Nobody could talk on with what it switched to.
     let origin = Origin {
         upgrade: false,
         ..*origin
     };
     encode::request_head(&mut request, head, base, &origin, &aim, edit);
+    encode::insert_lines(&mut request, &scratch.filter_context.request_lines);
     body.begin(&connection.buffer, &mut request);
     request.extend_from_slice(body.first(&connection.buffer));
     let method = head.method.get(base);

@@ -1,6 +1,7 @@
 //! A request's life, one file a phase.
 
 pub mod access_log;
+pub mod admit;
 pub mod answer;
 pub mod attempt;
 pub mod call;
@@ -8,7 +9,6 @@ pub mod deliver;
 pub mod exchange;
 pub mod fault;
 pub mod forward;
-pub mod gate;
 pub mod hedge;
 pub mod mirror;
 pub mod record;

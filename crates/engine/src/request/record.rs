@@ -103,7 +103,7 @@ pub fn record(
         backend_id: lease.map_or("", |lease| &lease.member().endpoint.id),
         attempts: noted.attempts,
         hedge: noted.hedge,
-        user: &scratch.passed.user,
+        user: &scratch.filter_context.user,
         latency_ns,
         reason: noted.reason.map_or("", Reason::label),
         user_agent: field(b"user-agent"),

@@ -109,10 +109,10 @@ pub fn open(
         chunked: false,
     };
     let bytes = upstream.buffer.bytes();
-    let edits = &context.listener.edits[index];
-    let cors = answer::cors(context.listener, Some(route)).is_some();
+    let edits = &context.listener.chains[index].edits;
+    let cors = edits.cors.is_some();
     encode::response_head(&mut out, response, bytes, delivery, &edits.response, cors);
-    answer::cross_origin(&mut out, context.listener, Some(route), head, base);
+    answer::cross_origin(&mut out, edits, head, base);
     let protocol = response.upgrade.map_or(&b""[..], |span| span.get(bytes));
     encode::push_upgrade(&mut out, protocol);
     out.extend_from_slice(b"\r\n");
@@ -134,7 +134,7 @@ pub fn open(
         target: text(head.target),
         user_agent: answer::field(head, base, b"user-agent").into(),
         referer: answer::field(head, base, b"referer").into(),
-        user: scratch.passed.user.as_slice().into(),
+        user: scratch.filter_context.user.as_slice().into(),
         attempts: noted.attempts,
     };
     let early = &base[head.len..];
@@ -148,7 +148,7 @@ pub fn open(
 
     lease.settle();
     let now = worker.coarse_ms.get();
-    let permits = std::mem::take(&mut scratch.passed.permits);
+    let permits = std::mem::take(&mut scratch.filter_context.permits);
     connection.tunnel = Some(Box::new(Tunnel {
         ways: BothWays::new(first, lead, upstream.buffer),
         upstream: upstream.stream,

@@ -155,7 +155,7 @@ pub struct Scratch {
     /// The response's.
     pub response: ResponseHead,
     /// What filters left behind.
-    pub passed: FilterContext,
+    pub filter_context: FilterContext,
 }
 
 /// Tries that may be made besides a request's first.

@@ -7,6 +7,7 @@ mod datagrams;
 mod engine;
 mod escaped_paths;
 mod exchange;
+mod filter_order;
 mod fleet;
 mod probe;
 mod proofs;

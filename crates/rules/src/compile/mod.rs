@@ -1,6 +1,7 @@
 //! From a plan to a table.
 
 mod compiled;
+mod filters;
 mod pool;
 mod registry;
 mod table;

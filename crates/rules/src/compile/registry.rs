@@ -21,7 +21,7 @@ pub struct Registry {
     pools: HashMap<String, Arc<LivePool>>,
     listeners: HashMap<String, Arc<ListenerState>>,
     routes: HashMap<String, (u32, Arc<str>)>,
-    tallies: HashMap<String, Arc<RefusalCounter>>,
+    refusals: HashMap<String, Arc<RefusalCounter>>,
     /// Certificates and ticket keys.
     pub tls: tls::server::TlsState,
 }
@@ -81,14 +81,14 @@ impl Registry {
         route
     }
 
-    pub(super) fn tally(&mut self, name: &str) -> Arc<RefusalCounter> {
-        let tally = self.tallies.entry(name.into()).or_insert_with(|| {
+    pub(super) fn refusal_counter(&mut self, name: &str) -> Arc<RefusalCounter> {
+        let counter = self.refusals.entry(name.into()).or_insert_with(|| {
             Arc::new(RefusalCounter {
                 name: name.into(),
                 limited: AtomicU64::new(0),
             })
         });
-        Arc::clone(tally)
+        Arc::clone(counter)
     }
 
     /// Forgets what the table does not use; how many endpoints that were.
@@ -113,9 +113,10 @@ impl Registry {
             .retain(|_, state| listeners.contains(&state.uid));
         let routes: HashSet<u32> = table.routes.iter().map(|route| route.uid).collect();
         self.routes.retain(|_, (uid, _)| routes.contains(uid));
-        let tallies: HashSet<&str> = table.tallies.iter().map(|t| t.name.as_str()).collect();
-        self.tallies
-            .retain(|name, _| tallies.contains(name.as_str()));
+        let filters = table.refusals.iter();
+        let filters: HashSet<&str> = filters.map(|counter| counter.name.as_str()).collect();
+        self.refusals
+            .retain(|name, _| filters.contains(name.as_str()));
         before - self.endpoints.len()
     }
 

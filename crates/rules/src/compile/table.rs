@@ -10,11 +10,11 @@ use rustls::ServerConfig;
 use crate::action::Action;
 use crate::compile::Registry;
 use crate::compile::compiled::Compiled;
+use crate::compile::filters::Filters;
 use crate::compile::pool::compile_pool;
 use crate::decode::refuse;
 use crate::decode::{Refused, decode};
 use crate::filters::ip_set::IpSet;
-use crate::filters::{Chain, Edits, FilterState, RefusalCounter};
 use crate::mirror::Mirror;
 use crate::passthrough::Passthrough;
 use crate::plan::{self, EscapedSlashes, Plan, Protocol};
@@ -82,16 +82,8 @@ pub fn compile(
         }
         check_listener(listener, &path)?;
         let pool = listener_pool(listener, &path, &pool_indices)?;
-        let mut chain = filters.chain(&listener.filters, &format!("{path}.filters"))?;
-        let mut edits = filters.edits_by_route(plan, listener, &chain, &routes)?;
-        if listener.tls.is_none() && listener.trusted_proxies.is_empty() {
-            // Over an unprotected connection it must not be said (RFC 6797 §7.2).
-            for edits in edits.iter_mut().chain([&mut chain.edits]) {
-                if edits.response.appends(STRICT_TRANSPORT) {
-                    Arc::make_mut(&mut edits.response).withhold(STRICT_TRANSPORT);
-                }
-            }
-        }
+        filters.compile(&listener.filters, &format!("{path}.filters"))?;
+        let chains = filters.chains(plan, listener)?;
         listeners.push(Listener {
             state: registry.listener(&listener.name),
             addresses: addresses(listener),
@@ -99,8 +91,8 @@ pub fn compile(
             retries: listener.retries,
             protocol: listener.protocol,
             http2: listener.http2,
-            edits,
-            chain,
+            chain: chains.alone,
+            chains: chains.by_route,
             pool,
             limits: listener.limits.clone(),
             timeouts: listener.timeouts.clone(),
@@ -116,7 +108,7 @@ pub fn compile(
         });
     }
     check_listeners_of_routes(plan, &names)?;
-    let (kept, tallies) = filters.into_state(plan);
+    let (filter_state, refusals) = filters.into_state(plan);
     let numbers = listeners.iter().map(|listener| listener.state.uid);
     let listener_indices = Arc::new(numbers.zip(0..).collect());
     Ok(Compiled {
@@ -129,8 +121,8 @@ pub fn compile(
             listeners: listeners.into(),
             routes: routes.into(),
             pools,
-            kept,
-            tallies,
+            filter_state,
+            refusals,
         },
         added,
         states,
@@ -145,9 +137,6 @@ pub fn check(document: &[u8]) -> Result<Compiled, Refused> {
     let plan: Plan = decode(document)?;
     compile(&plan, &mut Registry::default(), None)
 }
-
-/// The field that tells clients to come by `https` only.
-const STRICT_TRANSPORT: &[u8] = b"strict-transport-security";
 
 /// Places of named things in the plan.
 type Indices<'a> = HashMap<&'a str, usize>;
@@ -255,11 +244,11 @@ fn compile_route(
     {
         return refuse(format!("{path}.fault.abort_status"), "expected 200 to 599");
     }
+    filters.compile(&route.filters, &format!("{path}.filters"))?;
     let (uid, name) = registry.route(&route.name);
     Ok(Route {
         uid,
         name,
-        chain: filters.chain(&route.filters, &format!("{path}.filters"))?,
         action,
         fallback,
         rewrite,
@@ -376,105 +365,6 @@ fn check_listener(listener: &plan::ListenerPlan, path: &str) -> Result<(), Refus
         );
     }
     Ok(())
-}
-
-/// The plan's filter chains by name while they are compiled into those of listeners and routes.
-struct Filters<'a> {
-    chains: HashMap<&'a str, (usize, &'a plan::FilterChain, Arc<RefusalCounter>)>,
-    tallies: Vec<Arc<RefusalCounter>>,
-    kept: FilterState,
-    pools: HashMap<&'a str, usize>,
-}
-
-impl<'a> Filters<'a> {
-    fn new(
-        plan: &'a Plan,
-        registry: &mut Registry,
-        previous: Option<&Table>,
-    ) -> Result<Self, Refused> {
-        let mut chains = HashMap::new();
-        let mut tallies = Vec::new();
-        for (index, chain) in plan.filters.iter().enumerate() {
-            let tally = registry.tally(&chain.name);
-            tallies.push(Arc::clone(&tally));
-            let twice = chains.insert(chain.name.as_str(), (index, chain, tally));
-            if twice.is_some() {
-                return refuse(format!("filters[{index}].name"), "used twice");
-            }
-        }
-        Ok(Self {
-            chains,
-            tallies,
-            kept: previous.map_or_else(FilterState::default, |table| table.kept.clone()),
-            pools: plan
-                .pools
-                .iter()
-                .enumerate()
-                .map(|(index, pool)| (pool.name.as_str(), index))
-                .collect(),
-        })
-    }
-
-    /// Filter chains that run one after the other.
-    fn chain(&mut self, names: &[String], path: &str) -> Result<Chain, Refused> {
-        let mut out = Chain::default();
-        for (at, name) in names.iter().enumerate() {
-            let Some((index, chain, tally)) = self.chains.get(name.as_str()) else {
-                return refuse(format!("{path}[{at}]"), format!("no filter chain {name:?}"));
-            };
-            let pools = &self.pools;
-            out.extend(chain, tally, &mut self.kept, |name| {
-                pools.get(name).copied()
-            })
-            .map_err(|(below, message)| Refused {
-                path: format!("filters[{index}].{below}"),
-                message,
-            })?;
-        }
-        out.edits = self.edits(names)?;
-        Ok(out)
-    }
-
-    /// Their header edits.
-    fn edits<'n>(&self, names: impl IntoIterator<Item = &'n String>) -> Result<Edits, Refused> {
-        let named = names
-            .into_iter()
-            .filter_map(|name| self.chains.get(name.as_str()));
-        Edits::compile(named.map(|(index, chain, _)| (*index, *chain))).map_err(
-            |(index, below, message)| Refused {
-                path: format!("filters[{index}].{below}"),
-                message,
-            },
-        )
-    }
-
-    /// For each route the header edits of the listener and its own together.
-    fn edits_by_route(
-        &self,
-        plan: &Plan,
-        listener: &plan::ListenerPlan,
-        chain: &Chain,
-        routes: &[Route],
-    ) -> Result<Vec<Edits>, Refused> {
-        let each = routes.iter().zip(&plan.routes);
-        each.map(|(compiled, route)| {
-            let own = &compiled.chain.edits;
-            if chain.edits.is_empty() {
-                Ok(own.clone())
-            } else if route.internal || own.is_empty() {
-                Ok(chain.edits.clone())
-            } else {
-                self.edits(listener.filters.iter().chain(&route.filters))
-            }
-        })
-        .collect()
-    }
-
-    /// What is still in use of what filters remember, and the counters of all chains.
-    fn into_state(mut self, plan: &Plan) -> (FilterState, Vec<Arc<RefusalCounter>>) {
-        self.kept.retain_used(plan);
-        (self.kept, self.tallies)
-    }
 }
 
 /// Those whose PROXY headers are read. No network means nobody, and not everybody.

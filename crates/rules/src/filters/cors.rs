@@ -1,9 +1,11 @@
 //! Cross-origin resource sharing, as the Fetch standard has browsers ask for it.
 //!
-//! The balancer answers preflight requests by itself and adds its fields to responses; fields of
-//! the same kind that a backend sent are replaced, since browsers refuse two answers. A request
-//! of an origin that is not allowed is served all the same: it is the browser that keeps the
-//! response from the page, and other clients are not concerned.
+//! evenflow answers preflight requests itself, at this step's place in the chain, and adds its fields
+//! to responses; fields of the same kind that a backend sent are replaced, since browsers refuse two
+//! answers. If several steps of a chain are of this kind, the rules of the last one hold, and the
+//! first one answers preflight requests with them. A request of an origin that is not allowed is
+//! served all the same: the browser keeps the response from the page, and other clients are not
+//! concerned.
 
 use evenflow_wire::field::is_token;
 

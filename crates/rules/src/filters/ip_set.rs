@@ -7,8 +7,35 @@
 //! 320 KB. A multibit trie could save little of that and would need more memory for each set.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
+
+use crate::filters::primitive::{Class, FilterRequest, PathError, Primitive, Setup, StepOutcome};
+use crate::plan;
+use crate::reason::Reason;
+
+/// The filter: 403 for clients that the lists do not permit.
+#[derive(Debug, Clone)]
+pub struct AddressCheck(Arc<IpSet>);
+
+impl Primitive for AddressCheck {
+    type Rules = plan::IpSetFilter;
+    const NAME: &'static str = "ip_set";
+    const CHECK: &'static str = "address";
+    const CLASS: Class = Class::Address;
+
+    fn compile(rules: &Self::Rules, _: &mut Setup<'_>) -> Result<Self, PathError> {
+        Ok(Self(Arc::new(IpSet::new(&rules.allow, &rules.deny))))
+    }
+
+    fn on_request(&self, request: &mut FilterRequest<'_>) -> StepOutcome<'_> {
+        if request.view.client.is_none_or(|ip| self.0.permits(ip)) {
+            return StepOutcome::Continue;
+        }
+        StepOutcome::Refuse(Reason::Forbidden.into())
+    }
+}
 
 /// The clients that may pass. An IPv6 address that maps an IPv4 one is that IPv4 address, in the
 /// lists as well as in requests; an IPv6 network that is wider than the mapped range holds no IPv4.

@@ -53,9 +53,11 @@ fn a_whole_plan_is_compiled() {
     let router = &table.listeners[0].router;
     assert_eq!(found(router, b"a.example:80", b"/users/7"), Some(1));
     assert_eq!(found(router, b"b.example", b"/users/7"), Some(0));
-    assert_eq!(table.routes[1].chain.body_limit, Some(1000));
-    assert!(table.routes[1].chain.cors.is_some());
-    assert!(table.listeners[0].edits[0].is_empty() && !table.listeners[0].edits[1].is_empty());
+    assert_eq!(table.listeners[0].chains[1].body_limit, Some(1000));
+    let [plain, edited] = [0, 1].map(|route| &table.listeners[0].chains[route].edits);
+    assert!(edited.cors.is_some());
+    assert!(plain.request.is_empty() && plain.response.is_empty() && plain.cors.is_none());
+    assert!(!edited.request.is_empty() && !edited.response.is_empty());
 }
 
 #[test]
@@ -449,15 +451,15 @@ fn a_limit_keeps_its_count_until_its_numbers_change() {
     *at(&mut plan, "/filters/0/steps/1/limit/dry_run") = json!(true);
     let second = compiled(&mut registry, &plan, Some(&first)).table;
     assert!(Arc::ptr_eq(
-        &first.kept.limiters[0].limiter,
-        &second.kept.limiters[0].limiter
+        &first.filter_state.limiters[0].limiter,
+        &second.filter_state.limiters[0].limiter
     ));
     *at(&mut plan, "/filters/0/steps/1/limit/burst") = json!(6);
     let third = compiled(&mut registry, &plan, Some(&second)).table;
-    assert_eq!(third.kept.limiters.len(), 1);
+    assert_eq!(third.filter_state.limiters.len(), 1);
     assert!(!Arc::ptr_eq(
-        &second.kept.limiters[0].limiter,
-        &third.kept.limiters[0].limiter
+        &second.filter_state.limiters[0].limiter,
+        &third.filter_state.limiters[0].limiter
     ));
 }
 
@@ -486,10 +488,11 @@ fn the_smallest_body_limit_holds_and_later_edits_win() {
     plan["routes"][1]["filters"] = json!(["y", "x"]);
     plan["routes"][0]["filters"] = json!(["y"]);
     let table = check(plan.to_string().as_bytes()).unwrap().table;
-    assert_eq!(table.routes[1].chain.body_limit, Some(10));
+    assert_eq!(table.listeners[0].chains[1].body_limit, Some(10));
     let written = |index: usize| {
         let mut out = Vec::new();
-        table.listeners[0].edits[index]
+        table.listeners[0].chains[index]
+            .edits
             .response
             .append(&mut out, |_| false);
         String::from_utf8(out).unwrap()

@@ -1,29 +1,74 @@
 //! `Basic` (RFC 7617): a name and a password, checked against a hash.
 
+use std::sync::Arc;
+
 use rustc_hash::FxHashMap;
 
-use crate::filters::auth::cache::Cache;
-use crate::filters::auth::{Pending, Verdict, base64, challenge_line};
+use super::cache::Cache;
+use super::{OwnFields, base64, challenge, challenge_line, credentials};
 use crate::filters::context::FilterContext;
+use crate::filters::primitive::{
+    Assembly, Class, FilterRequest, PasswordCheck, PathError, Primitive, Setup, StepOutcome, Wait,
+    WaitResult,
+};
+use crate::filters::state::reuse;
 use crate::password::{Hash, sha256};
 use crate::plan::BasicFilter;
+use crate::reason::Reason;
 
 const REMEMBERED: usize = 16_384;
-/// Longer ones are refused unread: bcrypt looks at 72 bytes, and nobody types this.
+/// Longer credentials are refused unread: bcrypt looks at 72 bytes, and nobody types this.
 const LONGEST: usize = 1024;
 
-/// Users and what was verified of them.
+/// One place in a chain where a password is required.
+#[derive(Debug, Clone)]
+pub struct BasicStep(Arc<Basic>);
+
+/// Users, and the credentials that were verified.
 #[derive(Debug)]
 pub struct Basic {
-    pub(super) challenge: Box<[u8]>,
+    challenge: Box<[u8]>,
     user_header: Option<String>,
+    own: OwnFields,
     users: Vec<(String, Hash)>,
     by_name: FxHashMap<Vec<u8>, usize>,
     verified: Cache<u32>,
 }
 
+impl Primitive for BasicStep {
+    type Rules = BasicFilter;
+    const NAME: &'static str = "basic";
+    const CLASS: Class = Class::Auth;
+
+    fn compile(rules: &Self::Rules, setup: &mut Setup<'_>) -> Result<Self, PathError> {
+        reuse(&mut setup.state.basic, rules, Basic::compile).map(Self)
+    }
+
+    fn announce(&self, assembly: &mut Assembly) -> Result<(), PathError> {
+        self.0.own.announce(assembly)
+    }
+
+    fn assemble(&mut self, assembly: &mut Assembly) -> Result<(), PathError> {
+        self.0.own.assemble(assembly)
+    }
+
+    fn on_request(&self, request: &mut FilterRequest<'_>) -> StepOutcome<'_> {
+        let (head, base) = (request.view.head, request.view.base);
+        self.0.own.clear(request.context);
+        self.0
+            .judge(credentials(head, base, b"basic"), request.context)
+    }
+
+    fn settle(&self, result: WaitResult<'_>, context: &mut FilterContext) -> Result<(), Reason> {
+        match result {
+            WaitResult::Password(check, right) => self.0.settle(&check, right, context),
+            WaitResult::External(_) => Err(Reason::AuthUnavailable),
+        }
+    }
+}
+
 impl Basic {
-    pub(super) fn compile(rules: &BasicFilter) -> Result<Self, (String, String)> {
+    fn compile(rules: &BasicFilter) -> Result<Self, PathError> {
         let mut users = Vec::with_capacity(rules.users.len());
         let mut by_name = FxHashMap::default();
         for (index, (name, hash)) in rules.users.iter().enumerate() {
@@ -41,67 +86,82 @@ impl Basic {
         Ok(Self {
             challenge: challenge_line("Basic", &rules.realm, ", charset=\"UTF-8\"")?,
             user_header: rules.user_header.clone(),
+            own: OwnFields::of_credentials(rules.user_header.as_ref(), rules.forward),
             users,
             by_name,
             verified: Cache::new(REMEMBERED),
         })
     }
 
-    pub(super) fn judge(&self, credentials: Option<&[u8]>, passed: &mut FilterContext) -> Verdict {
+    fn judge(&self, credentials: Option<&[u8]>, context: &mut FilterContext) -> StepOutcome<'_> {
         let Some(credentials) = credentials.filter(|given| given.len() <= LONGEST) else {
-            return Verdict::Unknown;
+            return self.refuse(context);
         };
         let digest = sha256(&[credentials]);
         if let Some(user) = self.verified.get(&digest) {
-            self.pass(user as usize, passed);
-            return Verdict::Pass;
+            self.admit(user as usize, context);
+            return StepOutcome::Continue;
         }
         let Some(decoded) = base64(credentials, true) else {
-            return Verdict::Unknown;
+            return self.refuse(context);
         };
         let Some(colon) = memchr::memchr(b':', &decoded) else {
-            return Verdict::Unknown;
+            return self.refuse(context);
         };
         let (name, password) = (&decoded[..colon], &decoded[colon + 1..]);
         let user = self.by_name.get(name).copied();
         let hash = match user {
             Some(user) => &self.users[user].1,
-            // A name that is not there must take as long as a wrong password.
+            // An unknown name must take as long as a wrong password.
             None => match self.users.iter().find(|(_, hash)| hash.is_slow()) {
                 Some((_, hash)) => hash,
-                None => return Verdict::Unknown,
+                None => return self.refuse(context),
             },
         };
         if hash.is_slow() {
-            return Verdict::Check(Pending {
+            return StepOutcome::Wait(Wait::Password(Box::new(PasswordCheck {
                 hash: hash.clone(),
                 password: password.to_vec(),
                 user,
                 digest,
-            });
+            })));
         }
-        match user {
-            Some(user) if hash.verify(password) => {
-                self.remember(digest, user);
-                self.pass(user, passed);
-                Verdict::Pass
+        let right = hash.verify(password);
+        match user.filter(|_| right) {
+            None => self.refuse(context),
+            Some(user) => {
+                self.verified.put(digest, user as u32);
+                self.admit(user, context);
+                StepOutcome::Continue
             }
-            _ => Verdict::Unknown,
         }
     }
 
-    /// Remembers credentials that were found right.
-    pub fn remember(&self, digest: [u8; 32], user: usize) {
-        self.verified.put(digest, user as u32);
+    fn refuse(&self, context: &mut FilterContext) -> StepOutcome<'_> {
+        challenge(&self.challenge, context)
     }
 
-    /// Notes who it is.
-    pub fn pass(&self, user: usize, passed: &mut FilterContext) {
+    fn admit(&self, user: usize, context: &mut FilterContext) {
         let name = self.users[user].0.as_bytes();
-        passed.user.clear();
-        passed.user.extend_from_slice(name);
+        context.set_user(name);
         if let Some(header) = &self.user_header {
-            passed.tell(header, name);
+            context.add_field(header, name);
         }
+    }
+
+    fn settle(
+        &self,
+        check: &PasswordCheck,
+        right: Option<bool>,
+        context: &mut FilterContext,
+    ) -> Result<(), Reason> {
+        let right = right.ok_or(Reason::AuthUnavailable)?;
+        let Some(user) = check.user.filter(|_| right) else {
+            self.refuse(context);
+            return Err(Reason::Unauthorized);
+        };
+        self.verified.put(check.digest, user as u32);
+        self.admit(user, context);
+        Ok(())
     }
 }

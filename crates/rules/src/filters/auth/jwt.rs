@@ -7,6 +7,7 @@
 //! token says is remembered until it ends, so that it is checked once.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use aws_lc_rs::signature::{self, ParsedPublicKey, VerificationAlgorithm};
@@ -14,11 +15,18 @@ use evenflow_wire::http1::head::RequestHead;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
-use crate::filters::auth::cache::Cache;
-use crate::filters::auth::{Verdict, base64, challenge_line, credentials};
+use super::cache::Cache;
+use super::{
+    OwnFields, base64, challenge, challenge_line, credentials, hidden_authorization, unix_s,
+};
 use crate::filters::context::FilterContext;
+use crate::filters::primitive::{
+    Assembly, Class, FilterRequest, PathError, Primitive, Setup, StepOutcome,
+};
+use crate::filters::state::reuse;
 use crate::password::sha256;
 use crate::plan::JwtFilter;
+use crate::reason::Reason;
 
 const REMEMBERED: usize = 4096;
 /// Longer tokens are refused unread.
@@ -28,19 +36,50 @@ const LONGEST_KEPT: usize = 2048;
 /// So many keys are tried for a token that does not name one.
 const MOST_TRIED: usize = 4;
 
-/// Why a token does not let in: the word for it in metrics, logs and answers.
+/// Why a token is refused: the word for it in metrics, logs and answers.
 pub type Fault = &'static str;
 
-/// The rules of one filter, and what it remembers.
+/// The fault of a token that is signed with a key which the filter does not have.
+const UNKNOWN_KEY: Fault = "token_unknown_key";
+
+/// One place in a chain where a signed token is required.
+#[derive(Debug, Clone)]
+pub struct JwtStep(Arc<Jwt>);
+
+/// The rules of one filter, and the tokens that were verified.
 pub struct Jwt {
-    pub(super) challenge: Box<[u8]>,
-    /// The filter's chain.
-    pub name: String,
+    challenge: Box<[u8]>,
+    own: OwnFields,
     rules: JwtFilter,
     keys: Vec<Key>,
-    verified: Cache<std::sync::Arc<Verified>>,
-    /// When a missing key was told last, in Unix seconds.
-    told_s: AtomicU64,
+    verified: Cache<Arc<Verified>>,
+    /// When a missing key was last reported, in Unix seconds.
+    reported_s: AtomicU64,
+}
+
+impl Primitive for JwtStep {
+    type Rules = JwtFilter;
+    const NAME: &'static str = "jwt";
+    const CLASS: Class = Class::Auth;
+
+    fn compile(rules: &Self::Rules, setup: &mut Setup<'_>) -> Result<Self, PathError> {
+        reuse(&mut setup.state.jwt, rules, Jwt::new).map(Self)
+    }
+
+    fn announce(&self, assembly: &mut Assembly) -> Result<(), PathError> {
+        self.0.own.announce(assembly)
+    }
+
+    fn assemble(&mut self, assembly: &mut Assembly) -> Result<(), PathError> {
+        self.0.own.assemble(assembly)
+    }
+
+    fn on_request(&self, request: &mut FilterRequest<'_>) -> StepOutcome<'_> {
+        self.0.own.clear(request.context);
+        let explained = request.is_explained();
+        let (head, base) = (request.view.head, request.view.base);
+        self.0.judge(head, base, explained, request.context)
+    }
 }
 
 struct Key {
@@ -62,7 +101,7 @@ pub struct Verified {
 impl fmt::Debug for Jwt {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_struct("Jwt")
-            .field("name", &self.name)
+            .field("name", &self.rules.name)
             .finish_non_exhaustive()
     }
 }
@@ -72,7 +111,7 @@ impl Jwt {
     ///
     /// # Errors
     /// The path below the filter and what is wrong there.
-    pub fn new(rules: &JwtFilter) -> Result<Self, (String, String)> {
+    pub fn new(rules: &JwtFilter) -> Result<Self, PathError> {
         let mut keys = Vec::with_capacity(rules.keys.len());
         for (index, key) in rules.keys.iter().enumerate() {
             let wrong =
@@ -91,60 +130,84 @@ impl Jwt {
         }
         Ok(Self {
             challenge: challenge_line("Bearer", &rules.realm, "")?,
-            name: rules.name.clone(),
+            own: own_fields(rules),
             rules: rules.clone(),
             keys,
             verified: Cache::new(REMEMBERED),
-            told_s: AtomicU64::new(0),
+            reported_s: AtomicU64::new(0),
         })
     }
 
     /// Judges a request by the token it carries.
-    pub(super) fn judge(
+    fn judge(
         &self,
         head: &RequestHead,
         base: &[u8],
-        now_s: u64,
-        passed: &mut FilterContext,
-    ) -> Verdict {
+        explained: bool,
+        context: &mut FilterContext,
+    ) -> StepOutcome<'_> {
         if self.keys.is_empty() {
-            return Verdict::Unavailable;
+            return StepOutcome::Refuse(Reason::AuthUnavailable.into());
         }
         let Some(token) = self.token(head, base) else {
-            return Verdict::Unknown;
+            return challenge(&self.challenge, context);
         };
-        let digest = sha256(&[token]);
-        if let Some(known) = self.verified.get(&digest) {
-            return match known.at(now_s) {
-                Ok(()) => known.pass(passed),
-                Err(fault) => {
-                    self.verified.remove(&digest);
-                    Verdict::Token(fault)
-                }
-            };
-        }
-        match self
-            .verify(token)
-            .and_then(|told| told.at(now_s).map(|()| told))
-        {
-            Ok(told) => {
-                let verdict = told.pass(passed);
-                if told.lines.len() + told.user.len() <= LONGEST_KEPT {
-                    self.verified.put(digest, std::sync::Arc::new(told));
-                }
-                verdict
+        let now_s = unix_s();
+        match self.check(token, now_s) {
+            Ok(verified) => {
+                context.set_user(&verified.user);
+                context.request_lines.extend_from_slice(&verified.lines);
+                StepOutcome::Continue
             }
-            Err(fault) => Verdict::Token(fault),
+            Err(fault) => {
+                if fault == UNKNOWN_KEY && !explained && self.is_report_due(now_s) {
+                    context.unknown_key = Some(self.rules.name.clone());
+                }
+                self.push_challenge(fault, &mut context.response_lines);
+                StepOutcome::Refuse(Reason::Token(fault).into())
+            }
         }
     }
 
-    /// Whether it is time to tell that a key was asked for that is not there.
-    pub fn tells(&self, now_s: u64) -> bool {
-        let told = self.told_s.load(Ordering::Relaxed);
-        now_s != told
+    /// What a token says, if it is valid at this time.
+    fn check(&self, token: &[u8], now_s: u64) -> Result<Arc<Verified>, Fault> {
+        let digest = sha256(&[token]);
+        if let Some(known) = self.verified.get(&digest) {
+            return match known.at(now_s) {
+                Ok(()) => Ok(known),
+                Err(fault) => {
+                    self.verified.remove(&digest);
+                    Err(fault)
+                }
+            };
+        }
+        let verified = self.verify(token)?;
+        verified.at(now_s)?;
+        let size = verified.lines.len() + verified.user.len();
+        let verified = Arc::new(verified);
+        if size <= LONGEST_KEPT {
+            self.verified.put(digest, Arc::clone(&verified));
+        }
+        Ok(verified)
+    }
+
+    /// The `WWW-Authenticate` line. RFC 6750 §3: only a client that presented a token learns what is
+    /// wrong with it.
+    fn push_challenge(&self, fault: Fault, out: &mut Vec<u8>) {
+        let line = &self.challenge;
+        out.extend_from_slice(line.strip_suffix(b"\r\n").unwrap_or(line));
+        out.extend_from_slice(b", error=\"invalid_token\", error_description=\"");
+        out.extend_from_slice(fault.as_bytes());
+        out.extend_from_slice(b"\"\r\n");
+    }
+
+    /// Whether a missing key is to be reported now: at most once a second.
+    fn is_report_due(&self, now_s: u64) -> bool {
+        let reported = self.reported_s.load(Ordering::Relaxed);
+        now_s != reported
             && self
-                .told_s
-                .compare_exchange(told, now_s, Ordering::Relaxed, Ordering::Relaxed)
+                .reported_s
+                .compare_exchange(reported, now_s, Ordering::Relaxed, Ordering::Relaxed)
                 .is_ok()
     }
 
@@ -200,7 +263,7 @@ impl Jwt {
         let message = &token[..first.len() + 1 + second.len()];
         self.check_signature(alg, kid, message, &signature)?;
         let claims = object(second).ok_or(MALFORMED)?;
-        self.told(&Value::Object(claims))
+        self.accept(&Value::Object(claims))
     }
 
     fn check_signature(
@@ -213,7 +276,7 @@ impl Jwt {
         if !self.keys.iter().any(|key| key.alg == alg) {
             return Err("token_algorithm");
         }
-        let mut fault = "token_unknown_key";
+        let mut fault = UNKNOWN_KEY;
         let fitting = self.keys.iter().filter(|key| {
             key.alg == alg && (kid.is_none() || key.kid.is_none() || key.kid.as_deref() == kid)
         });
@@ -226,8 +289,8 @@ impl Jwt {
         Err(fault)
     }
 
-    /// Judges the claims, and writes down what endpoints are told of them.
-    fn told(&self, claims: &Value) -> Result<Verified, Fault> {
+    /// Judges the claims, and writes the request fields that are made of them.
+    fn accept(&self, claims: &Value) -> Result<Verified, Fault> {
         let rules = &self.rules;
         let leeway = rules.leeway_s;
         // Without an end a token could never be taken back.
@@ -252,10 +315,10 @@ impl Jwt {
         {
             return Err("token_claims");
         }
-        let mut told = FilterContext::default();
+        let mut fields = FilterContext::default();
         for (name, field) in &rules.claims_to_headers {
             if let Some(text) = claim(claims, name).and_then(text_of) {
-                told.tell(field, text.as_bytes());
+                fields.add_field(field, text.as_bytes());
             }
         }
         let user = claim(claims, &rules.user_claim).and_then(text_of);
@@ -263,7 +326,7 @@ impl Jwt {
             not_before,
             expires,
             user: user.unwrap_or_default().into_bytes(),
-            lines: told.request_lines,
+            lines: fields.request_lines,
         })
     }
 }
@@ -278,12 +341,20 @@ impl Verified {
         }
         Ok(())
     }
+}
 
-    fn pass(&self, passed: &mut FilterContext) -> Verdict {
-        passed.user.clear();
-        passed.user.extend_from_slice(&self.user);
-        passed.request_lines.extend_from_slice(&self.lines);
-        Verdict::Pass
+/// The fields that endpoints get from the filter, and those they do not get from the client.
+fn own_fields(rules: &JwtFilter) -> OwnFields {
+    let set = rules.claims_to_headers.iter();
+    let set = set.map(|(_, field)| field.clone()).collect();
+    let hidden = match (&rules.header, &rules.cookie) {
+        (None, None) => hidden_authorization(rules.forward),
+        (header, _) => header.iter().filter(|_| !rules.forward).cloned().collect(),
+    };
+    OwnFields {
+        set,
+        hidden,
+        hidden_cookie: rules.cookie.clone().filter(|_| !rules.forward),
     }
 }
 
@@ -336,8 +407,8 @@ fn seconds(value: &Value) -> Option<u64> {
     })
 }
 
-/// A claim as a header's value: a text, number or truth as it is, a list of these with commas
-/// between. What would read as something else there is not told at all.
+/// A claim as a header's value: strings, numbers and booleans unchanged, a list of these separated by
+/// commas. Other values are not sent.
 fn text_of(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),

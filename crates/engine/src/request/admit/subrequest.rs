@@ -5,7 +5,7 @@
 
 use std::rc::Rc;
 
-use evenflow_rules::filters::auth::External;
+use evenflow_rules::filters::Question;
 use evenflow_rules::picker::Tried;
 use evenflow_rules::reason::Reason;
 use evenflow_rules::retry::Cause;
@@ -22,17 +22,16 @@ use crate::worker::Scratch;
 /// A longer answer costs the connection to the service: it is not read.
 const READ_BODY: usize = 64 * 1024;
 
-/// Asks whether a request may pass.
+/// The service's answer to the question whether a request may pass; `None` if there is none.
 ///
 /// # Errors
-/// `Unauthorized` and `Denied` as the service says, `AuthUnavailable` where it says nothing.
-#[allow(clippy::too_many_lines)] // The question, then what its answer means.
+/// The client has left meanwhile.
 pub async fn ask(
     connection: &mut Connection,
     scratch: &mut Scratch,
     context: &RequestContext<'_>,
-    external: &External,
-) -> Result<(), Reason> {
+    external: &Question,
+) -> Result<Option<(ResponseHead, Buffer)>, Reason> {
     let table = context.table;
     let rules = &external.rules;
     let worker = Rc::clone(&connection.worker);
@@ -98,58 +97,7 @@ pub async fn ask(
         Err(_) => None,
     };
     worker.buffers.give_out(out);
-    let failed = if rules.fail_open {
-        Ok(())
-    } else {
-        Err(Reason::AuthUnavailable)
-    };
-    let Some((head, buffer)) = answer else {
-        return failed;
-    };
-    let base = buffer.bytes();
-    let judged = match head.status {
-        200..=299 => {
-            for name in &rules.response_headers {
-                for told in &head.fields {
-                    if told.name.get(base).eq_ignore_ascii_case(name.as_bytes()) {
-                        scratch.passed.tell(name, told.value.get(base));
-                    }
-                }
-            }
-            if let Some(name) = &rules.user_header {
-                let mut told = head.fields.iter();
-                let user = told
-                    .find(|told| told.name.get(base).eq_ignore_ascii_case(name.as_bytes()))
-                    .map_or(&b""[..], |told| told.value.get(base));
-                scratch.passed.user.clear();
-                scratch.passed.user.extend_from_slice(user);
-            }
-            Ok(())
-        }
-        401 => {
-            let challenge = first(&head, base, b"www-authenticate");
-            let lines = &mut scratch.passed.response_lines;
-            if challenge.is_empty() {
-                lines.extend_from_slice(b"www-authenticate: Bearer\r\n");
-            } else {
-                lines.extend_from_slice(b"www-authenticate: ");
-                lines.extend_from_slice(challenge);
-                lines.extend_from_slice(b"\r\n");
-            }
-            Err(Reason::Unauthorized)
-        }
-        403 => Err(Reason::Denied),
-        _ => failed,
-    };
-    worker.buffers.give(buffer);
-    judged
-}
-
-fn first<'a>(head: &ResponseHead, base: &'a [u8], name: &[u8]) -> &'a [u8] {
-    let mut fields = head.fields.iter();
-    fields
-        .find(|told| told.name.get(base).eq_ignore_ascii_case(name))
-        .map_or(b"", |told| told.value.get(base))
+    Ok(answer)
 }
 
 /// A sub-request's side of its call: the client waits for it.
