@@ -10,10 +10,11 @@
 
 mod http;
 mod http2;
+mod result;
 mod tls;
+mod trial;
 
 use std::fmt;
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -32,7 +33,9 @@ use tokio::time::timeout;
 
 use crate::connect::{self, Connected};
 use crate::proxied::push_header;
-use crate::upstream::is_ours;
+pub use result::{ProbeOutcome, ProbeResult};
+pub use trial::HttpProbe;
+use trial::{Answer, Failure};
 
 /// Probes that run at once.
 pub const CONCURRENCY: usize = 256;
@@ -76,108 +79,6 @@ pub struct ProbeEndpoint {
     pub pool: String,
     /// Its id there.
     pub backend: String,
-}
-
-/// A request to make once connected.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct HttpProbe {
-    /// Usually `GET`.
-    pub method: String,
-    /// Path and query.
-    pub path: String,
-    /// The `Host` field.
-    pub host: String,
-    /// Further fields.
-    pub headers: Vec<(String, String)>,
-    /// How much of the response's body to return; 0 does not wait for it.
-    pub body_bytes: u32,
-}
-
-/// What became of a probe.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ProbeResult {
-    /// The probe's.
-    pub id: u64,
-    /// What happened.
-    pub outcome: ProbeOutcome,
-    /// In words; empty when fine.
-    pub detail: String,
-    /// Of the final response, if there was one.
-    pub status: Option<u16>,
-    /// The beginning of the body, as far as it was asked for; what is not UTF-8 is replaced.
-    pub body: String,
-    /// From the start of connecting until the outcome was known, in seconds.
-    pub elapsed_s: f64,
-}
-
-/// What happened to a probe.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ProbeOutcome {
-    /// Connected, and received a well-formed response where one was asked for.
-    Ok,
-    /// Nobody listens there.
-    Refused,
-    /// No way there.
-    Unreachable,
-    /// This machine has no descriptor or memory left for a connection: no verdict on the server.
-    NoSocket,
-    /// Not over in time.
-    Timeout,
-    /// The server ended the connection before its response was complete.
-    Reset,
-    /// What the server sent is not a response, or the probe is not a request.
-    Protocol,
-}
-
-/// Why a probe failed.
-#[derive(Debug)]
-struct Failure {
-    outcome: ProbeOutcome,
-    detail: String,
-}
-
-impl Failure {
-    fn protocol(detail: impl Into<String>) -> Self {
-        Self {
-            outcome: ProbeOutcome::Protocol,
-            detail: detail.into(),
-        }
-    }
-
-    fn connecting(error: &io::Error) -> Self {
-        let outcome = match error.kind() {
-            _ if is_ours(error) => ProbeOutcome::NoSocket,
-            // A Unix socket's file that is missing is a server that is not there.
-            io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => ProbeOutcome::Refused,
-            io::ErrorKind::ConnectionReset => ProbeOutcome::Reset,
-            io::ErrorKind::TimedOut => ProbeOutcome::Timeout,
-            _ => ProbeOutcome::Unreachable,
-        };
-        Self {
-            outcome,
-            detail: format!("connect: {error}"),
-        }
-    }
-
-    fn exchanging(error: &io::Error) -> Self {
-        let outcome = match error.kind() {
-            io::ErrorKind::TimedOut => ProbeOutcome::Timeout,
-            _ => ProbeOutcome::Reset,
-        };
-        Self {
-            outcome,
-            detail: error.to_string(),
-        }
-    }
-}
-
-/// What a successful probe learnt.
-#[derive(Debug, Default)]
-struct Answer {
-    status: Option<u16>,
-    body: Vec<u8>,
 }
 
 /// Performs one probe. Takes no longer than its timeout.

@@ -7,6 +7,7 @@ use super::error::{ConnectionError, ErrorCode};
 use super::flow::{DEFAULT_WINDOW, ReceiveWindow, SendWindow};
 use super::frame::{self, flag, kind};
 use super::hpack::Decoder;
+use super::input::Input;
 use super::section::Section;
 use super::settings::{self, Settings};
 use super::stream::{Failure, Half, Key, Stream, Streams};
@@ -80,7 +81,7 @@ pub struct Connection<T> {
     pub(super) size_update: bool,
     pub(super) section: Section,
     pub(super) decoder: Decoder,
-    pub(super) input: super::receive::Input,
+    pub(super) input: Input,
     reset_here: VecDeque<u32>,
     /// Frames that cost work and move nothing (`PING`, `SETTINGS`, empty ones and their like).
     pub(super) idle_frames: Allowance,
@@ -131,7 +132,10 @@ impl<T> Connection<T> {
             size_update: false,
             section: Section::default(),
             decoder: Decoder::default(),
-            input: super::receive::Input::new(config.role),
+            input: Input::new(match config.role {
+                Role::Client => b"",
+                Role::Server => PREFACE,
+            }),
             reset_here: VecDeque::new(),
             idle_frames: Allowance::new(1000, 200),
             hasty: Allowance::new(200, 20),

@@ -2,7 +2,8 @@
 
 use super::connection::{Connection, Role};
 use super::error::{ConnectionError, ErrorCode, FrameError};
-use super::receive::{Block, Event};
+use super::input::Block;
+use super::receive::Event;
 use super::section::Kind;
 use super::stream::{Half, Key, Stream};
 

@@ -16,6 +16,7 @@ pub mod flow;
 pub mod frame;
 mod headers;
 pub mod hpack;
+mod input;
 mod receive;
 pub mod section;
 mod send;

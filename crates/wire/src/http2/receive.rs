@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
-use super::connection::{Connection, PREFACE, Role};
+use super::connection::{Connection, Role};
 use super::error::{ConnectionError, ErrorCode, FrameError};
 use super::frame::{self, Frame, HEADER_LEN, Header, MAX_PAYLOAD, flag, kind};
+use super::input::{Block, Data};
 use super::stream::{Failure, Half, Key};
 
 /// What happened on a connection.
@@ -45,62 +46,6 @@ pub struct Received {
     pub used: usize,
     /// What happened. `None`: more bytes are needed.
     pub event: Option<Event>,
-}
-
-/// Where in the received bytes a connection is.
-#[derive(Debug)]
-pub(super) struct Input {
-    /// What of the client's preface is still to come.
-    preface: &'static [u8],
-    /// The peer's settings came, which must be first.
-    settled: bool,
-    /// The frame of data that is being received.
-    data: Option<Data>,
-    pub(super) block: Option<Block>,
-    /// The fragments of a block that is not whole.
-    pub(super) fragments: Vec<u8>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Data {
-    /// Whose it is; `None`: it is ignored.
-    key: Option<Key>,
-    left: usize,
-    padding: usize,
-    end_stream: bool,
-}
-
-/// A field block that `CONTINUATION` frames are still to follow.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Block {
-    pub stream: u32,
-    pub end_stream: bool,
-    pub depends_on_itself: bool,
-}
-
-impl Input {
-    pub fn new(role: Role) -> Self {
-        Self {
-            preface: if role == Role::Server { PREFACE } else { b"" },
-            settled: false,
-            data: None,
-            block: None,
-            fragments: Vec::new(),
-        }
-    }
-
-    pub fn is_settled(&self) -> bool {
-        self.settled
-    }
-
-    /// What is still to come of a frame for this stream is ignored.
-    pub fn forget(&mut self, key: Key) {
-        if let Some(data) = &mut self.data
-            && data.key == Some(key)
-        {
-            data.key = None;
-        }
-    }
 }
 
 impl<T: Default> Connection<T> {

@@ -5,7 +5,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
-use super::{Answer, Failure, HttpProbe, ProbeOutcome};
+use super::result::ProbeOutcome;
+use super::trial::{Answer, Failure, HttpProbe};
 
 /// Heads together, interim ones included.
 const MAX_HEAD: usize = 32 * 1024;

@@ -3,7 +3,8 @@
 use evenflow_wire::http2::{Config, Connection, Event, Key, Role, hpack};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::{Answer, Failure, HttpProbe, ProbeOutcome};
+use super::result::ProbeOutcome;
+use super::trial::{Answer, Failure, HttpProbe};
 
 const CONFIG: Config = Config {
     role: Role::Client,

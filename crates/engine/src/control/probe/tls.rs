@@ -11,7 +11,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::Failure;
+use super::trial::Failure;
 use crate::stream::Stream;
 use crate::tls::connect::explain_handshake;
 use crate::tls::stream::TlsStream;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use evenflow_rules::plan::AccessFormat;
 
-use super::Record;
+use super::record::Record;
 
 const MONTHS: [&str; 12] = [
     "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
