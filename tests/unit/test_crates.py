@@ -28,25 +28,18 @@ TANGLED = {
     "engine::control::engine::control",
     "engine::control::engine::sockets",
     "engine::control::engine::workers",
-    "engine::control::events",
-    "engine::control::probe",
-    "engine::control::probe::http",
-    "engine::control::probe::http2",
-    "engine::control::probe::tls",
     "engine::http2",
     "engine::http2::downstream_stream",
     "engine::http2::inbound",
     "engine::http2::links",
     "engine::http2::outbound",
-    "engine::http2::socket",
+    "engine::http2::session",
     "engine::http2::upstream_stream",
     "engine::io::stream",
     "engine::io::tls::accept",
     "engine::io::tls::stream",
     "engine::layer4::tcp",
     "engine::layer4::udp",
-    "engine::request::access_log",
-    "engine::request::access_log::format",
     "engine::request::answer",
     "engine::request::attempt",
     "engine::request::call",
@@ -74,7 +67,17 @@ TANGLED = {
     "rules::filters::auth::jwt",
 }
 # Names that two public types still share.
-SHARED = {"Socket"}
+SHARED = {
+    "Certificate",
+    "Connection",
+    "Decoder",
+    "End",
+    "Event",
+    "Failure",
+    "Field",
+    "Key",
+    "Protocol",
+}
 
 USE = re.compile(r"^[ \t]*(?P<public>pub(?:\([^)]*\))?[ \t]+)?use (?P<tree>[^;]+);", re.MULTILINE)
 PATH = re.compile(r"(?<![\w:])(?:crate|self|super|evenflow_[a-z]+)(?:::\w+)+")

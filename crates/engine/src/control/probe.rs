@@ -35,7 +35,7 @@ use crate::connect::{self, Connected};
 use crate::proxied::push_header;
 pub use result::{ProbeOutcome, ProbeResult};
 pub use trial::HttpProbe;
-use trial::{Answer, Failure};
+use trial::{Failure, ProbeAnswer};
 
 /// Probes that run at once.
 pub const CONCURRENCY: usize = 256;
@@ -91,10 +91,10 @@ pub async fn run(probe: Probe) -> ProbeResult {
     let elapsed_s = elapsed.unwrap_or_else(|| start.elapsed()).as_secs_f64();
     let (outcome, detail, answer) = match outcome {
         Ok(Ok(answer)) => (ProbeOutcome::Ok, String::new(), answer),
-        Ok(Err(failure)) => (failure.outcome, failure.detail, Answer::default()),
+        Ok(Err(failure)) => (failure.outcome, failure.detail, ProbeAnswer::default()),
         Err(_) => {
             let detail = format!("not over within {} ms", probe.timeout_ms);
-            (ProbeOutcome::Timeout, detail, Answer::default())
+            (ProbeOutcome::Timeout, detail, ProbeAnswer::default())
         }
     };
     ProbeResult {
@@ -111,7 +111,7 @@ async fn attempt(
     probe: &Probe,
     start: Instant,
     elapsed: &mut Option<Duration>,
-) -> Result<Answer, Failure> {
+) -> Result<ProbeAnswer, Failure> {
     // Before connecting: a request that cannot be made is not the server's fault.
     let request = probe.http.as_ref().map(http::request).transpose()?;
     let mut header = Vec::new();
@@ -132,7 +132,7 @@ async fn attempt(
             if let Some(upstream) = &probe.upstream {
                 let mut stream = tls::connect(upstream, stream).await?;
                 let Some((http, request)) = probe.http.as_ref().zip(request) else {
-                    return Ok(Answer::default());
+                    return Ok(ProbeAnswer::default());
                 };
                 if stream.agreed_on_http2() {
                     return http2::exchange(stream, http, true).await;
@@ -148,7 +148,7 @@ async fn attempt(
                 return Ok(answer);
             }
             let Some((http, request)) = probe.http.as_ref().zip(request) else {
-                return Ok(Answer::default());
+                return Ok(ProbeAnswer::default());
             };
             if probe.http2 {
                 return http2::exchange(stream, http, false).await;
@@ -163,7 +163,7 @@ async fn attempt(
         Connected::Unix(mut stream) => {
             write(&mut stream, &header).await?;
             let Some((http, request)) = probe.http.as_ref().zip(request) else {
-                return Ok(Answer::default());
+                return Ok(ProbeAnswer::default());
             };
             if probe.http2 {
                 return http2::exchange(stream, http, false).await;

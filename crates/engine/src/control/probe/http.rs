@@ -6,7 +6,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::result::ProbeOutcome;
-use super::trial::{Answer, Failure, HttpProbe};
+use super::trial::{Failure, HttpProbe, ProbeAnswer};
 
 /// Heads together, interim ones included.
 const MAX_HEAD: usize = 32 * 1024;
@@ -74,7 +74,7 @@ pub(super) async fn exchange(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     probe: &HttpProbe,
     request: &[u8],
-) -> Result<Answer, Failure> {
+) -> Result<ProbeAnswer, Failure> {
     // A server may answer and close without reading all: then its answer decides, not the failed
     // write.
     let sent = stream.write_all(request).await;
@@ -93,7 +93,7 @@ pub(super) async fn exchange(
     } else {
         input.body(head.framing, limit).await?
     };
-    Ok(Answer {
+    Ok(ProbeAnswer {
         status: Some(head.status),
         body,
     })

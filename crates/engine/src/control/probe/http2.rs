@@ -4,7 +4,7 @@ use evenflow_wire::http2::{Config, Connection, Event, Key, Role, hpack};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::result::ProbeOutcome;
-use super::trial::{Answer, Failure, HttpProbe};
+use super::trial::{Failure, HttpProbe, ProbeAnswer};
 
 const CONFIG: Config = Config {
     role: Role::Client,
@@ -19,11 +19,11 @@ pub(super) async fn exchange(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     probe: &HttpProbe,
     encrypted: bool,
-) -> Result<Answer, Failure> {
+) -> Result<ProbeAnswer, Failure> {
     let request = request(probe, if encrypted { "https" } else { "http" })?;
     let mut protocol = Connection::<()>::new(CONFIG);
     let mut asked = None;
-    let mut answer = Answer::default();
+    let mut answer = ProbeAnswer::default();
     let mut buffer = vec![0; 16 * 1024 + 9];
     let mut filled = 0;
     loop {
@@ -74,7 +74,7 @@ fn take(
     bytes: &[u8],
     probe: &HttpProbe,
     asked: Option<Key>,
-    answer: &mut Answer,
+    answer: &mut ProbeAnswer,
 ) -> Result<bool, Failure> {
     let limit = probe.body_bytes as usize;
     match event {

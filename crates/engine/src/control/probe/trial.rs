@@ -67,7 +67,7 @@ impl Failure {
 
 /// What a successful probe learnt.
 #[derive(Debug, Default)]
-pub struct Answer {
+pub struct ProbeAnswer {
     pub status: Option<u16>,
     pub body: Vec<u8>,
 }
