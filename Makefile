@@ -5,6 +5,9 @@
 #   make run LB_BACKENDS=http://10.0.0.1:8080,http://10.0.0.2:8080
 #   make run CONFIG=evenflow.yaml
 #   make test | check | bench | bench-all | wheel | fuzz | audit | clean
+#
+# The engine is compiled once, by the profile `quick` of Cargo.toml. Wheels and benchmarks take the
+# profile `release`, which needs about twice the time.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -39,6 +42,8 @@ endif
 # The interpreter the binding is compiled for: the same in every cargo call, or cargo builds twice.
 export PYO3_PYTHON := $(BIN)/python
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Cargo uses every core, whatever make was told of jobs.
+CARGO := MAKEFLAGS= cargo
 
 RUST_SOURCES := $(shell find crates -type f \( -name '*.rs' -o -name Cargo.toml \) 2>/dev/null) Cargo.toml Cargo.lock
 
@@ -82,19 +87,19 @@ clippy: $(VENV)/.dev
 stub: $(VENV)/.dev $(VENV)/.engine
 	"$(BIN)/python" -m mypy.stubtest evenflow._engine
 
-bench: $(VENV)/.dev $(VENV)/.engine
+bench: $(VENV)/.dev $(VENV)/.release
 	"$(BIN)/python" -m bench $(BENCH_ARGS)
 	"$(BIN)/python" -m bench.features
 	"$(BIN)/python" -m bench.streams
 
-bench-all: $(VENV)/.dev $(VENV)/.engine
+bench-all: $(VENV)/.dev $(VENV)/.release
 	"$(BIN)/python" -m bench --only evenflow,nginx,haproxy,envoy,caddy,nginx-new $(BENCH_ARGS)
 
 wheel: $(VENV)/.deps
 	"$(BIN)/maturin" build --release --locked --out dist
 
 fuzz:
-	cargo run --locked --release -p evenflow-fuzz -- --seconds $(FUZZ_SECONDS)
+	cargo run --locked --profile quick -p evenflow-fuzz -- --seconds $(FUZZ_SECONDS)
 
 # Known vulnerabilities of what is pinned here, from databases on the network; needs pip-audit and
 # cargo-deny. Licences alone are checked by the tests, without a network.
@@ -117,11 +122,13 @@ clean:
 	find src -name '*.so' -delete
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
+# Without pip, which takes longer than all else: cargo needs only the interpreter, and can start.
 $(BIN)/python:
 	@[ -n "$(PYTHON)" ] || { echo "evenflow needs Python 3.11 or newer: install it, or name it: make PYTHON=/path/to/python3" >&2; exit 1; }
-	"$(PYTHON)" -m venv "$(VENV)"
+	"$(PYTHON)" -m venv --without-pip "$(VENV)"
 
 $(VENV)/.deps: requirements.txt requirements-build.txt | $(BIN)/python
+	@"$(BIN)/python" -c 'import pip' 2>/dev/null || "$(BIN)/python" -m ensurepip --default-pip >/dev/null
 	"$(BIN)/python" -m pip install --quiet --require-hashes -r requirements.txt -r requirements-build.txt
 	@touch $@
 
@@ -129,10 +136,25 @@ $(VENV)/.dev: requirements-dev.txt | $(VENV)/.deps
 	"$(BIN)/python" -m pip install --quiet --require-hashes -r requirements-dev.txt
 	@touch $@
 
-# An editable installation: Python sources are used where they are, the engine is compiled in
-# release mode and put beside them.
-$(VENV)/.engine: $(RUST_SOURCES) pyproject.toml | $(VENV)/.deps
+# Compiles the engine. What maturin compiles afterwards is the same and done already.
+$(VENV)/.compiled: $(RUST_SOURCES) | $(BIN)/python
 	@command -v cargo >/dev/null || { echo "evenflow needs a Rust toolchain to build its engine: https://rustup.rs" >&2; exit 1; }
-	@echo "building the engine in release mode (a minute or two, once)"
+	@echo "compiling the engine: two to three minutes on two cores the first time"
+	$(CARGO) build --locked --quiet --profile quick -p evenflow-binding --features extension-module
+	@touch $@
+
+# An editable installation: Python sources are used where they are, the engine is put beside them.
+# A fresh machine fetches the Python packages while it compiles.
+$(VENV)/.engine: $(RUST_SOURCES) pyproject.toml
+	@$(MAKE) --no-print-directory --jobs=2 "$(VENV)/.compiled" "$(VENV)/.deps"
 	PATH="$(BIN):$$PATH" "$(BIN)/python" -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@rm -f "$(VENV)/.release"
+	@touch $@
+
+# The same from the profile `release`, as wheels have it: what is measured is what is shipped.
+$(VENV)/.release: $(RUST_SOURCES) pyproject.toml | $(VENV)/.deps
+	@echo "compiling the engine as it is shipped: five to six minutes on two cores the first time"
+	PATH="$(BIN):$$PATH" MATURIN_PEP517_ARGS="--profile release" \
+		"$(BIN)/python" -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@rm -f "$(VENV)/.engine"
 	@touch $@
