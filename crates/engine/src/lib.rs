@@ -14,7 +14,7 @@ mod serve;
 mod upstream;
 
 pub use control::{engine, events, probe, snapshot};
-pub use io::{output, tls};
+pub use io::{clock, output, tls};
 pub use request::access_log;
 #[cfg(feature = "fault-injection")]
 pub use serve::worker::PanicAt;

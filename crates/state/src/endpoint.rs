@@ -22,6 +22,9 @@ pub const GONE: u32 = 16;
 /// The time over which a latency estimate forgets.
 const LATENCY_TAU_MS: f32 = 10_000.0;
 
+/// How far an estimate may be ahead of the clock of who reads it.
+const AHEAD_MS: u32 = 60_000;
+
 /// Runtime state, shared by all workers. Aligned so that two endpoints never share a cache line.
 #[derive(Debug)]
 #[repr(align(128))]
@@ -289,7 +292,11 @@ impl Endpoint {
 
     fn raw_latency(&self, now_ms: u64) -> (f32, f32) {
         let packed = self.latency.load(Ordering::Relaxed);
-        let age = (now_ms as u32).wrapping_sub(packed as u32);
+        let mut age = (now_ms as u32).wrapping_sub(packed as u32);
+        if age > u32::MAX - AHEAD_MS {
+            // Another worker has looked at the clock since this one did.
+            age = 0;
+        }
         (f32::from_bits((packed >> 32) as u32), age as f32)
     }
 }

@@ -34,6 +34,7 @@ pub use self::failure::EngineError;
 use self::sockets::Changes;
 use self::workers::{Handle, ask_all, start_worker, wait};
 use crate::access_log::AccessLog;
+use crate::clock::Clock;
 use crate::events::Events;
 use crate::memory::MemoryBudget;
 use crate::probe::{Probe, Prober};
@@ -177,7 +178,7 @@ impl Engine {
             table: ArcSwap::from_pointee(Published::new(table, None)),
             generation: AtomicU64::new(1),
             events: Events::new().map_err(internal)?,
-            epoch: Instant::now(),
+            clock: Arc::new(Clock::start()),
             ejected: Mutex::default(),
             memory: Arc::new(MemoryBudget::new(empty.buffer_bytes)),
             faults: (0..workers).map(|_| Faults::default()).collect(),

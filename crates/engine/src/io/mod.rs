@@ -2,6 +2,7 @@
 
 pub mod both_ways;
 pub mod buffer;
+pub mod clock;
 pub mod listen;
 pub mod memory;
 pub mod output;

@@ -246,6 +246,6 @@ impl Caller for Attempt<'_> {
 
 /// Whether a body comes slower than allowed, after a grace of one body timeout.
 fn too_slow(timeouts: &evenflow_rules::plan::Timeouts, received: u64, elapsed_ms: u64) -> bool {
-    elapsed_ms > timeouts.body_ms
-        && received * 1000 < u64::from(timeouts.min_body_rate) * (elapsed_ms - timeouts.body_ms)
+    let late_ms = elapsed_ms.saturating_sub(timeouts.body_ms);
+    late_ms > 0 && received * 1000 < u64::from(timeouts.min_body_rate) * late_ms
 }

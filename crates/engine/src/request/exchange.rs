@@ -176,11 +176,10 @@ pub async fn exchange(connection: &mut Connection, scratch: &mut Scratch) -> Nex
     }
     noted.started = Instant::now();
     let origin = origin_of(connection, &context, &scratch.request);
-    let since_epoch = noted.started.duration_since(connection.worker.shared.epoch);
     let arrival = Arrival {
         client: origin.client,
         secure: origin.secure,
-        now_ns: since_epoch.as_nanos() as u64 + 1_000_000_000,
+        now_ns: connection.worker.shared.clock.at_ns(noted.started),
     };
     let admitted = admit(connection, scratch, &mut context, arrival).await;
     noted.lines = std::mem::take(&mut scratch.filter_context.response_lines);

@@ -7,7 +7,7 @@ use std::io;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use evenflow_rules::filters::context::FilterContext;
@@ -23,6 +23,7 @@ use tokio::sync::oneshot;
 
 use crate::access_log::{AccessLog, CHUNK, LogBuffer, Record};
 use crate::buffer::Buffers;
+use crate::clock::Clock;
 use crate::events::Events;
 use crate::memory::{Account, MemoryBudget, Pressure};
 use crate::published::Published;
@@ -43,8 +44,8 @@ pub struct Shared {
     pub generation: AtomicU64,
     /// What Python is told.
     pub events: Events,
-    /// The beginning of the engine's clock.
-    pub epoch: Instant,
+    /// The engine's clock.
+    pub clock: Arc<Clock>,
     /// Endpoints set aside by passive health, until their time is over.
     pub ejected: Mutex<Vec<(Arc<Endpoint>, Arc<LivePool>)>>,
     /// The bytes that buffers of all workers may hold.
@@ -63,14 +64,14 @@ pub struct Faults {
 }
 
 impl Shared {
-    /// The engine's clock in nanoseconds. It starts above 0, which means never.
+    /// The exact time in nanoseconds.
     pub fn now_ns(&self) -> u64 {
-        self.epoch.elapsed().as_nanos() as u64 + 1_000_000_000
+        self.clock.now_ns()
     }
 
-    /// The engine's clock in milliseconds.
+    /// The exact time in milliseconds.
     pub fn now_ms(&self) -> u64 {
-        self.now_ns() / 1_000_000
+        self.clock.now_ms()
     }
 }
 
@@ -205,8 +206,10 @@ pub struct Worker {
     pub shared: Arc<Shared>,
     table: RefCell<Current>,
     generation: Cell<u64>,
-    /// The engine's clock as of the last sweep: good enough for deadlines, and free.
-    pub coarse_ms: Cell<u64>,
+    /// The engine's clock, for the time of the last sweep of any worker: good enough for deadlines,
+    /// and free.
+    pub coarse_ms: Arc<Clock>,
+    swept_ms: Cell<u64>,
     /// All deadlines.
     pub timer: Rc<Timer>,
     /// All buffers.
@@ -246,7 +249,8 @@ impl Worker {
             id,
             workers,
             generation: Cell::new(shared.generation.load(Ordering::Acquire)),
-            coarse_ms: Cell::new(shared.now_ms()),
+            swept_ms: Cell::new(shared.clock.advance()),
+            coarse_ms: Arc::clone(&shared.clock),
             shared,
             table: RefCell::new(table),
             timer: Rc::default(),
@@ -453,9 +457,8 @@ impl Worker {
     pub fn sweep(&self) {
         #[cfg(feature = "fault-injection")]
         self.inject(PanicAt::Sweep);
-        let now = self.shared.now_ms();
-        let second = now / 1000 != self.coarse_ms.get() / 1000;
-        self.coarse_ms.set(now);
+        let now = self.shared.clock.advance();
+        let second = now / 1000 != self.swept_ms.replace(now) / 1000;
         self.timer.sweep(now);
         if second {
             self.idle.sweep(now);

@@ -2,6 +2,7 @@
 
 mod access_log;
 mod client_gone;
+mod clock;
 mod connect;
 mod datagrams;
 mod engine;

@@ -186,6 +186,15 @@ fn the_clock_may_pass_32_bits() {
 }
 
 #[test]
+fn an_estimate_that_is_ahead_of_the_readers_clock_has_not_faded() {
+    let endpoint = ready();
+    endpoint.observe_latency(20.0, 1_000_000);
+    assert!(about(endpoint.latency_ms(999_980), 20.0));
+    endpoint.observe_latency(20.0, 999_980);
+    assert!(about(endpoint.latency_ms(1_000_000), 20.0));
+}
+
+#[test]
 fn addresses_are_written_as_they_are_read() {
     for text in [
         "127.0.0.1:80",
