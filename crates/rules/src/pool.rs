@@ -17,6 +17,8 @@ use crate::tls::client::Rules;
 /// A pool's members and rules.
 #[derive(Debug, Clone)]
 pub struct Pool {
+    /// The number of these rules and members, never used again in this process.
+    pub rules: u32,
     /// Its name.
     pub name: Arc<str>,
     /// How a member is chosen.
@@ -62,6 +64,8 @@ impl Pool {
             panic: self.panic,
             cursor: &self.state.cursor,
             in_flight: &self.state.in_flight,
+            rules: self.rules,
+            exhausted: &self.state.exhausted,
         }
     }
 
@@ -72,13 +76,13 @@ impl Pool {
 
     /// Whether every member that could serve has been tried.
     pub fn all_tried(&self, tried: &Tried) -> bool {
-        let past_health = self.looks_past_health();
-        (0u32..)
-            .zip(self.members.iter())
-            .take(64)
-            .all(|(index, member)| {
-                tried.contains(index) || member.endpoint.usable(past_health).is_err()
-            })
+        let choice = Choice {
+            hash: 0,
+            tried,
+            now_ms: 0,
+            dry: true,
+        };
+        !matches!(pick(&self.candidates(), &choice), Picked::Member(_))
     }
 
     /// Whether breakers refuse requests that endpoints could serve otherwise: the time in
@@ -177,6 +181,7 @@ impl Pool {
             self.state.in_flight.fetch_sub(1, Ordering::Relaxed);
         }
         endpoint.leave();
+        self.state.exhausted.freed(self.rules, index);
     }
 
     /// Gives a place back; where requests wait, the first that can use it has it then.
@@ -201,6 +206,7 @@ impl Pool {
 /// Offers whatever is free in a pool to those who wait, after a change that may let more of them, or
 /// none any more, be served.
 pub fn offer_all(state: &LivePool) {
+    state.exhausted.end();
     if state.queue.waiting() == 0 {
         return;
     }

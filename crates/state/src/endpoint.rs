@@ -25,31 +25,20 @@ const LATENCY_TAU_MS: f32 = 10_000.0;
 /// How far an estimate may be ahead of the clock of who reads it.
 const AHEAD_MS: u32 = 60_000;
 
-/// Runtime state, shared by all workers. Aligned so that two endpoints never share a cache line.
+/// Runtime state, shared by all workers. Aligned so that two endpoints never share a cache line; what
+/// each request reads or writes comes first, in one line.
 #[derive(Debug)]
-#[repr(align(128))]
+#[repr(C, align(128))]
 pub struct Endpoint {
-    /// A number never used again in this process: the key of worker-local state.
-    pub uid: u32,
-    /// The pool's name.
-    pub pool: String,
-    /// The endpoint's id.
-    pub id: String,
-    /// Host and port as configured.
-    pub target: String,
-    /// Where to connect, tried by Happy Eyeballs.
-    pub addresses: ArcSwap<Vec<Address>>,
-    /// Which of them worked last.
-    pub preferred: Preferred,
     state: AtomicU32,
     in_flight: AtomicU32,
-    weight: AtomicU32,
     max_connections: AtomicU32,
+    weight: AtomicU32,
     consecutive: AtomicU32,
     /// Raised when connections made so far are not to be used again.
     epoch: AtomicU32,
-    /// Milliseconds on the engine's clock; 0 while not ejected.
-    pub ejected_until_ms: AtomicU64,
+    /// A number never used again in this process: the key of worker-local state.
+    pub uid: u32,
     /// How often it was ejected without a long calm between.
     pub ejections: AtomicU32,
     /// The decaying latency (f32 bits of milliseconds, high half) and when it was last updated
@@ -57,6 +46,18 @@ pub struct Endpoint {
     latency: AtomicU64,
     /// Lets requests pass or not.
     pub breaker: Breaker,
+    /// Milliseconds on the engine's clock; 0 while not ejected.
+    pub ejected_until_ms: AtomicU64,
+    /// Where to connect, tried by Happy Eyeballs.
+    pub addresses: ArcSwap<Vec<Address>>,
+    /// Which of them worked last.
+    pub preferred: Preferred,
+    /// The pool's name.
+    pub pool: String,
+    /// The endpoint's id.
+    pub id: String,
+    /// Host and port as configured.
+    pub target: String,
 }
 
 /// Why an endpoint takes no request.

@@ -7,6 +7,7 @@ pub mod address;
 pub mod breaker;
 pub mod concurrency;
 pub mod endpoint;
+pub mod exhausted;
 pub mod handshake;
 pub mod histogram;
 pub mod limiter;

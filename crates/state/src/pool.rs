@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
 
 use crate::breaker::Breaker;
+use crate::exhausted::Exhausted;
 
 /// What is known of a pool while it runs. `Q` is its [`Queue`](crate::queue::Queue): what a waiting
 /// request has to know of its plan is nothing of this crate's.
@@ -15,6 +16,8 @@ pub struct PoolState<Q> {
     pub cursor: AtomicUsize,
     /// Requests in flight; kept only for pickers that bound an endpoint's share.
     pub in_flight: AtomicU32,
+    /// Whether no endpoint takes a request.
+    pub exhausted: Exhausted,
     /// Requests that wait for a place.
     pub queue: Arc<Q>,
     /// Endpoints ejected now.

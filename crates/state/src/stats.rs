@@ -2,6 +2,7 @@
 //! asks every worker for a copy and adds them up.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::hash::Hash;
 
 use rustc_hash::FxHashMap;
@@ -99,9 +100,14 @@ impl Stats {
     }
 
     /// Adds another worker's numbers to these.
-    pub fn merge(&mut self, other: &Self) {
-        for (uid, theirs) in &other.endpoints {
-            self.endpoint(*uid).merge(theirs);
+    pub fn merge(&mut self, other: Self) {
+        for (uid, theirs) in other.endpoints {
+            match self.endpoints.entry(uid) {
+                Entry::Occupied(mut mine) => mine.get_mut().merge(&theirs),
+                Entry::Vacant(place) => {
+                    place.insert(theirs);
+                }
+            }
         }
         add_all(&mut self.unserved, &other.unserved);
         add_all(&mut self.methods, &other.methods);

@@ -254,8 +254,11 @@ class Upgrade(Model):
 class Connections(Model):
     """Upstream connections of one worker to one backend."""
 
-    max_idle: Annotated[int, Field(ge=0, le=65535)] = Field(
-        default=128, description="Idle ones kept."
+    max_idle: Annotated[int, Field(ge=0, le=65535)] | None = Field(
+        default=None,
+        description="Maximum number of idle connections kept. Without a value, evenflow keeps as many "
+        "as were in use at once within `idle_timeout`, and at most half of the process's file "
+        "descriptors for all backends.",
     )
     idle_timeout: Duration = Field(default=50.0, description="How long an idle one is kept.")
     tcp_keepalive: Duration = Field(
@@ -287,7 +290,8 @@ class StrategyConfig(Model):
         default=None, description="At most this many times the average requests in flight."
     )
     choices: Annotated[int, Field(ge=0, le=65535)] | None = Field(
-        default=None, description="How many random backends are compared; 0 compares all."
+        default=None,
+        description="How many random backends are compared; 0 compares all of up to 64, and 32 of more.",
     )
     options: dict[str, Any] = Field(
         default_factory=dict, description="Keyword arguments of a strategy of your own."

@@ -345,7 +345,7 @@ class Breaker(TypedDict):
 
 
 class Connections(TypedDict):
-    max_idle: int
+    max_idle: int | None
     idle_ms: int
     tcp_keepalive_ms: int
     ping_ms: int

@@ -15,7 +15,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use evenflow_rules::compile::{self, Compiled, Registry};
+use evenflow_rules::compile::{self, Compiled, Registry, Removed};
 use evenflow_rules::decode::decode;
 use evenflow_rules::explain;
 use evenflow_rules::filters::fleet::{self, LimitUsage, LimitUsages};
@@ -26,6 +26,7 @@ use evenflow_state::address::Address;
 use evenflow_state::breaker;
 use evenflow_state::endpoint::GONE;
 use evenflow_state::stats::{EndpointStats, Stats};
+use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
@@ -134,6 +135,8 @@ struct State {
 pub struct Engine {
     shared: Arc<Shared>,
     state: Mutex<State>,
+    /// What workers have counted of endpoints and handed over. Locked before `state`.
+    endpoints: Mutex<FxHashMap<u32, Box<EndpointStats>>>,
     started: Instant,
 }
 
@@ -201,6 +204,7 @@ impl Engine {
                 accepting: true,
                 closed: false,
             }),
+            endpoints: Mutex::default(),
             started: Instant::now(),
         })
     }
@@ -245,14 +249,19 @@ impl Engine {
             let new = table.route(old.uid);
             new.is_none_or(|new| new.upgrade != old.upgrade)
         });
-        if removed > 0 || listeners_lose || routes_differ {
-            ask_all(&state.workers, Command::Refresh);
+        let endpoints_removed = removed.endpoints.len();
+        let forgets = endpoints_removed > 0 || !removed.budgets.is_empty();
+        if forgets || listeners_lose || routes_differ {
+            refresh(&state.workers, removed);
+        }
+        for pool in &table.pools {
+            offer_all(&pool.state);
         }
         encode(&ApplyReport {
             revision: table.revision,
             listeners: sockets::addresses(&table, state),
             endpoints_added: added,
-            endpoints_removed: removed,
+            endpoints_removed,
         })
     }
 
@@ -296,23 +305,30 @@ impl Engine {
             })?;
         let stale = compiled.configure_endpoints();
         let added = compiled.added;
+        let back = compiled.endpoints().map(|endpoint| endpoint.uid).collect();
         let table = Arc::new(previous.with(compiled.table));
         self.publish(state, Arc::clone(&table));
         forget_idle(&state.workers, stale);
-        let mut removed = 0;
-        if change.remove > 0 {
-            removed = state.registry.prune(&table);
+        let of_pool = |pool: &&Arc<Pool>| *pool.name == *change.pool;
+        let mut endpoints_removed = 0;
+        if change.remove > 0
+            && let Some(old) = previous.pools.iter().find(of_pool)
+        {
+            let gone = &old.members[change.at..change.at + change.remove];
+            let gone = gone.iter().map(|member| &member.endpoint);
+            let removed = state.registry.forget(gone, &back);
+            endpoints_removed = removed.endpoints.len();
             self.forget_ejections();
-            ask_all(&state.workers, Command::Refresh);
+            refresh(&state.workers, removed);
         }
-        if let Some(pool) = table.pools.iter().find(|pool| *pool.name == *change.pool) {
+        if let Some(pool) = table.pools.iter().find(of_pool) {
             offer_all(&pool.state);
         }
         encode(&ApplyReport {
             revision: table.revision,
             listeners: sockets::addresses(&table, state),
             endpoints_added: added,
-            endpoints_removed: removed,
+            endpoints_removed,
         })
     }
 
@@ -335,6 +351,7 @@ impl Engine {
         let old = &current.pools[index];
         let picker = compile::compile_picker(&update.picker, old.members.len(), "picker")?;
         let pool = Pool {
+            rules: state.registry.uid(),
             // A pool that ever counted goes on counting: requests in flight were counted in.
             counts_in_flight: old.counts_in_flight || compile::counts_in_flight(&picker),
             picker,
@@ -434,6 +451,10 @@ impl Engine {
     /// # Errors
     /// When the engine is closed or a worker does not answer.
     pub fn snapshot(&self) -> Result<Vec<u8>, EngineError> {
+        let mut counted = self
+            .endpoints
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let replies: Vec<oneshot::Receiver<Stats>> = {
             let state = self.state()?;
             let ask = |worker: &Handle| {
@@ -443,12 +464,20 @@ impl Engine {
             };
             state.workers.iter().map(ask).collect()
         };
-        let mut total = Stats::default();
+        let mut total = Stats {
+            endpoints: std::mem::take(&mut *counted),
+            ..Stats::default()
+        };
+        let mut missing = false;
         let mut busy = Vec::with_capacity(replies.len());
         for reply in replies {
-            let stats = wait(reply).ok_or_else(|| internal("a worker did not answer"))?;
-            busy.push(stats.busy_ns);
-            total.merge(&stats);
+            match wait(reply) {
+                Some(stats) => {
+                    busy.push(stats.busy_ns);
+                    total.merge(stats);
+                }
+                None => missing = true,
+            }
         }
         let table = self.shared.table.load_full();
         let faults = &self.shared.faults;
@@ -456,8 +485,14 @@ impl Engine {
         let workers = workers
             .map(|(id, (faults, busy_ns))| WorkerEntry::new(id, busy_ns, faults))
             .collect();
+        snapshot::forget_removed(&mut total, &table);
         let snapshot = Snapshot::new(&table, &total, workers, self.started, &self.shared);
-        encode(&snapshot)
+        let encoded = encode(&snapshot);
+        *counted = total.endpoints;
+        if missing {
+            return Err(internal("a worker did not answer"));
+        }
+        encoded
     }
 
     /// How many requests there were, without looking at what was counted of each endpoint.
@@ -536,12 +571,18 @@ impl Engine {
     pub fn endpoint(&self, pool: &str, id: &str) -> Result<Vec<u8>, EngineError> {
         let table = self.shared.table.load_full();
         let (rules, endpoint) = find(&table, pool, id)?;
+        let counted = self
+            .endpoints
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let answers = {
             let state = self.state()?;
             let uid = endpoint.uid;
             ask_all(&state.workers, |reply| Command::Numbers(uid, reply))
         };
-        let mut numbers = EndpointStats::default();
+        let before = counted.get(&endpoint.uid);
+        let mut numbers = before.map_or_else(EndpointStats::default, |known| (**known).clone());
+        drop(counted);
         let mut idle = 0;
         for (theirs, connections) in &answers {
             numbers.merge(theirs);
@@ -677,6 +718,12 @@ fn prepare(
         compiled.table.succeed(old, new);
     }
     Ok((compiled, access_log, changes))
+}
+
+/// Has the workers look at the table again and forget what was removed.
+fn refresh(workers: &[Handle], removed: Removed) {
+    let removed = Arc::new(removed);
+    ask_all(workers, |done| Command::Refresh(Arc::clone(&removed), done));
 }
 
 /// Has the workers close the idle connections to some endpoints. That none is used again meanwhile,

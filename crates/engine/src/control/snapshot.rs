@@ -1,6 +1,6 @@
 //! A snapshot: all numbers at one moment, for Python to show. Made on request, never by a request.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
@@ -303,6 +303,17 @@ impl<'a> Snapshot<'a> {
             },
         }
     }
+}
+
+/// Takes away what was counted of endpoints and routes that the table no longer has.
+pub fn forget_removed(stats: &mut Stats, table: &Table) {
+    let members = table.pools.iter().flat_map(|pool| pool.members.iter());
+    let known: HashSet<u32> = members.map(|member| member.endpoint.uid).collect();
+    stats.endpoints.retain(|uid, numbers| {
+        let is_there = |route: u32| route == 0 || table.route(route).is_some();
+        numbers.served.retain(|(route, _, _)| is_there(*route));
+        known.contains(uid)
+    });
 }
 
 fn shown(table: &Table) -> impl Iterator<Item = &Pool> {

@@ -66,7 +66,7 @@ mod tests {
 
     fn keepalive(ping_ms: u64) -> Keepalive {
         Keepalive::new(&Connections {
-            max_idle: 1,
+            max_idle: Some(1),
             idle_ms: 60_000,
             tcp_keepalive_ms: 0,
             ping_ms,

@@ -221,8 +221,8 @@ impl Duties<'_> {
                     worker.idle.forget(*endpoint);
                 }
             }
-            Command::Refresh(done) => {
-                worker.prune();
+            Command::Refresh(removed, done) => {
+                worker.prune(&removed);
                 worker.timer.wake_all();
                 let _ = done.send(());
             }

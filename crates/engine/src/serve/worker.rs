@@ -2,7 +2,6 @@
 //! connections, buffers and counters. Workers share the table, endpoint states and limiters only.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashSet;
 use std::io;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
+use evenflow_rules::compile::Removed;
 use evenflow_rules::filters::context::FilterContext;
 use evenflow_rules::filters::fleet::{Counts, FleetUsage};
 use evenflow_rules::pool::{LivePool, Pool};
@@ -18,7 +18,7 @@ use evenflow_state::endpoint::Endpoint;
 
 use evenflow_state::stats::{EndpointStats, Stats};
 use evenflow_wire::http1::head::{RequestHead, ResponseHead};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxBuildHasher, FxHashMap};
 use tokio::sync::oneshot;
 
 use crate::access_log::{AccessLog, CHUNK, LogBuffer, Record};
@@ -115,15 +115,16 @@ pub enum Command {
     Vacate(u16, oneshot::Sender<()>),
     /// Close the idle connections to these endpoints.
     Forget(Arc<[u32]>),
-    /// Look at the table again; connections of listeners that are gone close when idle.
-    Refresh(oneshot::Sender<()>),
-    /// A copy of all numbers.
+    /// Look at the table again, and forget this; connections of listeners that are gone close when
+    /// idle.
+    Refresh(Arc<Removed>, oneshot::Sender<()>),
+    /// A copy of all numbers; those of endpoints since they were last handed over.
     Snapshot(oneshot::Sender<Stats>),
     /// How many requests there were.
     Requests(oneshot::Sender<u64>),
     /// Takes what passed limits of the fleet, and how much of it was not noted.
     TakePassed(oneshot::Sender<(Counts, u64)>),
-    /// A copy of one endpoint's numbers, and how many idle connections it has.
+    /// A copy of one endpoint's numbers since they were last handed over, and how many idle connections it has.
     Numbers(u32, oneshot::Sender<(EndpointStats, usize)>),
     /// Finish what is in flight; keep no connection. Answers how many are left.
     Drain(oneshot::Sender<usize>),
@@ -216,11 +217,15 @@ pub struct Worker {
     pub buffers: Rc<Buffers>,
     /// Idle upstream connections.
     pub idle: Idle,
+    /// Endpoints that no table has any more, while something is in flight there.
+    leaving: RefCell<Vec<Arc<Endpoint>>>,
     /// Counters.
     pub stats: RefCell<Stats>,
     /// Boxed, so that a task holds a pointer and not the heads themselves.
     #[allow(clippy::vec_box)]
     scratch: RefCell<Vec<Box<Scratch>>>,
+    /// How many of these nobody has needed since the last trim.
+    spare_scratch: Cell<usize>,
     /// Of retries by pool, and of hedges by route.
     pub budgets: RefCell<FxHashMap<u32, Budget>>,
     /// Retries left of routes with a budget of their own that had some.
@@ -255,9 +260,11 @@ impl Worker {
             table: RefCell::new(table),
             timer: Rc::default(),
             buffers: Rc::new(buffers),
-            idle: Idle::default(),
+            idle: Idle::new(workers),
+            leaving: RefCell::default(),
             stats: RefCell::default(),
             scratch: RefCell::default(),
+            spare_scratch: Cell::new(0),
             budgets: RefCell::default(),
             route_retries: RefCell::default(),
             log: RefCell::default(),
@@ -342,15 +349,16 @@ impl Worker {
 
     /// Heads to parse into.
     pub fn take_scratch(&self) -> Box<Scratch> {
-        self.scratch.borrow_mut().pop().unwrap_or_default()
+        let mut shelf = self.scratch.borrow_mut();
+        let scratch = shelf.pop().unwrap_or_default();
+        self.spare_scratch
+            .set(self.spare_scratch.get().min(shelf.len()));
+        scratch
     }
 
     /// Gives them back.
     pub fn give_scratch(&self, scratch: Box<Scratch>) {
-        let mut shelf = self.scratch.borrow_mut();
-        if shelf.len() < 64 {
-            shelf.push(scratch);
-        }
+        self.scratch.borrow_mut().push(scratch);
     }
 
     /// Writes an access record.
@@ -463,8 +471,13 @@ impl Worker {
         if second {
             self.idle.sweep(now);
             self.buffers.account().tell();
+            self.forget_leaving();
             if (now / 1000).is_multiple_of(TRIM_EVERY_S) {
                 self.buffers.trim();
+                let mut shelf = self.scratch.borrow_mut();
+                let needed = shelf.len() - self.spare_scratch.get();
+                shelf.truncate(needed);
+                self.spare_scratch.set(needed);
             }
         }
         drop(self.table());
@@ -473,37 +486,46 @@ impl Worker {
         }
     }
 
-    /// Forgets what belongs to endpoints and routes that the table no longer has.
-    pub fn prune(&self) {
-        let table = self.table();
-        let mut kept = HashSet::new();
-        for pool in &table.pools {
-            for member in pool.members.iter() {
-                kept.insert(member.endpoint.uid);
-            }
-        }
-        self.idle.retain(|uid| kept.contains(&uid));
-        let mut stats = self.stats.borrow_mut();
-        stats.endpoints.retain(|uid, _| kept.contains(uid));
-        let routes: Vec<u32> = table.routes.iter().map(|route| route.uid).collect();
-        stats
-            .unserved
-            .retain(|(route, _), _| *route == 0 || routes.contains(route));
-        stats.routes.retain(|route, _| routes.contains(route));
-        self.budgets.borrow_mut().retain(|uid, _| {
-            routes.contains(uid) || table.pools.iter().any(|pool| pool.state.uid == *uid)
-        });
-        self.route_retries
+    /// Forgets what belongs to endpoints, routes and pools that no table has any more.
+    pub fn prune(&self, removed: &Removed) {
+        self.leaving
             .borrow_mut()
-            .retain(|uid, _| routes.contains(uid));
+            .extend_from_slice(&removed.endpoints);
+        self.forget_leaving();
+        for uid in &removed.budgets {
+            self.budgets.borrow_mut().remove(uid);
+        }
+        let table = self.table();
+        let mut stats = self.stats.borrow_mut();
         stats
             .tunnels
-            .retain(|route, tunnels| tunnels.active > 0 || routes.contains(route));
+            .retain(|route, tunnels| tunnels.active > 0 || table.route(*route).is_some());
+        if removed.routes.is_empty() {
+            return;
+        }
+        for uid in &removed.routes {
+            self.route_retries.borrow_mut().remove(uid);
+            stats.routes.remove(uid);
+        }
+        stats
+            .unserved
+            .retain(|(route, _), _| !removed.routes.contains(route));
         for endpoint in stats.endpoints.values_mut() {
             endpoint
                 .served
-                .retain(|(route, _, _)| *route == 0 || routes.contains(route));
+                .retain(|(route, _, _)| !removed.routes.contains(route));
         }
+    }
+
+    /// Forgets endpoints that no table has any more, until nothing is in flight there: what ends
+    /// later still counts, and may leave a connection.
+    fn forget_leaving(&self) {
+        self.leaving.borrow_mut().retain(|endpoint| {
+            let busy = endpoint.in_flight() > 0;
+            self.idle.forget(endpoint.uid);
+            self.stats.borrow_mut().endpoints.remove(&endpoint.uid);
+            busy
+        });
     }
 
     /// One endpoint's numbers here, and how many idle connections it has.
@@ -517,10 +539,14 @@ impl Worker {
         )
     }
 
-    /// A copy of all numbers.
+    /// A copy of the numbers; those of endpoints are handed over, and counted from 0 again.
     pub fn snapshot(&self) -> Stats {
         self.buffers.account().tell();
-        let mut stats = self.stats.borrow().clone();
+        let mut own = self.stats.borrow_mut();
+        let room = FxHashMap::with_capacity_and_hasher(own.endpoints.len(), FxBuildHasher);
+        let endpoints = std::mem::replace(&mut own.endpoints, room);
+        let mut stats = own.clone();
+        stats.endpoints = endpoints;
         stats.idle = self.idle.counts();
         stats.busy_ns = thread_cpu_ns();
         stats

@@ -238,7 +238,7 @@ impl Lease {
 
     /// Whether a connection of HTTP/2 to the endpoint carries the exchanges of others as well.
     pub fn shares(&self) -> bool {
-        self.pool().send_proxy.is_none() && self.pool().connections.max_idle > 0
+        self.pool().send_proxy.is_none() && self.pool().connections.max_idle != Some(0)
     }
 
     /// Keeps a connection for later, unless the endpoint has become another since it was made, or

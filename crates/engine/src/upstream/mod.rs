@@ -3,7 +3,7 @@
 pub mod connect;
 pub mod lease;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
@@ -17,6 +17,7 @@ use evenflow_state::endpoint::Endpoint;
 use evenflow_wire::http2::ALPN;
 use evenflow_wire::proxy_protocol::AddressPair;
 use nix::errno::Errno;
+use nix::sys::resource::{Resource, getrlimit};
 use rustc_hash::FxHashMap;
 
 use crate::events::Event;
@@ -30,11 +31,25 @@ use crate::tls::stream::HandshakeError;
 use crate::worker::Worker;
 
 /// Idle connections of one worker, by endpoint; the one used last is taken first.
-#[derive(Debug, Default)]
+///
+/// Every connection that was in use is kept, so that as many are there as were in use at once. As the
+/// one used last is taken first, those at the bottom of a stack are the ones that were not needed for
+/// longest: they close when their time is over, and the stack shrinks to what is in use.
+#[derive(Debug)]
 pub struct Idle {
     stacks: RefCell<FxHashMap<u32, Vec<IdleConnection>>>,
+    /// How many are kept in all, and how many may be.
+    kept: Cell<usize>,
+    room: usize,
     /// Those of HTTP/2, which are kept while they are in use as well.
     pub links: Links,
+}
+
+/// How many idle connections one of so many workers may keep: together, half of the process's
+/// descriptors.
+fn room(workers: usize) -> usize {
+    let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
+    usize::try_from(soft).unwrap_or(usize::MAX) / 2 / workers.max(1)
 }
 
 #[derive(Debug)]
@@ -45,11 +60,22 @@ struct IdleConnection {
 }
 
 impl Idle {
+    /// For one of so many workers.
+    pub fn new(workers: usize) -> Self {
+        Self {
+            stacks: RefCell::default(),
+            kept: Cell::new(0),
+            room: room(workers),
+            links: Links::default(),
+        }
+    }
+
     /// A connection made in this way that is still alive as far as can be told without a system call.
     pub fn take(&self, endpoint: u32, made: ConnectionVersion) -> Option<Stream> {
         let mut stacks = self.stacks.borrow_mut();
         let stack = stacks.get_mut(&endpoint)?;
         while let Some(mut kept) = stack.pop() {
+            self.kept.update(|count| count - 1);
             if kept.made == made && kept.stream.is_quiet() {
                 return Some(kept.stream);
             }
@@ -63,12 +89,16 @@ impl Idle {
         endpoint: u32,
         made: ConnectionVersion,
         stream: Stream,
-        max: u32,
+        max: Option<u32>,
         until_ms: u64,
     ) {
+        if self.kept.get() >= self.room {
+            return;
+        }
         let mut stacks = self.stacks.borrow_mut();
         let stack = stacks.entry(endpoint).or_default();
-        if stack.len() < max as usize {
+        if max.is_none_or(|max| stack.len() < max as usize) {
+            self.kept.update(|count| count + 1);
             stack.push(IdleConnection {
                 stream,
                 until_ms,
@@ -80,22 +110,21 @@ impl Idle {
     /// Closes all connections to an endpoint.
     pub fn forget(&self, endpoint: u32) {
         self.links.forget(endpoint);
-        self.stacks.borrow_mut().remove(&endpoint);
+        let stack = self.stacks.borrow_mut().remove(&endpoint);
+        let closed = stack.map_or(0, |stack| stack.len());
+        self.kept.update(|count| count - closed);
     }
 
     /// Closes what has been idle for too long or was closed by the other end.
     pub fn sweep(&self, now_ms: u64) {
         self.links.sweep(now_ms);
+        let mut left = 0;
         self.stacks.borrow_mut().retain(|_, stack| {
             stack.retain_mut(|kept| kept.until_ms > now_ms && kept.stream.is_quiet());
+            left += stack.len();
             !stack.is_empty()
         });
-    }
-
-    /// Closes the connections to endpoints that `keep` does not say.
-    pub fn retain(&self, keep: impl Fn(u32) -> bool) {
-        self.links.retain(&keep);
-        self.stacks.borrow_mut().retain(|uid, _| keep(*uid));
+        self.kept.set(left);
     }
 
     /// How many connections to one endpoint wait.

@@ -328,3 +328,91 @@ fn text_behind_a_document_is_refused() {
         "{refusal}"
     );
 }
+
+// What grows with the pool.
+
+#[test]
+fn numbers_of_endpoints_go_on_over_snapshots() {
+    let origin = Origin::saying("hello");
+    let balancer = Balancer::start(2, &plan_for(&[&origin]));
+    let requests = |balancer: &Balancer| balancer.endpoint("e0")["requests"].clone();
+    let alone = |balancer: &Balancer| {
+        let numbers = balancer.engine.endpoint("p", "e0").unwrap();
+        serde_json::from_slice::<Value>(&numbers).unwrap()["requests"].clone()
+    };
+    for round in 1..4 {
+        for _ in 0..4 {
+            assert_eq!(balancer.get().status(), 200);
+        }
+        wait_for("all to be counted", || alone(&balancer) == 4 * round);
+        assert_eq!(requests(&balancer), 4 * round);
+        assert_eq!(requests(&balancer), 4 * round, "a second snapshot");
+        assert_eq!(alone(&balancer), 4 * round);
+    }
+    let served = balancer.snapshot()["requests"].clone();
+    assert_eq!(served[0]["count"], 12, "{served}");
+}
+
+#[test]
+fn what_is_counted_of_a_removed_endpoint_is_forgotten_once_nothing_is_in_flight() {
+    let held = Origin::serving(|wire, _| {
+        while wire.request().is_some() {
+            std::thread::sleep(std::time::Duration::from_millis(300));
+            wire.send("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+        }
+    });
+    let mut balancer = Balancer::start(1, &plan_for(&[&held, &held]));
+    let mut clients = [balancer.client(), balancer.client()];
+    for client in &mut clients {
+        client.send(GET);
+    }
+    wait_for("both", || held.open() == 2);
+    let mut plan = plan_for(&[&held]);
+    plan["revision"] = json!(2);
+    balancer.apply(&plan);
+    for client in &mut clients {
+        assert_eq!(client.answer().status(), 200);
+    }
+    // The connection to the removed one is not kept.
+    wait_for("one connection", || held.open() == 1);
+    let snapshot = balancer.snapshot();
+    assert_eq!(snapshot["endpoints"].as_array().unwrap().len(), 1);
+    assert_eq!(balancer.endpoint("e0")["requests"], 1);
+}
+
+// Kept connections.
+
+#[test]
+fn as_many_connections_are_kept_as_were_in_use_at_once() {
+    let origin = Origin::serving(|wire, _| {
+        while wire.request().is_some() {
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            wire.send("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+        }
+    });
+    let mut plan = plan_for(&[&origin]);
+    plan["pools"][0]["connections"]["idle_ms"] = json!(1500);
+    let balancer = Balancer::start(1, &plan);
+    let mut clients: Vec<Wire> = (0..200).map(|_| balancer.client()).collect();
+    let mut round = || {
+        for client in &mut clients {
+            client.send(GET);
+        }
+        for client in &mut clients {
+            assert_eq!(client.answer().status(), 200);
+        }
+    };
+    round();
+    let connected = origin.connections();
+    assert!(connected > 130, "{connected} at once");
+    for _ in 0..3 {
+        round();
+    }
+    let more = origin.connections() - connected;
+    assert!(more <= 200 - connected, "{more} more, {connected} before");
+    // What is not needed any more closes.
+    wait_for("the unused ones to close", || {
+        balancer.get();
+        origin.open() <= 2
+    });
+}

@@ -19,6 +19,11 @@ pub struct Compiled {
 }
 
 impl Compiled {
+    /// The endpoints that the plan or the change names.
+    pub fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
+        self.states.iter().map(|(endpoint, _)| &**endpoint)
+    }
+
     /// Sets the endpoints' states. New endpoints first become usable here. Answers those whose
     /// connections are of no more use.
     pub fn configure_endpoints(&self) -> Vec<u32> {

@@ -8,5 +8,5 @@ mod table;
 
 pub use compiled::Compiled;
 pub use pool::{change_members, compile_picker, counts_in_flight};
-pub use registry::Registry;
+pub use registry::{Registry, Removed};
 pub use table::{check, compile};

@@ -69,6 +69,7 @@ pub fn compile_pool(
     };
     let picker = compile_picker(&pool.picker, members.len(), &format!("{path}.picker"))?;
     Ok(Pool {
+        rules: registry.uid(),
         name: Arc::from(pool.name.as_str()),
         counts_in_flight: counts_in_flight(&picker),
         picker,
@@ -192,6 +193,7 @@ pub fn change_members(
     members.extend_from_slice(after);
     let picker = compile_picker(&change.picker, members.len(), "picker")?;
     let pool = Pool {
+        rules: registry.uid(),
         // A pool that ever counted goes on counting: requests in flight were counted in.
         counts_in_flight: old.counts_in_flight || counts_in_flight(&picker),
         picker,

@@ -27,7 +27,8 @@ pub struct Registry {
 }
 
 impl Registry {
-    pub(super) fn uid(&mut self) -> u32 {
+    /// A number never used again in this process.
+    pub fn uid(&mut self) -> u32 {
         self.next_uid += 1;
         self.next_uid
     }
@@ -91,37 +92,77 @@ impl Registry {
         Arc::clone(counter)
     }
 
-    /// Forgets what the table does not use; how many endpoints that were.
-    pub fn prune(&mut self, table: &Table) -> usize {
+    /// Forgets what the table does not use.
+    pub fn prune(&mut self, table: &Table) -> Removed {
         let kept: HashSet<u32> = table
             .pools
             .iter()
             .flat_map(|pool| pool.members.iter().map(|member| member.endpoint.uid))
             .collect();
-        let before = self.endpoints.len();
-        self.endpoints.retain(|_, endpoint| {
-            let stays = kept.contains(&endpoint.uid);
-            if !stays {
-                endpoint.flag(GONE, true);
-            }
-            stays
-        });
+        let gone = self
+            .endpoints
+            .extract_if(|_, endpoint| !kept.contains(&endpoint.uid));
+        let endpoints: Vec<_> = gone.map(|(_, endpoint)| endpoint).collect();
         let pools: HashSet<u32> = table.pools.iter().map(|pool| pool.state.uid).collect();
-        self.pools.retain(|_, state| pools.contains(&state.uid));
+        let gone = self
+            .pools
+            .extract_if(|_, state| !pools.contains(&state.uid));
+        let mut budgets: Vec<u32> = gone.map(|(_, state)| state.uid).collect();
         let listeners: HashSet<u32> = table.listeners.iter().map(|l| l.state.uid).collect();
         self.listeners
             .retain(|_, state| listeners.contains(&state.uid));
         let routes: HashSet<u32> = table.routes.iter().map(|route| route.uid).collect();
-        self.routes.retain(|_, (uid, _)| routes.contains(uid));
+        let gone = self.routes.extract_if(|_, (uid, _)| !routes.contains(uid));
+        let routes: Vec<u32> = gone.map(|(_, (uid, _))| uid).collect();
+        budgets.extend(&routes);
         let filters = table.refusals.iter();
         let filters: HashSet<&str> = filters.map(|counter| counter.name.as_str()).collect();
         self.refusals
             .retain(|name, _| filters.contains(name.as_str()));
-        before - self.endpoints.len()
+        Removed::new(endpoints, routes, budgets)
+    }
+
+    /// Forgets members of a pool that a change took away, unless it put them back.
+    pub fn forget<'a>(
+        &mut self,
+        members: impl Iterator<Item = &'a Arc<Endpoint>>,
+        back: &HashSet<u32>,
+    ) -> Removed {
+        let gone = members.filter(|endpoint| !back.contains(&endpoint.uid));
+        let endpoints: Vec<_> = gone.map(Arc::clone).collect();
+        for gone in &endpoints {
+            let identity = (gone.pool.clone(), gone.id.clone(), gone.target.clone());
+            self.endpoints.remove(&identity);
+        }
+        Removed::new(endpoints, Vec::new(), Vec::new())
     }
 
     /// All endpoints.
     pub fn endpoints(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
         self.endpoints.values()
+    }
+}
+
+/// What no table has any more.
+#[derive(Debug, Default)]
+pub struct Removed {
+    /// Endpoints.
+    pub endpoints: Vec<Arc<Endpoint>>,
+    /// Routes, by number.
+    pub routes: Vec<u32>,
+    /// Pools and routes, by number, as those that have retry and hedge budgets.
+    pub budgets: Vec<u32>,
+}
+
+impl Removed {
+    fn new(endpoints: Vec<Arc<Endpoint>>, routes: Vec<u32>, budgets: Vec<u32>) -> Self {
+        for endpoint in &endpoints {
+            endpoint.flag(GONE, true);
+        }
+        Self {
+            endpoints,
+            routes,
+            budgets,
+        }
     }
 }

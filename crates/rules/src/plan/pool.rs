@@ -222,8 +222,8 @@ pub struct BreakerPlan {
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Connections {
-    /// Idle connections kept.
-    pub max_idle: u32,
+    /// The most idle connections kept; `None` keeps what was in use within `idle_ms`.
+    pub max_idle: Option<u32>,
     /// How long an idle one is kept.
     pub idle_ms: u64,
     /// How long a connection may be silent before the kernel probes whether the other host is still

@@ -9,7 +9,7 @@ use evenflow_rules::compile::check;
 use evenflow_rules::key::{hash_key, key_bytes};
 use evenflow_rules::picker::{Choice, Picked, Tried, pick};
 use evenflow_rules::plan::RequestKey;
-use evenflow_rules::pool::Pool;
+use evenflow_rules::pool::{Pool, offer_all};
 use evenflow_state::endpoint::{DRAIN, EJECTED, Endpoint, UP};
 use evenflow_wire::http1::head::RequestHead;
 
@@ -262,6 +262,169 @@ fn a_healthy_but_full_endpoint_is_waited_for() {
     let pool = compiled(&rules);
     assert_eq!(member(&pool, 0), 0);
     assert_eq!(outcome(&pool), Picked::Full);
+}
+
+/// How long so many choices take, at best of several rounds.
+fn time(pool: &Pool, choices: usize) -> std::time::Duration {
+    let rounds = (0..5).map(|_| {
+        let began = std::time::Instant::now();
+        for _ in 0..choices {
+            outcome_counted(pool);
+        }
+        began.elapsed()
+    });
+    rounds.min().unwrap()
+}
+
+/// A choice that is over at once.
+fn outcome_counted(pool: &Pool) -> Picked {
+    let picked = pick_with(pool, 0, &Tried::default(), false);
+    if let Picked::Member(index) = picked {
+        endpoint(pool, index as usize).leave();
+    }
+    picked
+}
+
+#[test]
+fn a_choice_costs_the_same_in_a_large_pool() {
+    let rules = |members: usize, picker: &Value, max: u32, up: bool| {
+        let mut rules = pool("p", &endpoints(members));
+        rules["picker"] = picker.clone();
+        for endpoint in rules["endpoints"].as_array_mut().unwrap() {
+            endpoint["max_connections"] = json!(max);
+            endpoint["up"] = json!(up);
+        }
+        compiled(&rules)
+    };
+    let table = |members: usize| (0..members).collect::<Vec<_>>();
+    for (what, picker) in [
+        ("cycle", json!({"cycle": {"table": []}})),
+        (
+            "least",
+            json!({"least": {"score": "in_flight", "choices": 0}}),
+        ),
+    ] {
+        let (mut small, mut large) = (picker.clone(), picker);
+        if what == "cycle" {
+            small["cycle"]["table"] = json!(table(65));
+            large["cycle"]["table"] = json!(table(5000));
+        }
+        for (state, max, up) in [("full", 1, true), ("down", 0, false), ("free", 0, true)] {
+            let pools = [(65, &small), (5000, &large)].map(|(members, picker)| {
+                let pool = rules(members, picker, max, up);
+                if state == "full" {
+                    for index in 0..members {
+                        assert!(endpoint(&pool, index).enter());
+                    }
+                }
+                pool
+            });
+            let [small, large] = pools.each_ref().map(|pool| time(pool, 300));
+            assert!(
+                large < small * 10 + std::time::Duration::from_micros(300),
+                "{what}, {state}: {small:?} for 65 members, {large:?} for 5000"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_pool_that_was_full_is_used_again_when_one_has_room() {
+    for score in ["in_flight", "latency"] {
+        let mut rules = pool("p", &endpoints(300));
+        rules["picker"] = json!({"least": {"score": score, "choices": 0}});
+        for endpoint in rules["endpoints"].as_array_mut().unwrap() {
+            endpoint["max_connections"] = json!(1);
+        }
+        let pool = compiled(&rules);
+        let mut taken: Vec<u32> = (0..300).map(|_| member(&pool, 0)).collect();
+        taken.sort_unstable();
+        assert_eq!(taken, (0..300).collect::<Vec<u32>>());
+        assert_eq!(outcome(&pool), Picked::Full);
+        for index in [299, 7] {
+            pool.give_back(index, 0);
+            assert_eq!(
+                outcome(&pool),
+                Picked::Member(index),
+                "a dry choice leaves it"
+            );
+            assert_eq!(member(&pool, 0), index);
+            assert_eq!(outcome(&pool), Picked::Full);
+        }
+        for index in 0..200 {
+            pool.give_back(index, 0);
+        }
+        let again: HashSet<u32> = (0..200).map(|_| member(&pool, 0)).collect();
+        assert_eq!(again, (0..200).collect());
+        // Any other change counts as well.
+        endpoint(&pool, 5).configure(None, None, None, Some(2), None);
+        offer_all(&pool.state);
+        assert_eq!(member(&pool, 0), 5);
+        assert_eq!(outcome(&pool), Picked::Full);
+    }
+}
+
+#[test]
+fn no_room_of_a_full_pool_is_lost_between_threads() {
+    let mut rules = pool("p", &endpoints(100));
+    rules["picker"] = json!({"least": {"score": "in_flight", "choices": 2}});
+    for endpoint in rules["endpoints"].as_array_mut().unwrap() {
+        endpoint["max_connections"] = json!(1);
+    }
+    let pool = compiled(&rules);
+    for _ in 0..98 {
+        member(&pool, 0);
+    }
+    // Two places for four threads.
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..3000 {
+                    let index = loop {
+                        match pick_with(&pool, 0, &Tried::default(), false) {
+                            Picked::Member(index) => break index,
+                            none => assert_eq!(none, Picked::Full),
+                        }
+                        assert!(std::time::Instant::now() < end, "room was lost");
+                        std::thread::yield_now();
+                    };
+                    pool.give_back(index, 0);
+                }
+            });
+        }
+    });
+    let left: HashSet<u32> = [member(&pool, 0), member(&pool, 0)].into();
+    assert_eq!(left.len(), 2);
+}
+
+#[test]
+fn least_of_a_large_pool_keeps_the_load_even() {
+    let pool = least(1000, "in_flight", 0);
+    for _ in 0..10_000 {
+        member(&pool, 0);
+    }
+    let in_flight: Vec<u32> = (0..1000).map(|i| endpoint(&pool, i).in_flight()).collect();
+    let (lowest, highest) = (in_flight.iter().min(), in_flight.iter().max());
+    assert!(
+        lowest >= Some(&8) && highest <= Some(&12),
+        "{lowest:?} to {highest:?}"
+    );
+}
+
+#[test]
+fn members_beyond_the_first_64_count_as_not_tried() {
+    let pool = cycle(70, &(0..70).collect::<Vec<u32>>());
+    for index in 0..64 {
+        endpoint(&pool, index).flag(UP, false);
+    }
+    let mut tried = Tried::default();
+    tried.add(64);
+    assert!(!pool.all_tried(&tried));
+    for index in 65..70 {
+        tried.add(index);
+    }
+    assert!(pool.all_tried(&tried));
 }
 
 #[test]

@@ -92,7 +92,7 @@ pub fn pool(name: &str, endpoints: &[Value]) -> Value {
         "outlier": null,
         "breaker": null,
         "sticky": null,
-        "connections": {"max_idle": 8, "idle_ms": 60000, "tcp_keepalive_ms": 0,
+        "connections": {"max_idle": null, "idle_ms": 60000, "tcp_keepalive_ms": 0,
             "ping_ms": 0, "ping_timeout_ms": 1000},
         "retry_budget": 0.0,
         "retry_floor": 10,
