@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from evenflow.testing import Gate, wait_for
+from evenflow.testing import Client, EvenflowProcess, Gate, Origin, document, wait_for
 from evenflow.testing.behaviours import respond, silent, stream
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from evenflow.testing import Exchange
     from tests.conformance.conftest import Proxy
 
@@ -129,10 +131,23 @@ def test_an_http_1_0_client_may_send_a_measured_body(proxy: Proxy) -> None:
     assert bytes(proxy.origin.requests[0].body) == b"abc"
 
 
-def test_a_half_closed_client_still_gets_its_answer(proxy: Proxy) -> None:
+@pytest.fixture
+def finishing() -> Iterator[tuple[Origin, EvenflowProcess]]:
+    """A balancer that serves clients that have closed their sending side."""
+    with (
+        Origin() as origin,
+        EvenflowProcess(document(origin.url, server={"on_client_close": "finish"})) as process,
+    ):
+        yield origin, process
+
+
+def test_a_half_closed_client_gets_its_answer_where_requests_are_finished(
+    finishing: tuple[Origin, EvenflowProcess],
+) -> None:
+    origin, process = finishing
     gate = Gate()
-    proxy.origin.default = respond(body=b"late", before=gate)
-    with proxy.client() as client:
+    origin.default = respond(body=b"late", before=gate)
+    with process.client() as client:
         client.send(GET).half_close()
         wait_for(lambda: gate.arrivals, "the request at the origin")
         gate.open()
@@ -140,9 +155,12 @@ def test_a_half_closed_client_still_gets_its_answer(proxy: Proxy) -> None:
         client.expect_closed()
 
 
-def test_a_half_closed_client_gets_every_pipelined_answer(proxy: Proxy) -> None:
-    proxy.origin.default = say_target
-    with proxy.client() as client:
+def test_a_half_closed_client_gets_every_pipelined_answer_where_requests_are_finished(
+    finishing: tuple[Origin, EvenflowProcess],
+) -> None:
+    origin, process = finishing
+    origin.default = say_target
+    with process.client() as client:
         client.send(b"".join(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % n for n in range(5)))
         client.half_close()
         for n in range(5):
@@ -156,7 +174,10 @@ def test_a_client_that_connects_and_says_nothing_is_no_error(proxy: Proxy) -> No
     assert proxy.request().status == 200
 
 
-def test_an_aborted_client_ends_the_work_at_the_origin(proxy: Proxy) -> None:
+@pytest.mark.parametrize("leave", [Client.reset, Client.half_close])
+def test_a_client_that_leaves_ends_the_work_at_the_origin(
+    proxy: Proxy, leave: Callable[[Client], object]
+) -> None:
     gate = Gate()
     proxy.origin.default = silent(gate)
     left: list[int] = []
@@ -172,7 +193,7 @@ def test_an_aborted_client_ends_the_work_at_the_origin(proxy: Proxy) -> None:
     client = proxy.client()
     client.send(GET)
     proxy.origin.wait_for_requests(1)
-    client.reset()
+    leave(client)
     wait_for(lambda: left, "the balancer leaving the origin")
 
 
