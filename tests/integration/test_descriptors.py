@@ -99,6 +99,7 @@ def test_a_connection_that_cannot_be_opened_is_not_held_against_the_backend(
                     client.send(b"PROXY UNKNOWN\r\n")
                     if protocol == "http":
                         client.send(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+                        return client.read_to_end()
                     return client.half_close().read_to_end()
 
         refused = ask(no_descriptors(balancer))

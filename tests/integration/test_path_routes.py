@@ -73,8 +73,9 @@ def test_a_route_is_chosen_by_what_the_path_means_and_the_path_is_forwarded_as_s
     for path in meaning_private:
         assert balancer.request(target=path).text == "private\n", path
     assert [request.target for request in private.requests] == meaning_private
-    # An encoded slash is no separator.
-    assert balancer.request(target="/public/..%2fprivate").text == "public\n"
+    # An encoded slash is no separator, and where a backend may take it for one, it is refused.
+    assert balancer.request(target="/public/a%2fb").text == "public\n"
+    assert balancer.request(target="/public/..%2fprivate").status == 400
     assert balancer.request(target="/private%2f").status == 404
 
 
