@@ -139,7 +139,7 @@ $(VENV)/.dev: requirements-dev.txt | $(VENV)/.deps
 # Compiles the engine. What maturin compiles afterwards is the same and done already.
 $(VENV)/.compiled: $(RUST_SOURCES) | $(BIN)/python
 	@command -v cargo >/dev/null || { echo "evenflow needs a Rust toolchain to build its engine: https://rustup.rs" >&2; exit 1; }
-	@echo "compiling the engine: two to three minutes on two cores the first time"
+	@echo "compiling the engine: about three minutes on two cores the first time"
 	$(CARGO) build --locked --quiet --profile quick -p evenflow-binding --features extension-module
 	@touch $@
 
